@@ -1,0 +1,45 @@
+# Everything below runs in .venv, which is built on first use and after a change of pyproject.toml or the pins.
+# Another interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= dev
+CONSTRAINTS ?= constraints/cpu.txt
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-annotate --custom-compile-command "make constraints"
+BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
+
+.PHONY: demo test lint bench constraints clean
+.DEFAULT_GOAL := test
+
+$(READY): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/squadron run flame configs/flame/demo.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest -q --durations=15
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy lib jobs
+
+bench: $(READY)
+	@set -e; for script in $(BENCHES); do echo "== $$script"; $(BIN)/python $$script; done
+
+# Resolve both files of pins again, keeping every pin that still fits; `git diff constraints` shows what moved.
+# certifi stays open in gpu.txt: vLLM asks for a newer one than every package index has.
+constraints: $(READY)
+	printf 'torch==2.13.0\n' | $(COMPILE) -c - --universal --extra dev -o constraints/cpu.txt
+	printf 'certifi\n' > $(VENV)/overrides.txt
+	printf 'torch==2.14.0\n' | $(COMPILE) -c - --python-platform x86_64-manylinux_2_28 --extra gpu \
+	    --override $(VENV)/overrides.txt --no-emit-package certifi -o constraints/gpu.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
