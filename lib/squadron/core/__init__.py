@@ -1,0 +1,1 @@
+"""What every job stands on: configuration, run folder, cluster, rows, report and command line."""

@@ -1,0 +1,149 @@
+"""The command line: `squadron ls · plan · run · report · doctor`.
+
+Nothing heavy is imported until a command needs it, so that `squadron --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from squadron import __version__
+from squadron.core.errors import SquadronError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 2 an error that the user can mend, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not getattr(options, "command", None):
+        parser.print_help()
+        return 0
+    try:
+        options.command(options)
+    except SquadronError as error:
+        return _report_error(error)
+    except KeyboardInterrupt:
+        from squadron.core.console import complain
+
+        complain("[yellow]Interrupted.[/yellow] Finished work is kept: the same command goes on from here.")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def ls(options: argparse.Namespace) -> None:
+    """Jobs with their configurations, and the runs in ./runs."""
+    from squadron.core import catalog, console
+    from squadron.core.folder import Folder
+
+    rows = [(name, ", ".join(catalog.list_configs(name)), summary) for name, summary in catalog.list_jobs().items()]
+    console.table(("job", "configurations", "what it does"), rows)
+    runs = Folder(options.runs)
+    found = [(name, runs / name) for name in runs.ls() if (runs / name).exists("run.json")]
+    if found:
+        console.table(
+            ("run", "job", "report"),
+            [(str(run), run.read_json("run.json")["job"], "yes" if run.exists("report.html") else "not yet") for _, run in found],
+        )
+
+
+def plan(options: argparse.Namespace) -> None:
+    """The resolved configuration, stages, resources and what is missing; starts nothing."""
+    from squadron.core import console, launch
+    from squadron.core.config import to_yaml
+    from squadron.core.plan import inspect_machine, missing_modules, plan_stages
+
+    job, config, folder, profile = launch.resolve(options)
+    console.say(f"[bold]{job.name}[/bold] would run in {console.plain(str(folder))} with these settings:\n")
+    console.say(console.plain(to_yaml(config)))
+    console.table(("stage", "what it does", "state"), plan_stages(job, config, folder, profile))
+    machine = inspect_machine(folder)
+    workers = min(profile.max_workers or machine.cpus, max(1, int(machine.cpus // profile.worker.cpus)))
+    rows = [
+        ("this machine", f"{machine.cpus} CPUs, {machine.memory_gb:.0f} GiB memory, {', '.join(machine.gpus) or 'no GPU'}"),
+        ("disk free", f"{machine.disk_free_gb:.0f} GiB at {folder}"),
+        ("workers", f"{workers} here, each {profile.worker.cpus:g} CPU and {profile.worker.gpus:g} GPU (profile {profile.name})"),
+    ]
+    console.table(("resources", ""), rows + list(job.estimate(config, workers) if job.estimate else ()))
+    missing = [f"the Python module {name} (pip install it)" for name in missing_modules(job)]
+    if profile.worker.gpus and not machine.gpus:
+        missing.append("a GPU, which this profile asks for; connect to a cluster that has one, or use --profile auto")
+    if profile.worker.cpus > machine.cpus:
+        missing.append(f"{profile.worker.cpus:g} CPUs for one worker; here are {machine.cpus}")
+    console.say("Missing: " + console.plain("; ".join(missing)) if missing else "Nothing is missing.")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a job, or go on with one that was interrupted."""
+    from squadron.core import launch
+
+    launch.run(options)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write report.html of a run folder again, from what the folder holds."""
+    from squadron.core import console, launch
+    from squadron.core.folder import Folder
+
+    console.say(f"Report: {console.plain(launch.write_report(Folder(options.folder)))}")
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Check this installation and the cluster it would use, and say what to mend."""
+    from squadron.core import doctor as checks
+
+    checks.run(options.address)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="squadron", description="Published research methods as jobs on Ray.")
+    parser.add_argument("--version", action="version", version=f"squadron {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="")
+
+    listing = commands.add_parser("ls", help="jobs, their configurations, and runs")
+    listing.add_argument("--runs", default="runs", help="folder of runs to list (default: runs)")
+    listing.set_defaults(command=ls)
+
+    for name, command, text in (("plan", plan, "what a run would do; starts nothing"), ("run", run, "run a job or go on with it")):
+        sub = commands.add_parser(name, help=text, description=command.__doc__)
+        _add_job_arguments(sub)
+        sub.set_defaults(command=command)
+
+    rendering = commands.add_parser("report", help="write the report of a run folder again", description=report.__doc__)
+    rendering.add_argument("folder", help="a run folder, or its URL")
+    rendering.set_defaults(command=report)
+
+    checking = commands.add_parser("doctor", help="check this installation", description=doctor.__doc__)
+    checking.add_argument("--address", help="a Ray cluster to check too, such as auto")
+    checking.set_defaults(command=doctor)
+    return parser
+
+
+def _add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", help="a job's name; `squadron ls` lists them")
+    parser.add_argument(
+        "settings", nargs="*", help="first a configuration (a .yaml file or a shipped name, default demo), then key.path=value …"
+    )
+    parser.add_argument("--run", metavar="FOLDER", help="run folder or fsspec URL (default: runs/JOB-CONFIGURATION)")
+    parser.add_argument("--address", help="Ray cluster to connect to, such as auto (default: this machine)")
+    parser.add_argument("--profile", default="auto", help="hardware of one worker: auto, laptop, h200, 8xh100")
+    parser.add_argument("--workers", type=int, metavar="N", help="ask for exactly N workers, and refuse to start with fewer")
+    parser.add_argument("--track", default="tensorboard", help="comma-separated: tensorboard, wandb (offline unless WANDB_MODE says otherwise), none")
+
+
+def _report_error(error: SquadronError) -> int:
+    from squadron.core.console import complain, plain
+
+    complain(f"[bold red]Error:[/bold red] {plain(str(error))}")
+    return EXIT_USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The connection to Ray: this machine, a cluster by address, or the cluster that a submitted job runs on."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import uuid
+from dataclasses import dataclass
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from squadron.core.errors import InputError, ResourceError
+from squadron.core.folder import Folder
+from squadron.core.profile import WorkerResources
+
+_GB = 1024**3
+# A share such as 0.1 GPU adds up to a hair more or less than a whole card in floating point.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of the cluster with all that it has, whether in use or not."""
+
+    id: str
+    address: str
+    cpus: float
+    gpus: float
+    memory_gb: float
+
+    def fit(self, resources: WorkerResources) -> int:
+        """How many workers of this size the whole node holds."""
+        fits = [self.cpus / resources.cpus]
+        if resources.gpus >= 1:
+            fits.append(self.gpus / resources.gpus)
+        elif resources.gpus > 0:  # a worker's share of a card must lie on one card
+            fits.append(math.floor(self.gpus + _ROUNDING) * math.floor(1 / resources.gpus + _ROUNDING))
+        if resources.memory_gb > 0:
+            fits.append(self.memory_gb / resources.memory_gb)
+        return math.floor(min(fits) + _ROUNDING)
+
+    def __str__(self) -> str:
+        return f"{self.address}: {_amounts(self.cpus, self.gpus, self.memory_gb)}"
+
+
+class Cluster:
+    """The cluster that this process is connected to, as it is at the moment of asking."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Live nodes, sorted by address."""
+        return sorted(
+            (
+                Node(
+                    id=entry["NodeID"],
+                    address=entry["NodeManagerAddress"],
+                    cpus=entry["Resources"].get("CPU", 0.0),
+                    gpus=entry["Resources"].get("GPU", 0.0),
+                    memory_gb=entry["Resources"].get("memory", 0.0) / _GB,
+                )
+                for entry in ray.nodes()
+                if entry["Alive"]
+            ),
+            key=lambda node: (node.address, node.id),
+        )
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+    @property
+    def memory_gb(self) -> float:
+        return sum(node.memory_gb for node in self.nodes)
+
+    def fit(self, resources: WorkerResources, max_workers: int | None = None) -> int:
+        """How many workers of this size the cluster holds, node by node, at most `max_workers`."""
+        count = sum(node.fit(resources) for node in self.nodes)
+        return count if max_workers is None else min(count, max_workers)
+
+    def require(self, count: int, resources: WorkerResources, purpose: str) -> None:
+        """Raise ResourceError at once if `count` workers of this size can never run together here."""
+        room = self.fit(resources)
+        if room >= count:
+            return
+        asked = _amounts(resources.cpus, resources.gpus, resources.memory_gb)
+        plural = "" if count == 1 else "s"
+        advice = f"set max_workers to {room}" if room else "lower the worker's cpus, gpus or memory_gb"
+        raise ResourceError(
+            f"{purpose} asks for {count} worker{plural} of {asked} each; there is room for {room}",
+            where="; ".join(str(node) for node in self.nodes),
+            fix=f"{advice} in the profile (--profile), or add nodes to the cluster",
+        )
+
+
+def connect(
+    address: str | None = None, cpus: int | None = None, *, dashboard: bool = False, worker_logs: bool = False
+) -> Cluster:
+    """Connect this process to Ray and return the cluster. A second call returns the same connection.
+
+    `address` is a cluster's address or "auto". Without one, the cluster named by RAY_ADDRESS is used, which is
+    what a submitted job finds in its environment; failing that, Ray starts on this machine with `cpus` CPUs
+    (None: all of them). `dashboard` starts Ray's dashboard and state service, which Ray Train needs.
+    `worker_logs` prints what workers print.
+
+    Raises ResourceError if the cluster at `address` does not answer.
+    """
+    if ray.is_initialized():
+        return Cluster()
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local = {"num_cpus": cpus, "include_dashboard": dashboard} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR, **local)
+    except (ConnectionError, TimeoutError) as error:
+        raise ResourceError(
+            f"no Ray cluster answers: {error}",
+            where=f"address {address}",
+            fix="start one with `ray start --head`, correct RAY_ADDRESS, or unset it to use this machine",
+        ) from error
+    return Cluster()
+
+
+def check_shared(folder: Folder, timeout_s: float = 60) -> None:
+    """Make sure that every node of the cluster sees `folder`.
+
+    Raises InputError naming the nodes that do not. One node alone sees its own disk and is not asked.
+    """
+    nodes = Cluster().nodes
+    if len(nodes) < 2:
+        return
+    token, name = uuid.uuid4().hex, f".shared-{uuid.uuid4().hex[:8]}"
+    folder.write_bytes(name, token.encode())
+    try:
+        sees = ray.remote(num_cpus=0, max_retries=0)(_sees)
+        asked = {
+            sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
+                folder.url, name, token
+            ): node
+            for node in nodes
+        }
+        done, late = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
+        blind = [asked[ref] for ref in late] + [asked[ref] for ref in done if not _answer(ref)]
+    finally:
+        folder.remove(name)
+    if blind:
+        raise InputError(
+            f"{len(blind)} of {len(nodes)} nodes cannot see the run folder {folder.url}",
+            where=", ".join(sorted(node.address for node in blind)),
+            fix="give a folder that all nodes share: a network disk, or a URL such as s3://bucket/runs",
+        )
+
+
+def _sees(url: str, name: str, token: str) -> bool:
+    folder = Folder(url)
+    return folder.exists(name) and folder.read_bytes(name).decode() == token
+
+
+def _answer(ref: ray.ObjectRef) -> bool:
+    try:
+        return bool(ray.get(ref, timeout=10))
+    except Exception:  # a node that cannot even run the check does not see the folder
+        return False
+
+
+def _amounts(cpus: float, gpus: float, memory_gb: float) -> str:
+    parts = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"]
+    if gpus:
+        parts.append(f"{gpus:g} GPU{'' if gpus == 1 else 's'}")
+    if memory_gb:
+        parts.append(f"{memory_gb:.3g} GB of memory")
+    return ", ".join(parts)

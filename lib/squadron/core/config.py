@@ -1,0 +1,165 @@
+"""Strict configuration: frozen pydantic models from YAML and `key.path=value` words.
+
+A misspelt key or a wrong type is refused before anything starts, with its path, its line in the file, and the nearest
+right name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from squadron.core.errors import ConfigError, nearest
+
+
+class Config(BaseModel):
+    """Base of every setting, specification and record: frozen, and a stranger to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+_SECRET = re.compile(r"(?i)(^|_|-)(token|api_?key|secret|password|passwd|credential)s?($|_|-)")
+
+
+def load_config(model: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read YAML at `path` (or the model's defaults), apply `key.path=value` words, and validate.
+
+    Raises ConfigError naming every wrong key, with its line and the nearest right one.
+    """
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    if path is not None:
+        values, lines = _read_yaml(Path(path))
+    words = {key: word for word in overrides for key in [_apply(values, word)]}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(model, item, path, lines, words) for item in error.errors()]
+        plural = "settings are" if len(problems) > 1 else "setting is"
+        raise ConfigError(f"{len(problems)} {plural} wrong\n" + "\n".join(problems)) from None
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The resolved configuration as YAML that `load_config` reads back to an equal one. Secrets are masked."""
+    return yaml.safe_dump(mask_secrets(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+
+
+def mask_secrets(value: Any) -> Any:
+    """The same structure with the values of keys that name secrets replaced by `***`."""
+    if isinstance(value, dict):
+        return {k: "***" if _names_secret(k, v) else mask_secrets(v) for k, v in value.items()}
+    return [mask_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+def fingerprint(value: Any) -> str:
+    """Twelve hex digits that stand for a configuration, or for any structure of JSON values and configurations."""
+    text = json.dumps(value, sort_keys=True, default=lambda model: model.model_dump(mode="json"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `{"a.b": value}`, for showing and for comparing two configurations."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _names_secret(key: Any, value: Any) -> bool:
+    return isinstance(value, str) and value != "" and _SECRET.search(str(key)) is not None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        beside = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError("configuration file not found", where=str(path), fix=nearest(path.name, beside)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file cannot be read: {error}", where=str(path)) from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", where=str(path)) from None
+    if values is None:
+        return {}, {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected settings, found a {type(values).__name__}", where=str(path))
+    lines: dict[str, int] = {}
+    _collect_lines(node, "", lines, path)
+    return values, lines
+
+
+def _collect_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        name = f"{prefix}.{key.value}" if prefix else str(key.value)
+        line = key.start_mark.line + 1
+        if name in lines:
+            raise ConfigError(f"{name} is set twice", where=f"{path}, lines {lines[name]} and {line}", fix="keep one of them")
+        lines[name] = line
+        _collect_lines(value, name, lines, path)
+
+
+def _apply(values: dict[str, Any], word: str) -> str:
+    """Set one `key.path=value` in `values` and return the key."""
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{word!r} is not a setting", where="command line", fix="write key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        child = place.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{parent} is a value and has no setting {last!r}", where=f"command line: {word}")
+        place = child
+    place[last] = value
+    return key
+
+
+def _describe(model: type[BaseModel], item: Any, path: Any, lines: dict[str, int], words: dict[str, str]) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    place = f"command line: {words[key]}" if key in words else ""
+    if not place and path is not None:
+        known = next((k for k in _prefixes(key) if k in lines), "")
+        place = f"{path}, line {lines[known]}" if known else str(path)
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        parent = _model_at(model, [str(part) for part in item["loc"][:-1]])
+        message = f"there is no such setting; {nearest(str(item['loc'][-1]), parent.model_fields if parent else ())}"
+    elif item["type"] != "missing":
+        message += f" (got {item['input']!r})"
+    return f"  {key or 'settings'}: {message}" + (f"  [{place}]" if place else "")
+
+
+def _prefixes(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
+    """The model that holds the settings at `path`, through optional and union fields."""
+    current: type[BaseModel] | None = model
+    for part in path:
+        if current is None or part not in current.model_fields:
+            return current
+        annotation = current.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    return current

@@ -1,0 +1,192 @@
+"""A folder, local or behind any fsspec URL, in which every file is either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from squadron.core.errors import InputError, ResourceError
+
+
+class Folder:
+    """A place for files, by local path or fsspec URL (`s3://…`, `gs://…`, `memory://…`).
+
+    Writes are atomic: locally by rename, on object stores by their own put, so that a reader, or a restart after a
+    kill, never sees half a file. Instances are plain values: they pickle and compare by URL.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        text = str(url)
+        if "://" in text and not text.startswith("file://"):
+            self.url, self.path = text.rstrip("/"), ""
+        else:
+            self.path = os.path.abspath(text.removeprefix("file://"))
+            self.url = self.path
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.url}/{name}")
+
+    def __repr__(self) -> str:
+        return f"Folder({self.url!r})"
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all. Raises ResourceError if the disk is full or not writable."""
+        with _explaining_disk_errors(self.file(name)):
+            if not self.path:
+                filesystem, root = self._filesystem()
+                filesystem.makedirs(_parent(f"{root}/{name}"), exist_ok=True)
+                filesystem.pipe_file(f"{root}/{name}", data)
+                return
+            target = Path(self.path, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+            try:
+                with open(temporary, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def append_line(self, name: str, line: str) -> None:
+        """Add one line to a log; on object stores, which cannot append, by rewriting it."""
+        if not self.path:
+            old = self.read_bytes(name) if self.exists(name) else b""
+            self.write_bytes(name, old + line.encode() + b"\n")
+            return
+        with _explaining_disk_errors(self.file(name)):
+            target = Path(self.path, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "ab") as stream:
+                stream.write(line.encode() + b"\n")
+
+    def read_bytes(self, name: str) -> bytes:
+        """The bytes of a file. Raises InputError naming the file if it is not there."""
+        try:
+            with self.open(name) as stream:
+                data: bytes = stream.read()
+                return data
+        except FileNotFoundError:
+            raise InputError("file not found", where=self.file(name)) from None
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, (json.dumps(value, indent=1, allow_nan=True) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """Parsed JSON. Raises InputError naming the file and the place where parsing stopped."""
+        try:
+            return json.loads(self.read_bytes(name))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"not valid JSON: {error}", where=self.file(name)) from None
+
+    def read_lines(self, name: str) -> list[Any]:
+        """JSON lines; a last line that a kill cut short is left out."""
+        if not self.exists(name):
+            return []
+        rows = []
+        for line in self.read_bytes(name).splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
+    def open(self, name: str, mode: str = "rb") -> IO[Any]:
+        """Open a file for reading; writing goes through `write_bytes`, which is atomic."""
+        if mode not in ("r", "rb"):
+            raise ValueError("Folder.open reads; use write_bytes to write atomically")
+        if self.path:
+            return open(Path(self.path, name), mode)
+        filesystem, root = self._filesystem()
+        stream: IO[Any] = filesystem.open(f"{root}/{name}", mode)
+        return stream
+
+    def exists(self, name: str = "") -> bool:
+        if self.path:
+            return Path(self.path, name).exists()
+        filesystem, root = self._filesystem()
+        return bool(filesystem.exists(f"{root}/{name}".rstrip("/")))
+
+    def size(self, name: str) -> int:
+        """Bytes in a file."""
+        if self.path:
+            return Path(self.path, name).stat().st_size
+        filesystem, root = self._filesystem()
+        return int(filesystem.size(f"{root}/{name}"))
+
+    def ls(self) -> list[str]:
+        """Names in this folder, sorted; empty if it is not there. Unfinished temporary files are left out."""
+        if self.path:
+            names = os.listdir(self.path) if os.path.isdir(self.path) else []
+        else:
+            filesystem, root = self._filesystem()
+            filesystem.invalidate_cache()
+            found = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
+            names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found]
+        return sorted(name for name in names if not name.endswith(".tmp"))
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file or a whole folder; nothing happens if it is not there."""
+        import fsspec
+
+        filesystem, root = self._filesystem() if not self.path else (fsspec.filesystem("file"), self.path)
+        target = f"{root}/{name}".rstrip("/")
+        if filesystem.exists(target):
+            filesystem.rm(target, recursive=True)
+
+    def make(self) -> Folder:
+        """Create the folder if the store has folders, and say early if it cannot be written."""
+        if self.path:
+            with _explaining_disk_errors(self.path):
+                os.makedirs(self.path, exist_ok=True)
+        return self
+
+    def file(self, name: str) -> str:
+        """The full path or URL of a file, for messages and for libraries that read URLs themselves."""
+        return f"{self.url}/{name}" if name else self.url
+
+    def _filesystem(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            filesystem, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"no driver for this URL: {error}", where=self.url, fix="pip install the named fsspec driver") from None
+        return filesystem, str(root).rstrip("/")
+
+
+def _parent(path: str) -> str:
+    return path.rsplit("/", 1)[0]
+
+
+@contextlib.contextmanager
+def _explaining_disk_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "free some space or choose another folder with --run, then give the same command again: finished work is kept"
+            raise ResourceError("the disk is full", where=where, fix=fix) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise ResourceError("no permission to write", where=where, fix="choose another folder with --run") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise InputError(f"a file stands where a folder should be ({error.strerror})", where=where) from error
+        raise

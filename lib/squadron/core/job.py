@@ -1,0 +1,52 @@
+"""A job: a configuration type and a recipe that reads from top to bottom."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from squadron.core.config import Config
+
+if TYPE_CHECKING:
+    from squadron.core.run import Run
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+Estimate = Callable[[Any, int], Sequence[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `@job` makes of a recipe: it can be run, planned and, later, swept and served."""
+
+    name: str
+    config_type: type[Config]
+    recipe: Callable[[Any, Any], None]
+    requires: tuple[str, ...]
+    estimate: Estimate | None
+
+    def __call__(self, run: Run, config: Config) -> None:
+        """Run the recipe inside an open run."""
+        self.recipe(run, config)
+
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        """`python jobs/<name>.py …`: the same as `squadron run <name> …`."""
+        from squadron.core.cli import main
+
+        sys.exit(main(["run", self.name, *(sys.argv[1:] if arguments is None else arguments)]))
+
+
+def job(
+    config_type: type[ConfigT], *, requires: Sequence[str] = (), estimate: Estimate | None = None
+) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
+    """Turn `recipe(run, config)` into a job named after the function.
+
+    `requires` names the modules that its stages import, so that `plan` can say what is missing; `estimate(config,
+    workers)` gives the rows that `plan` prints about size, memory and time.
+    """
+
+    def wrap(recipe: Callable[[Run, ConfigT], None]) -> Job:
+        return Job(recipe.__name__, config_type, recipe, tuple(requires), estimate)
+
+    return wrap

@@ -1,0 +1,127 @@
+"""From the words on the command line to a finished run and its report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from squadron.core import catalog, console
+from squadron.core.config import Config, load_config
+from squadron.core.errors import InputError, SquadronError
+from squadron.core.folder import Folder
+from squadron.core.job import Job
+from squadron.core.profile import Profile, find_profile
+from squadron.core.run import Run
+
+
+def resolve(options: argparse.Namespace) -> tuple[Job, Config, Folder, Profile]:
+    """The job, its validated configuration, its run folder and the hardware profile. Raises ConfigError."""
+    job = catalog.load_job(options.job)
+    words = list(options.settings)
+    named = words.pop(0) if words and "=" not in words[0] else None
+    path = catalog.find_config(job.name, named)
+    config = load_config(job.config_type, path, words)
+    folder = Folder(options.run) if options.run else default_folder(f"{job.name}-{path.stem if path else 'default'}")
+    profile = find_profile(options.profile)
+    if options.workers is not None:
+        profile = Profile.model_validate(profile.model_dump() | {"workers": options.workers})
+    return job, config, folder, profile
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a job to its end, write its report, and say what came out. Ctrl-C and errors keep finished work."""
+    job, config, folder, profile = resolve(options)
+    track = tuple(name for name in options.track.split(",") if name and name != "none")
+    work = Run(job.name, config, folder, profile, options.address, track)
+    work.open()
+    console.say(f"[bold]{job.name}[/bold] in {console.plain(str(folder))}")
+    try:
+        job(work, config)
+    except SquadronError:
+        if work.stages:
+            write_report(folder)
+            console.say("Finished work is kept: mend the cause and give the same command again to go on.")
+        raise
+    finally:
+        work.close()
+    view_path = write_report(folder)
+    _say_results(work, view_path)
+
+
+def write_report(folder: Folder) -> str:
+    """Render `report.html` from what the run folder holds, and return its path. Raises InputError if it is no run."""
+    from squadron.core.report import render
+
+    page = render(read_view(folder))
+    folder.write_bytes("report.html", page.encode())
+    return folder.file("report.html")
+
+
+def read_view(folder: Folder) -> Any:
+    """What the report shows, gathered from a run folder."""
+    from squadron.core.report import RunView
+
+    if not folder.exists("run.json"):
+        raise InputError("not a run folder: it has no run.json", where=str(folder), fix="`squadron ls` lists the runs in ./runs")
+    manifest = folder.read_json("run.json")
+    names = manifest.get("stages") or []
+    stages = [_stage_view(folder / "stages" / name) for name in names if (folder / "stages" / name).exists("started.json")]
+    figures = [tuple(figure) for stage in stages for figure in _read(stage.folder, "figures.json", [])]
+    failures = [{"stage": stage.name, **row} for stage in stages for row in stage.folder.read_lines("failures.jsonl")]
+    return RunView(
+        title=manifest["job"],
+        summary=catalog.list_jobs().get(manifest["job"], ""),
+        figures=figures,
+        stages=stages,
+        failures=failures,
+        config_yaml=folder.read_bytes("config.yaml").decode(),
+        manifest={key: value for key, value in manifest.items() if key != "stages"},
+        next_commands=next_commands(manifest["job"], folder),
+    )
+
+
+def next_commands(job: str, folder: Folder) -> list[str]:
+    """What a user would try after this run."""
+    shown = os.path.relpath(folder.path) if folder.path else folder.url
+    others = [name for name in catalog.list_configs(job) if name not in ("smoke", "demo")]
+    return [f"squadron plan {job} {others[0]}"] * bool(others) + [f"squadron report {shown}"]
+
+
+def default_folder(name: str) -> Folder:
+    """`runs/<name>` here; at home inside a submitted job, whose own folder is a temporary copy."""
+    root = Path.home() / "squadron" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
+    return Folder(root / "runs" / name)
+
+
+def _stage_view(folder: Folder) -> Any:
+    from pydantic import TypeAdapter
+
+    from squadron.core.panels import Panel
+    from squadron.core.report import StageView
+
+    done = _read(folder, "done.json", {})
+    panels = folder / "panels"
+    reader: TypeAdapter[Panel] = TypeAdapter(Panel)
+    return StageView(
+        name=folder.name.rpartition("-")[0],
+        seconds=done.get("seconds", 0.0),
+        status="finished" if done else "unfinished",
+        panels=[reader.validate_python(panels.read_json(name)) for name in panels.ls()],
+        folder=folder,
+    )
+
+
+def _read(folder: Folder, name: str, default: Any) -> Any:
+    return folder.read_json(name) if folder.exists(name) else default
+
+
+def _say_results(work: Run, report: str) -> None:
+    figures = [figure for stage in work.stages for figure in _read(stage.folder, "figures.json", [])]
+    failures = sum(len(stage.failures()) for stage in work.stages)
+    console.table(("result", ""), [*figures, *([("failed rows", str(failures))] if failures else [])], title="")
+    console.say(f"Report: [bold]{console.plain(report)}[/bold]")
+    for command in next_commands(work.job, work.folder):
+        console.say(f"Next:   {console.plain(command)}")
+

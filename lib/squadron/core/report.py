@@ -1,0 +1,235 @@
+"""The page that a run ends with: one HTML file that needs nothing beside it and nothing from a network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from squadron.core.config import flatten, mask_secrets
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.panels import Curves, Film, Images, Panel, Table, Text
+
+FAILURES_SHOWN = 50
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_PIXEL_ART_UP_TO = 160
+_PICTURES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+}
+_VIDEOS = {".mp4": "video/mp4", ".webm": "video/webm"}
+
+
+@dataclass
+class StageView:
+    """One stage as the report shows it; the files that its panels name lie in `folder`."""
+
+    name: str
+    seconds: float
+    status: str
+    panels: list[Panel]
+    folder: Folder
+    purpose: str = ""
+
+
+@dataclass
+class RunView:
+    """All that the report says about a run."""
+
+    title: str
+    summary: str
+    figures: list[tuple[str, str]]
+    stages: list[StageView]
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    config_yaml: str = ""
+    manifest: dict[str, Any] = field(default_factory=dict)
+    next_commands: list[str] = field(default_factory=list)
+
+
+def render(view: RunView) -> str:
+    """The report as a complete HTML document.
+
+    Images and films are embedded, charts are inline SVG, every text is escaped, and values under keys that name
+    secrets are masked. A file that is missing or unreadable is named in its place; it does not spoil the page.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": format_duration, "zip": lambda columns: zip(*columns, strict=True)}
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        view=view,
+        stages=[(stage, [_show(panel, stage.folder) for panel in stage.panels]) for stage in view.stages],
+        total_seconds=sum(stage.seconds for stage in view.stages),
+        failures=_failure_table(view.failures),
+        config_yaml=_masked_yaml(view.config_yaml),
+        manifest=_manifest_rows(view.manifest),
+    )
+
+
+def format_duration(seconds: float) -> str:
+    """A time that a person reads at a glance: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@dataclass
+class _Shown:
+    """A panel made ready for the template: `content` is the columns, drawing or media that it shows."""
+
+    panel: Panel
+    wide: bool
+    content: Any = None
+
+
+def _show(panel: Panel, folder: Folder) -> _Shown:
+    match panel:
+        case Table():
+            return _Shown(panel, wide=len(panel.columns) > 4, content=_columns(panel.columns, panel.rows))
+        case Curves():
+            return _Shown(panel, wide=False, content=_chart(panel))
+        case Images():
+            captions = panel.captions or [""] * len(panel.files)
+            pictures = [_embed(folder, *pair) for pair in zip(panel.files, captions, strict=True)]
+            return _Shown(panel, wide=len(pictures) > 3, content=pictures)
+        case Film():
+            return _Shown(panel, wide=False, content=_embed(folder, panel.file, panel.caption))
+        case Text():
+            return _Shown(panel, wide=len(panel.text) > 600)
+
+
+def _chart(panel: Curves) -> Any:
+    from markupsafe import Markup
+
+    from squadron.core.charts import draw
+
+    return Markup(draw(panel))  # noqa: S704 - our own drawing, its texts are escaped by the SVG writer
+
+
+@dataclass
+class _Media:
+    """A picture or film as a `data:` address, or the reason why it is not there."""
+
+    caption: str
+    address: str = ""
+    width: int = 0
+    height: int = 0
+    is_video: bool = False
+    is_small: bool = False
+    problem: str = ""
+
+
+def _embed(folder: Folder, name: str, caption: str) -> _Media:
+    suffix = Path(name).suffix.lower()
+    if suffix not in _PICTURES | _VIDEOS:
+        return _Media(caption, problem=f"{name}: a browser cannot show {suffix or 'this kind of'} files")
+    try:
+        data = folder.read_bytes(name)
+        width, height = _picture_size(data) if suffix in _PICTURES else (0, 0)
+    except InputError:
+        return _Media(caption, problem=f"{name} is missing")
+    except OSError:
+        return _Media(caption, problem=f"{name} is not a readable picture")
+    address = f"data:{(_PICTURES | _VIDEOS)[suffix]};base64,{base64.b64encode(data).decode()}"
+    is_small = 0 < width <= _PIXEL_ART_UP_TO
+    return _Media(caption, address, width, height, is_video=suffix in _VIDEOS, is_small=is_small)
+
+
+def _picture_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels. Raises OSError if the bytes are no picture."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.size
+
+
+@dataclass
+class _Column:
+    """One column of a table as text, and whether it reads as numbers, which stand to the right."""
+
+    name: str
+    cells: list[str]
+    is_numeric: bool
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[_Column]:
+    return [_column(name, [row[number] for row in rows]) for number, name in enumerate(names)]
+
+
+def _column(name: str, values: Sequence[Any]) -> _Column:
+    present = [value for value in values if value is not None]
+    is_numeric = bool(present) and all(_is_number(value) for value in present)
+    decimals = _decimals([abs(value) for value in present if isinstance(value, float)])
+    return _Column(name, [format_cell(value, decimals) for value in values], is_numeric)
+
+
+def _decimals(sizes: Sequence[float]) -> int | None:
+    """Decimals that suit a whole column, or None where one number of decimals would hide its small values."""
+    if not sizes or max(sizes) == 0 or not 1e-3 <= max(sizes) < 1e15:
+        return None
+    decimals = max(0, 3 - math.floor(math.log10(max(sizes))))
+    smallest = min(size for size in sizes if size > 0)
+    return decimals if smallest >= 10.0 ** (1 - decimals) else None
+
+
+def format_cell(value: Any, decimals: int | None = None) -> str:
+    """A table cell: floats to `decimals` or else to four significant digits, a dash for what is missing."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if decimals is None else f"{value:,.{decimals}f}"
+    return str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _failure_table(failures: list[dict[str, Any]]) -> dict[str, Any]:
+    names = list(dict.fromkeys(key for failure in failures for key in failure))
+    rows = [[failure.get(name) for name in names] for failure in failures[:FAILURES_SHOWN]]
+    return {
+        "columns": _columns(names, rows),
+        "count": len(failures),
+        "shown": len(rows),
+        "left_out": len(failures) - len(rows),
+    }
+
+
+def _masked_yaml(text: str) -> str:
+    import yaml
+
+    values = yaml.safe_load(text) if text.strip() else None
+    if not isinstance(values, dict):
+        return text
+    return yaml.safe_dump(mask_secrets(values), sort_keys=False, allow_unicode=True)
+
+
+def _manifest_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    flat = flatten(mask_secrets(manifest)) if manifest else {}
+    present = {key: value for key, value in flat.items() if value not in (None, "", [], {})}
+    return [(key.removeprefix("packages."), _joined(value)) for key, value in present.items()]
+
+
+def _joined(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

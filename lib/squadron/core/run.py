@@ -1,0 +1,273 @@
+"""One run of a job: a folder that a person can `ls`, and stages that are never done twice.
+
+    runs/flame-demo/
+        run.json            job, versions, seed, commit
+        config.yaml         the resolved configuration
+        report.html
+        stages/
+            collect_demos-3f2a91c0de12/     the name carries a fingerprint of all that the stage depends on
+                started.json  done.json     inputs; output. `done.json` is written last and commits the stage
+                metrics.jsonl failures.jsonl figures.json panels/
+                …                           the stage's own files
+
+A changed setting gives another fingerprint and so another folder: what an earlier setting computed stays where it was,
+and is found again if the setting is changed back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+
+from squadron.core import console
+from squadron.core.config import Config, fingerprint, flatten, mask_secrets, to_yaml
+from squadron.core.errors import InputError, ResourceError
+from squadron.core.folder import Folder
+from squadron.core.manifest import describe_environment
+from squadron.core.profile import Profile, WorkerResources
+
+if TYPE_CHECKING:
+    from squadron.core.cluster import Cluster
+    from squadron.core.panels import Panel
+    from squadron.core.tracking import Tracker
+
+OutputT = TypeVar("OutputT", bound=Config)
+Inputs = ParamSpec("Inputs")
+
+
+@dataclass
+class Run:
+    """A job at work in its folder. Recipes call `stage`; the rest serves stages and the report."""
+
+    job: str
+    config: Config
+    folder: Folder
+    profile: Profile
+    address: str | None = None
+    track: tuple[str, ...] = ("tensorboard",)
+    stages: list[Stage] = field(default_factory=list)
+    _manifest: dict[str, Any] = field(default_factory=dict)
+    _lock: Any = None
+
+    def stage(
+        self, function: Callable[Concatenate[Stage, Inputs], OutputT], *inputs: Inputs.args, **named: Inputs.kwargs
+    ) -> OutputT:
+        """Run `function(stage, *inputs)` once for these inputs, and return its output.
+
+        A finished stage is read from its marker. An unfinished one is entered again with the folder it had, and goes
+        on from what it finds there; so is a finished one that left failed rows, to retry them. Inputs and output are
+        `Config` records.
+        """
+        stage = Stage.of(self, function, inputs, named)
+        self._note(stage)
+        output_type = get_type_hints(function)["return"]
+        if stage.done and not stage.rows_to_retry:
+            console.say(f"[dim]✓ {stage.name}: finished before, kept[/dim]")
+            output: OutputT = output_type.model_validate(stage.folder.read_json("done.json")["output"])
+            return output
+        stage.explain_rerun()
+        console.say(f"[bold]▸ {stage.name}[/bold]  {stage.purpose}")
+        stage.begin()
+        started = time.monotonic()
+        try:
+            output = function(stage, *inputs, **named)
+        finally:
+            stage.close()
+        stage.commit(output, time.monotonic() - started)
+        return output
+
+    def open(self) -> None:
+        """Claim the folder for this job. Raises InputError if it belongs to another job or is in use."""
+        self.folder.make()
+        if self.folder.exists("run.json"):
+            owner = self.folder.read_json("run.json").get("job")
+            if owner != self.job:
+                fix = "give this job a folder of its own with --run"
+                raise InputError(f"this run folder belongs to the job {owner!r}, not {self.job!r}", where=str(self.folder), fix=fix)
+        elif foreign := [name for name in self.folder.ls() if name not in ("stages", ".lock")]:
+            fix = "choose an empty or new folder with --run"
+            raise InputError(f"not a run folder: it holds {', '.join(foreign[:3])}", where=str(self.folder), fix=fix)
+        self._lock = _lock(self.folder)
+        self._manifest = {"job": self.job, **describe_environment(), "seed": getattr(self.config, "seed", None)}
+        self.folder.write_json("run.json", self._manifest)
+        self.folder.write_bytes("config.yaml", to_yaml(self.config).encode())
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _note(self, stage: Stage) -> None:
+        """Keep the order of this run's stages in its manifest: the report shows these and not what older settings left."""
+        self.stages.append(stage)
+        self._manifest["stages"] = [known.folder.name for known in self.stages]
+        self.folder.write_json("run.json", self._manifest)
+
+
+@dataclass
+class Stage:
+    """One step of a run: the folder where it keeps its files, and what it tells the user."""
+
+    run: Run
+    name: str
+    purpose: str
+    inputs: dict[str, Any]
+    folder: Folder
+    _tracker: Tracker | None = None
+    _panels: int = 0
+    _figures: list[tuple[str, str]] = field(default_factory=list)
+
+    @staticmethod
+    def of(run: Run, function: Callable[..., Any], inputs: tuple[Any, ...], named: dict[str, Any]) -> Stage:
+        """The stage that `function` on `inputs` is, whether or not it has run."""
+        names = list(get_type_hints(function))[1:]
+        values = {name: _plain(value) for name, value in (dict(zip(names, inputs, strict=False)) | named).items()}
+        name = function.__name__
+        purpose = (function.__doc__ or "").strip().partition("\n")[0]
+        return Stage(run, name, purpose, values, run.folder / "stages" / f"{name}-{fingerprint([name, values])}")
+
+    @property
+    def done(self) -> bool:
+        return self.folder.exists("done.json")
+
+    @property
+    def rows_to_retry(self) -> int:
+        """How many rows failed and may succeed on another try."""
+        return sum(1 for row in self.failures() if row["retry"])
+
+    def cluster(self) -> Cluster:
+        """The Ray cluster, connected on first use and shared by all stages."""
+        from squadron.core.cluster import check_shared, connect
+
+        cluster = connect(self.run.address)
+        check_shared(self.run.folder)
+        return cluster
+
+    def workers(self, purpose: str, tasks: int, resources: WorkerResources | None = None) -> int:
+        """How many workers to start for `tasks` independent tasks: as many as asked for, else as many as fit.
+
+        Raises ResourceError before anything starts if the cluster cannot hold them.
+        """
+        cluster, profile = self.cluster(), self.run.profile
+        if resources is not None:
+            cluster.require(1, resources, purpose)
+            return min(tasks, cluster.fit(resources, profile.max_workers))
+        cluster.require(profile.workers or 1, profile.worker, purpose)
+        return min(tasks, profile.workers or cluster.fit(profile.worker, profile.max_workers))
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Record metrics of one step in the run folder and in every tracker."""
+        self.folder.append_line("metrics.jsonl", _json_line({"step": step, **metrics}))
+        if self._tracker is not None:
+            self._tracker.log(step, {f"{self.name}/{key}": value for key, value in metrics.items()})
+
+    def metrics(self) -> list[dict[str, float]]:
+        """What `log` recorded, one row a step; a step done again after a restart counts once, as done last."""
+        rows = {row["step"]: row for row in self.folder.read_lines("metrics.jsonl")}
+        return [rows[step] for step in sorted(rows)]
+
+    def fail(self, item: str, error: str, *, retry: bool = True) -> None:
+        """Keep a failed row: counted, shown in the report and, if `retry`, tried again by the next run."""
+        self.folder.append_line("failures.jsonl", _json_line({"item": item, "error": error, "retry": retry}))
+
+    def failures(self) -> list[dict[str, Any]]:
+        return self.folder.read_lines("failures.jsonl")
+
+    def show(self, panel: Panel) -> None:
+        """Put a table, curves, images, a film or text into the report."""
+        self._panels += 1
+        (self.folder / "panels").write_json(f"{self._panels:02d}.json", panel.model_dump(mode="json"))
+
+    def figure(self, label: str, value: str) -> None:
+        """A headline number for the table at the end of the job and the head of the report."""
+        self._figures = [(known, old) for known, old in self._figures if known != label] + [(label, value)]
+        self.folder.write_json("figures.json", self._figures)
+
+    def explain_rerun(self) -> None:
+        """Say which settings changed, if this stage was finished before with others."""
+        if self.done or self.folder.exists("started.json"):
+            return
+        siblings = [
+            name for name in (self.run.folder / "stages").ls() if name.rpartition("-")[0] == self.name
+        ]
+        others = [self.run.folder / "stages" / name for name in siblings]
+        finished = [folder.read_json("done.json") for folder in others if folder.exists("done.json")]
+        if not finished:
+            return
+        last = max(finished, key=lambda marker: marker["finished_at"])
+        old, new = flatten(last["inputs"]), flatten(self.inputs)
+        changed = [f"{key} {old.get(key)} → {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+        shown = "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
+        console.say(f"[yellow]{self.name} runs again, its earlier result is kept. Changed:[/yellow] {console.plain(shown)}")
+
+    def begin(self) -> None:
+        """Mark the stage as entered and forget what an unfinished attempt showed."""
+        self.folder.make()
+        for stale in ("panels", "failures.jsonl", "figures.json"):
+            self.folder.remove(stale)
+        self.folder.write_json("started.json", {"inputs": mask_secrets(self.inputs), "started_at": _now()})
+        if self.run.track:
+            from squadron.core.tracking import trackers
+
+            config = mask_secrets(self.run.config.model_dump(mode="json"))
+            self._tracker = trackers(self.run.track, f"{self.run.folder.name}/{self.name}", self.folder, config)
+
+    def commit(self, output: Config, seconds: float) -> None:
+        """Write the marker that makes the stage finished."""
+        marker = {
+            "inputs": mask_secrets(self.inputs),
+            "output": output.model_dump(mode="json"),
+            "seconds": round(seconds, 2),
+            "finished_at": _now(),
+        }
+        self.folder.write_json("done.json", marker)
+
+    def close(self) -> None:
+        if self._tracker is not None:
+            self._tracker.close()
+            self._tracker = None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _json_line(row: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps({key: _finite(value) for key, value in row.items()})
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _lock(folder: Folder) -> Any:
+    """Hold a local run folder for this process; the system lets go when the process ends, however it ends."""
+    if not folder.path:
+        return None
+    import fcntl
+
+    stream = open(f"{folder.path}/.lock", "w")  # noqa: SIM115 - held until the run closes
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        fix = "wait for it, stop it, or choose another folder with --run"
+        raise ResourceError("another process is running in this folder", where=str(folder), fix=fix) from None
+    except OSError:
+        with contextlib.suppress(OSError):
+            stream.close()
+        return None
+    return stream

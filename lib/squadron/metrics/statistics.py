@@ -1,0 +1,44 @@
+"""Intervals for what a run measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Score interval of a proportion, 95% by default (Wilson 1927). Raises ValueError without trials.
+
+    Unlike the normal approximation it stays inside [0, 1] and is right at 0 and at all successes.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes of {trials} trials")
+    share, spread = successes / trials, z * z / trials
+    centre = (share + spread / 2) / (1 + spread)
+    margin = z / (1 + spread) * math.sqrt(share * (1 - share) / trials + spread / (4 * trials))
+    return max(0.0, centre - margin), min(1.0, centre + margin)
+
+
+def cluster_bootstrap_interval(
+    groups: Sequence[Sequence[float]], *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean over all values when values of one group are alike.
+
+    Groups (environments, say) are drawn with replacement and keep all their values, so that ten episodes in one home
+    do not count as ten independent trials. Raises ValueError without values.
+    """
+    sums = np.array([math.fsum(group) for group in groups if len(group)])
+    counts = np.array([len(group) for group in groups if len(group)])
+    if not len(counts):
+        raise ValueError("no values")
+    picks = np.random.default_rng(seed).integers(len(counts), size=(resamples, len(counts)))
+    means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def root_mean_square(errors: np.ndarray) -> float:
+    """Square root of the mean over all squared errors: one root at the end, not a mean of roots."""
+    return float(np.sqrt(np.mean(np.square(errors, dtype=np.float64))))

@@ -1,0 +1,22 @@
+"""Fixtures of the whole suite. Ray starts once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[object]:
+    """A Ray cluster of two CPUs on this machine."""
+    import ray
+
+    from squadron.core.cluster import connect
+
+    yield connect(cpus=2)
+    ray.shutdown()

@@ -1,0 +1,87 @@
+"""Rows are answered once; failures are kept with their cause, and retried by the next run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.profile import Profile
+from squadron.core.rows import map_rows
+from squadron.core.run import Run, Stage
+
+
+class Nothing(Config):
+    pass
+
+
+def answer(row: dict[str, Any], log: Folder) -> dict[str, Any]:
+    log.append_line(f"{row['id']}.log", "1")
+    if row.get("raise") and not log.exists("mended"):
+        raise ValueError("no answer to this")
+    if row.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if row.get("die_once") and len(log.read_lines(f"{row['id']}.log")) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if row.get("hang"):
+        time.sleep(600)
+    return {"id": row["id"], "square": row["n"] ** 2}
+
+
+def _stage(folder: Path) -> Stage:
+    run = Run("rows", Nothing(), Folder(folder), Profile(name="auto"), track=())
+    stage = Stage(run, "work", "", {}, run.folder / "stages" / "work-0")
+    stage.begin()
+    return stage
+
+
+def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tmp_path: Path) -> None:
+    log = Folder(tmp_path / "log").make()
+    rows = [
+        {"id": "good", "n": 2},
+        {"id": "raises", "n": 3, "raise": True},
+        {"id": "unlucky", "n": 4, "die_once": True},
+        {"id": "deadly", "n": 5, "die": True},
+        {"id": "hangs", "n": 6, "hang": True},
+    ]
+    stage = _stage(tmp_path)
+    answers = map_rows(stage, rows, answer, deadline_s=3, log=log)
+    assert answers == [{"id": "good", "square": 4}, {"id": "unlucky", "square": 16}]
+    failures = {row["item"]: row["error"] for row in stage.failures()}
+    assert set(failures) == {"raises", "deadly", "hangs"}
+    assert failures["raises"] == "ValueError: no answer to this"
+    assert "died or overran 3 s on each of 3 attempts" in failures["hangs"]
+    assert stage.rows_to_retry == 3
+
+    log.write_bytes("mended", b"")
+    again = _stage(tmp_path)
+    assert len(map_rows(again, rows[:3], answer, deadline_s=3, log=log)) == 3
+    assert again.failures() == []
+    assert len(log.read_lines("good.log")) == 1
+
+
+def test_a_truncated_part_is_done_again(ray_cluster: object, tmp_path: Path) -> None:
+    rows = [{"id": "a/b ü", "n": 2}, {"id": "c", "n": 3}]
+    stage = _stage(tmp_path)
+    expected = map_rows(stage, rows, answer, log=Folder(tmp_path / "log"))
+    parts = stage.folder / "rows"
+    victim = next(name for name in parts.ls() if name.startswith("c-"))
+    parts.write_bytes(victim, parts.read_bytes(victim)[:50])
+    assert map_rows(_stage(tmp_path), rows, answer, log=Folder(tmp_path / "log")) == expected
+    assert len(Folder(tmp_path / "log").read_lines("c.log")) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([{"n": 1}], "have no 'id'"), ([{"id": "a", "n": 1}, {"id": "a", "n": 2}], "more than once")],
+)
+def test_bad_ids_are_refused_before_work(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        map_rows(_stage(tmp_path), rows, answer, log=Folder(tmp_path))
