@@ -33,11 +33,12 @@ bench: $(READY)
 	@set -e; for script in $(BENCHES); do echo "== $$script"; $(BIN)/python $$script; done
 
 # Resolve both files of pins again, keeping every pin that still fits; `git diff constraints` shows what moved.
-# certifi stays open in gpu.txt: vLLM asks for a newer one than every package index has.
+# In gpu.txt certifi stays open, since vLLM asks for one so new that not every package index has it, and setuptools
+# is one that vLLM takes on every Python, not on 3.11 alone.
 constraints: $(READY)
 	printf 'torch==2.13.0\n' | $(COMPILE) -c - --universal --extra dev -o constraints/cpu.txt
 	printf 'certifi\n' > $(VENV)/overrides.txt
-	printf 'torch==2.14.0\n' | $(COMPILE) -c - --python-platform x86_64-manylinux_2_28 --extra gpu \
+	printf 'torch==2.14.0\nsetuptools<81\n' | $(COMPILE) -c - --python-platform x86_64-manylinux_2_28 --extra gpu \
 	    --override $(VENV)/overrides.txt --no-emit-package certifi -o constraints/gpu.txt
 
 clean:

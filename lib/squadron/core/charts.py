@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squadron.core.panels import Curves, Series
 
@@ -27,12 +27,13 @@ _COLOURS = [f"#0a0c{number:02x}" for number in range(1, SERIES_COLOURS + 1)]
 _VARIABLES = {_INK: "var(--muted)", _FAINT: "var(--line)"} | {
     colour: f"var(--series-{number})" for number, colour in enumerate(_COLOURS, start=1)
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "squadron",  # the same curves give the same bytes
     "text.color": _INK,
+    "text.parse_math": False,  # a dollar sign is a dollar sign
     "axes.labelcolor": _INK,
     "axes.edgecolor": _FAINT,
     "axes.formatter.useoffset": False,
@@ -57,9 +58,7 @@ def draw(panel: Curves) -> str:
     return _inline(buffer.getvalue())
 
 
-def _draw_series(
-    axes: Axes, series: Series, colour: str, dashes: str | tuple[int, tuple[float, ...]]
-) -> None:
+def _draw_series(axes: Axes, series: Series, colour: str, dashes: str | tuple[int, tuple[float, ...]]) -> None:
     y = _with_gaps(series.y)
     marker = "o" if len(series.x) <= _MARKED_UP_TO else None
     axes.plot(
@@ -70,7 +69,7 @@ def _draw_series(
         linewidth=1.8,
         marker=marker,
         markersize=3.5,
-        label=_literal(_shortened(series.name)),
+        label=_shortened(series.name),
     )
     if series.low is not None and series.high is not None:
         low, high = _with_gaps(series.low), _with_gaps(series.high)
@@ -80,8 +79,8 @@ def _draw_series(
 def _dress(axes: Axes, panel: Curves) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_xlabel(_literal(panel.x_label))
-    axes.set_ylabel(_literal(panel.y_label))
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="y", color=_FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -91,11 +90,9 @@ def _dress(axes: Axes, panel: Curves) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     if len(panel.series) > 1:
-        longest = max(len(_shortened(series.name)) for series in panel.series)
+        longest = max(min(len(series.name), _NAME_WIDTH) for series in panel.series)
         columns = max(1, min(3, _LEGEND_WIDTH // (longest + 6)))
-        axes.figure.legend(
-            loc="outside upper left", ncols=columns, frameon=False, handlelength=2.4, columnspacing=1.4
-        )
+        axes.figure.legend(loc="outside upper left", ncols=columns, frameon=False, handlelength=2.4, columnspacing=1.4)
 
 
 def _with_gaps(values: list[float | None]) -> list[float]:
@@ -103,20 +100,21 @@ def _with_gaps(values: list[float | None]) -> list[float]:
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"
-
-
-def _literal(text: str) -> str:
-    """Text in which a dollar sign is a dollar sign, not the start of a formula, and `_name` is a name like others."""
-    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+    """A name that fits the legend, which would leave out one that begins with an underscore."""
+    visible = f"\u200b{name}" if name.startswith("_") else name
+    return visible if len(visible) <= _NAME_WIDTH else visible[: _NAME_WIDTH - 1] + "…"
 
 
 def _inline(svg: str) -> str:
-    """Leave out what belongs to a file of its own: prologue, fixed size, style sheet, names of groups, fonts."""
+    """Leave out what belongs to a file of its own: prologue, fixed size, style sheet, group names, fonts."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    return re.sub(r"#0a0[bc][0-9a-f]{2}", lambda match: _VARIABLES[match.group()], svg).strip()
+    return re.sub(r"<[^>]+>", lambda tag: _inline_tag(tag.group()), svg).strip()
+
+
+def _inline_tag(tag: str) -> str:
+    if tag.startswith("<svg"):
+        tag = re.sub(r' (?:width|height)="[^"]*"', "", tag)
+    tag = re.sub(r'^<g id="[^"]*"', "<g", tag)
+    tag = re.sub(r'font-family: [^;"]*', "font-family: inherit", tag)
+    return re.sub("|".join(_VARIABLES), lambda colour: _VARIABLES[colour.group()], tag)

@@ -50,7 +50,14 @@ def ls(options: argparse.Namespace) -> None:
     if found:
         console.table(
             ("run", "job", "report"),
-            [(str(run), run.read_json("run.json")["job"], "yes" if run.exists("report.html") else "not yet") for _, run in found],
+            [
+                (
+                    str(run),
+                    run.read_json("run.json")["job"],
+                    "yes" if run.exists("report.html") else "not yet",
+                )
+                for _, run in found
+            ],
         )
 
 
@@ -67,9 +74,12 @@ def plan(options: argparse.Namespace) -> None:
     machine = inspect_machine(folder)
     workers = min(profile.max_workers or machine.cpus, max(1, int(machine.cpus // profile.worker.cpus)))
     rows = [
-        ("this machine", f"{machine.cpus} CPUs, {machine.memory_gb:.0f} GiB memory, {', '.join(machine.gpus) or 'no GPU'}"),
+        (
+            "this machine",
+            f"{machine.cpus} CPUs, {machine.memory_gb:.0f} GiB memory, {', '.join(machine.gpus) or 'no GPU'}",
+        ),
         ("disk free", f"{machine.disk_free_gb:.0f} GiB at {folder}"),
-        ("workers", f"{workers} here, each {profile.worker.cpus:g} CPU and {profile.worker.gpus:g} GPU (profile {profile.name})"),
+        ("workers", f"{workers} here, each {profile.worker.cpus:g} CPU, {profile.worker.gpus:g} GPU ({profile.name})"),
     ]
     console.table(("resources", ""), rows + list(job.estimate(config, workers) if job.estimate else ()))
     missing = [f"the Python module {name} (pip install it)" for name in missing_modules(job)]
@@ -111,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--runs", default="runs", help="folder of runs to list (default: runs)")
     listing.set_defaults(command=ls)
 
-    for name, command, text in (("plan", plan, "what a run would do; starts nothing"), ("run", run, "run a job or go on with it")):
+    for name, command, text in (
+        ("plan", plan, "what a run would do; starts nothing"),
+        ("run", run, "run a job or go on with it"),
+    ):
         sub = commands.add_parser(name, help=text, description=command.__doc__)
         _add_job_arguments(sub)
         sub.set_defaults(command=command)
@@ -129,13 +142,21 @@ def _parser() -> argparse.ArgumentParser:
 def _add_job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", help="a job's name; `squadron ls` lists them")
     parser.add_argument(
-        "settings", nargs="*", help="first a configuration (a .yaml file or a shipped name, default demo), then key.path=value …"
+        "settings",
+        nargs="*",
+        help="first a configuration (a .yaml file or a shipped name, default demo), then key.path=value …",
     )
     parser.add_argument("--run", metavar="FOLDER", help="run folder or fsspec URL (default: runs/JOB-CONFIGURATION)")
     parser.add_argument("--address", help="Ray cluster to connect to, such as auto (default: this machine)")
     parser.add_argument("--profile", default="auto", help="hardware of one worker: auto, laptop, h200, 8xh100")
-    parser.add_argument("--workers", type=int, metavar="N", help="ask for exactly N workers, and refuse to start with fewer")
-    parser.add_argument("--track", default="tensorboard", help="comma-separated: tensorboard, wandb (offline unless WANDB_MODE says otherwise), none")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="ask for exactly N workers, and refuse to start with fewer"
+    )
+    parser.add_argument(
+        "--track",
+        default="tensorboard",
+        help="comma-separated: tensorboard, wandb (offline unless WANDB_MODE says otherwise), none",
+    )
 
 
 def _report_error(error: SquadronError) -> int:

@@ -26,7 +26,7 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-_SECRET = re.compile(r"(?i)(^|_|-)(token|api_?key|secret|password|passwd|credential)s?($|_|-)")
+_SECRET = re.compile(r"(?i)(^|_|-)(token|(api|access|private)_?key|secret|password|passwd|credential)s?($|_|-)")
 
 
 def load_config(model: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] = ()) -> ConfigT:
@@ -108,7 +108,11 @@ def _collect_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int], p
         name = f"{prefix}.{key.value}" if prefix else str(key.value)
         line = key.start_mark.line + 1
         if name in lines:
-            raise ConfigError(f"{name} is set twice", where=f"{path}, lines {lines[name]} and {line}", fix="keep one of them")
+            raise ConfigError(
+                f"{name} is set twice",
+                where=f"{path}, lines {lines[name]} and {line}",
+                fix="keep one of them",
+            )
         lines[name] = line
         _collect_lines(value, name, lines, path)
 

@@ -35,19 +35,21 @@ def run(address: str | None) -> None:
             failed.append(name)
             console.say(f"[red]✗[/red] {name}: {console.plain(str(error))}")
     if failed:
-        raise SquadronError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", fix="see the lines marked ✗")
+        raise SquadronError(
+            f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", fix="see the lines marked ✗"
+        )
     console.say("All is well. Try: squadron run flame")
 
 
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise SquadronError(f"Python {sys.version.split()[0]} is too old", fix="use Python 3.11 or newer")
     return sys.version.split()[0]
 
 
 def _packages() -> str:
     versions = {name: installed_version(name) for name in PACKAGES}
     missing = [name for name, version in versions.items() if not version and name not in OPTIONAL]
+    if versions["vllm"] and missing == ["flwr"]:
+        return "all but flwr, which cannot live beside vLLM: federated jobs need an environment without the gpu extra"
     if missing:
         raise SquadronError(f"not installed: {', '.join(missing)}", fix=f"pip install {' '.join(missing)}")
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
@@ -56,7 +58,9 @@ def _packages() -> str:
 def _machine() -> str:
     machine = inspect_machine(Folder("runs"))
     gpus = ", ".join(machine.gpus) or "no GPU"
-    return f"{machine.cpus} CPUs, {machine.memory_gb:.0f} GiB memory, {gpus}, {machine.disk_free_gb:.0f} GiB of disk free"
+    return (
+        f"{machine.cpus} CPUs, {machine.memory_gb:.0f} GiB memory, {gpus}, {machine.disk_free_gb:.0f} GiB of disk free"
+    )
 
 
 def _folder() -> str:
@@ -77,5 +81,4 @@ def _ray(address: str | None) -> str:
     started = time.monotonic()
     cluster = connect(address)
     answer = ray.get(ray.remote(num_cpus=0)(lambda: "answers").remote(), timeout=60)
-    nodes = len(cluster.nodes)
-    return f"{answer} after {time.monotonic() - started:.1f} s: {nodes} node{'s' * (nodes > 1)}, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs"
+    return f"{answer} after {time.monotonic() - started:.1f} s: {cluster}"

@@ -169,7 +169,9 @@ class Folder:
         try:
             filesystem, root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            raise InputError(f"no driver for this URL: {error}", where=self.url, fix="pip install the named fsspec driver") from None
+            raise InputError(
+                f"no driver for this URL: {error}", where=self.url, fix="pip install the named fsspec driver"
+            ) from None
         return filesystem, str(root).rstrip("/")
 
 
@@ -183,10 +185,12 @@ def _explaining_disk_errors(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fix = "free some space or choose another folder with --run, then give the same command again: finished work is kept"
+            fix = "free some space, then give the same command again: finished work is kept"
             raise ResourceError("the disk is full", where=where, fix=fix) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise ResourceError("no permission to write", where=where, fix="choose another folder with --run") from error
+            raise ResourceError(
+                "no permission to write", where=where, fix="choose another folder with --run"
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise InputError(f"a file stands where a folder should be ({error.strerror})", where=where) from error
         raise

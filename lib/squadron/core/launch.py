@@ -64,10 +64,16 @@ def read_view(folder: Folder) -> Any:
     from squadron.core.report import RunView
 
     if not folder.exists("run.json"):
-        raise InputError("not a run folder: it has no run.json", where=str(folder), fix="`squadron ls` lists the runs in ./runs")
+        raise InputError(
+            "not a run folder: it has no run.json",
+            where=str(folder),
+            fix="`squadron ls` lists the runs in ./runs",
+        )
     manifest = folder.read_json("run.json")
     names = manifest.get("stages") or []
-    stages = [_stage_view(folder / "stages" / name) for name in names if (folder / "stages" / name).exists("started.json")]
+    stages = [
+        _stage_view(folder / "stages" / name) for name in names if (folder / "stages" / name).exists("started.json")
+    ]
     figures = [tuple(figure) for stage in stages for figure in _read(stage.folder, "figures.json", [])]
     failures = [{"stage": stage.name, **row} for stage in stages for row in stage.folder.read_lines("failures.jsonl")]
     return RunView(
@@ -96,19 +102,16 @@ def default_folder(name: str) -> Folder:
 
 
 def _stage_view(folder: Folder) -> Any:
-    from pydantic import TypeAdapter
-
-    from squadron.core.panels import Panel
+    from squadron.core.panels import read_panel
     from squadron.core.report import StageView
 
     done = _read(folder, "done.json", {})
     panels = folder / "panels"
-    reader: TypeAdapter[Panel] = TypeAdapter(Panel)
     return StageView(
         name=folder.name.rpartition("-")[0],
         seconds=done.get("seconds", 0.0),
         status="finished" if done else "unfinished",
-        panels=[reader.validate_python(panels.read_json(name)) for name in panels.ls()],
+        panels=[read_panel(panels.read_json(name)) for name in panels.ls()],
         folder=folder,
     )
 
@@ -124,4 +127,3 @@ def _say_results(work: Run, report: str) -> None:
     console.say(f"Report: [bold]{console.plain(report)}[/bold]")
     for command in next_commands(work.job, work.folder):
         console.say(f"Next:   {console.plain(command)}")
-

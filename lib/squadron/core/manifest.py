@@ -8,7 +8,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("ray", "torch", "flwr", "mujoco", "numpy", "pyarrow", "pydantic", "transformers", "deepspeed", "vllm")
+PACKAGES = (
+    "ray",
+    "torch",
+    "flwr",
+    "mujoco",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "transformers",
+    "deepspeed",
+    "vllm",
+)
 
 
 def describe_environment() -> dict[str, Any]:

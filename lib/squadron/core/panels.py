@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -121,8 +120,3 @@ _panel: TypeAdapter[Panel] = TypeAdapter(Panel)
 def read_panel(record: dict[str, Any]) -> Panel:
     """The panel that `model_dump` wrote. Raises pydantic's ValidationError if the record is none."""
     return _panel.validate_python(record)
-
-
-def read_panels(records: Sequence[dict[str, Any]]) -> list[Panel]:
-    """Several panels, in order."""
-    return [read_panel(record) for record in records]

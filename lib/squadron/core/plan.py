@@ -37,7 +37,9 @@ class Planner:
         if not any(isinstance(value, Pending) for value in (*inputs, *named.values())):
             stage = Stage.of(self, function, inputs, named)  # type: ignore[arg-type]
             if stage.done:
-                output = get_type_hints(function)["return"].model_validate(stage.folder.read_json("done.json")["output"])
+                output = get_type_hints(function)["return"].model_validate(
+                    stage.folder.read_json("done.json")["output"]
+                )
                 state = f"{stage.rows_to_retry} rows to retry" if stage.rows_to_retry else "finished"
             elif stage.folder.exists("started.json"):
                 state = "unfinished, goes on"

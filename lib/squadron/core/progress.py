@@ -68,16 +68,16 @@ def progress(
 ) -> Progress:
     """Start showing the progress of `total` units of work (None: nobody knows how many).
 
-    `done` counts units that an earlier run finished: they are part of the total, not of the rate. On a terminal this
-    is a live bar; elsewhere one line at most every `line_every_s` seconds and one at the end. A closed standard
-    output silences it and disturbs nothing.
+    `done` counts units that an earlier run finished: they are part of the total, not of the rate. On a
+    terminal this is a live bar; elsewhere one line at most every `line_every_s` seconds and one at the end.
+    A closed standard output silences it and disturbs nothing.
     """
     display = _Bar if _on_terminal() else _Lines
     return Progress(display(total, description, unit, done, line_every_s), done)
 
 
 def describe(done: int, total: int | None, unit: str, rate: float) -> str:
-    """Where work stands: `120/400 episodes, 3.4/s, 1:22 left`. `rate` is in units per second, 0 if not known yet."""
+    """Where work stands: `120/400 episodes, 3.4/s, 1:22 left`. `rate` is in units a second, 0 if unknown."""
     count = f"{done}" if total is None else f"{done}/{total}"
     parts = [f"{count} {_plural(unit, done if total is None else total)}"]
     if rate > 0:
@@ -90,9 +90,7 @@ def describe(done: int, total: int | None, unit: str, rate: float) -> str:
 class _Lines:
     """Plain lines for log files and pipes."""
 
-    def __init__(
-        self, total: int | None, description: str, unit: str, done: int, line_every_s: float
-    ) -> None:
+    def __init__(self, total: int | None, description: str, unit: str, done: int, line_every_s: float) -> None:
         self._total, self._description, self._unit = total, description, unit
         self._done_before, self._line_every_s = done, line_every_s
         self._started = self._last = time.monotonic()
@@ -119,9 +117,7 @@ class _Lines:
 class _Bar:
     """A live bar on a terminal."""
 
-    def __init__(
-        self, total: int | None, description: str, unit: str, done: int, line_every_s: float
-    ) -> None:
+    def __init__(self, total: int | None, description: str, unit: str, done: int, line_every_s: float) -> None:
         self._total, self._unit, self._done_before = total, unit, done
         self._started = time.monotonic()
         self._rich = _rich_progress()
@@ -132,9 +128,7 @@ class _Bar:
         elapsed = time.monotonic() - self._started
         rate = (done - self._done_before) / elapsed if elapsed > 0 else 0.0
         with _silencing_closed_output():
-            self._rich.update(
-                self._task, completed=done, status=describe(done, self._total, self._unit, rate)
-            )
+            self._rich.update(self._task, completed=done, status=describe(done, self._total, self._unit, rate))
 
     def close(self, done: int) -> None:
         self.update(done)
@@ -165,7 +159,7 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def _silencing_closed_output() -> Iterator[None]:
-    """Let nobody's closed pipe (`squadron run … | head`) end hours of work, now or when Python flushes at exit."""
+    """Let no closed pipe (`squadron run … | head`) end hours of work, now or when Python flushes at exit."""
     try:
         yield
     except BrokenPipeError:

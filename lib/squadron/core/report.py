@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ _VIDEOS = {".mp4": "video/mp4", ".webm": "video/webm"}
 
 @dataclass
 class StageView:
-    """One stage as the report shows it; the files that its panels name lie in `folder`."""
+    """One stage as the report shows it; the files that its panels name lie in `folder`.
+
+    A `status` of `finished` or `unfinished` is coloured.
+    """
 
     name: str
     seconds: float
@@ -57,15 +60,13 @@ class RunView:
 def render(view: RunView) -> str:
     """The report as a complete HTML document.
 
-    Images and films are embedded, charts are inline SVG, every text is escaped, and values under keys that name
-    secrets are masked. A file that is missing or unreadable is named in its place; it does not spoil the page.
+    Images and films are embedded, charts are inline SVG, every text is escaped, and values under keys that
+    name secrets are masked. A file that is missing or unreadable is named in its place and spoils nothing.
     """
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"duration": format_duration, "zip": lambda columns: zip(*columns, strict=True)}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"duration": format_duration, "rows": _rows}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         view=view,
@@ -119,7 +120,7 @@ def _chart(panel: Curves) -> Any:
 
     from squadron.core.charts import draw
 
-    return Markup(draw(panel))  # noqa: S704 - our own drawing, its texts are escaped by the SVG writer
+    return Markup(draw(panel))  # our own drawing: the SVG writer has escaped its texts
 
 
 @dataclass
@@ -170,6 +171,10 @@ class _Column:
 
 def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[_Column]:
     return [_column(name, [row[number] for row in rows]) for number, name in enumerate(names)]
+
+
+def _rows(columns: Sequence[_Column]) -> Iterator[tuple[str, ...]]:
+    return zip(*(column.cells for column in columns), strict=True)
 
 
 def _column(name: str, values: Sequence[Any]) -> _Column:

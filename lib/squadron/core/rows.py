@@ -50,7 +50,9 @@ def map_rows(
     `function` is a plain function, or a class that is built once a worker with `constructor_arguments` and then called.
     Rows and answers are JSON values; `rows[i][key]` identifies a row across restarts. A row that raises, that overruns
     `deadline_s`, or that kills its worker three times is kept as a failure with its cause: `stage.failures()` lists
-    them, and the next run tries them again. `resources` of a worker are the profile's unless given. Raises InputError on missing or repeated ids before work starts.
+    them, and the next run tries them again. `resources` of a worker are the profile's unless given.
+
+    Raises InputError on missing or repeated ids before work starts, WorkerError if the cluster is lost.
     """
     ids = _checked_ids(rows, key)
     parts = stage.folder / "rows"
@@ -60,7 +62,17 @@ def map_rows(
         console.say(f"  {len(rows) - len(pending)} of {len(rows)} were done before")
     if pending:
         (parts / "attempts").remove()
-        _compute(stage, pending, function, key, unit, deadline_s, parts, resources or stage.run.profile.worker, constructor_arguments)
+        _compute(
+            stage,
+            pending,
+            function,
+            key,
+            unit,
+            deadline_s,
+            parts,
+            resources or stage.run.profile.worker,
+            constructor_arguments,
+        )
         answers = _read_parts(parts, ids)
     lost = {"ok": False, "error": "its worker was lost before it answered"}
     answers = {identifier: answers.get(identifier, lost) for identifier in ids}
@@ -68,7 +80,9 @@ def map_rows(
         if not answer["ok"]:
             stage.fail(identifier, answer["error"])
     if failed := len(stage.failures()):
-        console.say(f"  [yellow]{failed} of {len(rows)} failed[/yellow]; they are kept and the next run tries them again")
+        console.say(
+            f"  [yellow]{failed} of {len(rows)} failed[/yellow]; they are kept and the next run tries them again"
+        )
     return [json.loads(answers[i]["answer"]) for i in ids if answers[i]["ok"]]
 
 
@@ -88,14 +102,16 @@ def _compute(
 
     from squadron.core.progress import progress
 
-    answerer = (function, arguments, parts, key, deadline_s)
-    resident = isinstance(function, type)
     _quiet_ray_data()
-    dataset = ray.data.from_items([{"row": json.dumps(row)} for row in pending], override_num_blocks=len(pending)).map_batches(
-        _ResidentAnswerer if resident else _answer_batch,
-        **({"fn_constructor_args": answerer} if resident else {"fn_args": answerer}),
+    answerer = (function, arguments, parts, key, deadline_s)
+    form: dict[str, Any] = {"fn": _answer_batch, "fn_args": answerer, "compute": ray.data.TaskPoolStrategy(workers)}
+    if isinstance(function, type):
+        actors = ray.data.ActorPoolStrategy(size=workers)
+        form = {"fn": _ResidentAnswerer, "fn_constructor_args": answerer, "compute": actors}
+    rows = ray.data.from_items([{"row": json.dumps(row)} for row in pending], override_num_blocks=len(pending))
+    dataset = rows.map_batches(
+        **form,
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=workers) if resident else ray.data.TaskPoolStrategy(size=workers),
         num_cpus=resources.cpus,
         num_gpus=resources.gpus or None,
         memory=resources.memory_gb * 2**30 or None,
@@ -106,7 +122,9 @@ def _compute(
                 bar.advance(len(batch["id"]))
     except ray.exceptions.RayError as error:
         cause = str(error).strip().splitlines()[-1]
-        raise WorkerError(f"the workers of {stage.name} stopped: {cause}", fix="give the same command again to go on") from error
+        raise WorkerError(
+            f"the workers of {stage.name} stopped: {cause}", fix="give the same command again to go on"
+        ) from error
 
 
 def _quiet_ray_data() -> None:
@@ -139,7 +157,14 @@ class _ResidentAnswerer:
 class _Answerer:
     """Answers rows and writes their parts."""
 
-    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any], parts: Folder, key: str, deadline_s: float) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        parts: Folder,
+        key: str,
+        deadline_s: float,
+    ) -> None:
         limit_threads()
         self.function = function(**arguments) if isinstance(function, type) else function
         self.arguments = {} if isinstance(function, type) else arguments
@@ -159,7 +184,7 @@ class _Answerer:
             return self._write(name, row, None, error, 0.0)
         started = time.monotonic()
         # A row that hangs, in C code too, takes its worker down with a stack trace; Ray starts another.
-        faulthandler.dump_traceback_later(self.deadline_s, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self.deadline_s, exit=True, file=2)
         try:
             answer, error = json.dumps(self.function(row, **self.arguments)), ""
         except Exception as failure:
@@ -178,7 +203,13 @@ class _Answerer:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        record = {"id": str(row[self.key]), "ok": answer is not None, "answer": answer or "", "error": error, "seconds": seconds}
+        record = {
+            "id": str(row[self.key]),
+            "ok": answer is not None,
+            "answer": answer or "",
+            "error": error,
+            "seconds": seconds,
+        }
         stream = io.BytesIO()
         pq.write_table(pa.Table.from_pylist([record]), stream)
         self.parts.write_bytes(f"{name}.parquet", stream.getvalue())

@@ -51,11 +51,15 @@ class Run:
     address: str | None = None
     track: tuple[str, ...] = ("tensorboard",)
     stages: list[Stage] = field(default_factory=list)
+    cluster: Cluster | None = None
     _manifest: dict[str, Any] = field(default_factory=dict)
     _lock: Any = None
 
     def stage(
-        self, function: Callable[Concatenate[Stage, Inputs], OutputT], *inputs: Inputs.args, **named: Inputs.kwargs
+        self,
+        function: Callable[Concatenate[Stage, Inputs], OutputT],
+        *inputs: Inputs.args,
+        **named: Inputs.kwargs,
     ) -> OutputT:
         """Run `function(stage, *inputs)` once for these inputs, and return its output.
 
@@ -88,12 +92,20 @@ class Run:
             owner = self.folder.read_json("run.json").get("job")
             if owner != self.job:
                 fix = "give this job a folder of its own with --run"
-                raise InputError(f"this run folder belongs to the job {owner!r}, not {self.job!r}", where=str(self.folder), fix=fix)
+                raise InputError(
+                    f"this run folder belongs to the job {owner!r}, not {self.job!r}",
+                    where=str(self.folder),
+                    fix=fix,
+                )
         elif foreign := [name for name in self.folder.ls() if name not in ("stages", ".lock")]:
             fix = "choose an empty or new folder with --run"
             raise InputError(f"not a run folder: it holds {', '.join(foreign[:3])}", where=str(self.folder), fix=fix)
         self._lock = _lock(self.folder)
-        self._manifest = {"job": self.job, **describe_environment(), "seed": getattr(self.config, "seed", None)}
+        self._manifest = {
+            "job": self.job,
+            **describe_environment(),
+            "seed": getattr(self.config, "seed", None),
+        }
         self.folder.write_json("run.json", self._manifest)
         self.folder.write_bytes("config.yaml", to_yaml(self.config).encode())
 
@@ -103,7 +115,7 @@ class Run:
             self._lock.close()
 
     def _note(self, stage: Stage) -> None:
-        """Keep the order of this run's stages in its manifest: the report shows these and not what older settings left."""
+        """Keep the order of this run's stages in its manifest: the report shows these, not what older settings left."""
         self.stages.append(stage)
         self._manifest["stages"] = [known.folder.name for known in self.stages]
         self.folder.write_json("run.json", self._manifest)
@@ -142,11 +154,13 @@ class Stage:
 
     def cluster(self) -> Cluster:
         """The Ray cluster, connected on first use and shared by all stages."""
-        from squadron.core.cluster import check_shared, connect
+        if self.run.cluster is None:
+            from squadron.core.cluster import check_shared, connect
 
-        cluster = connect(self.run.address)
-        check_shared(self.run.folder)
-        return cluster
+            self.run.cluster = connect(self.run.address)
+            check_shared(self.run.folder)
+            console.say(f"[dim]Ray: {self.run.cluster}[/dim]")
+        return self.run.cluster
 
     def workers(self, purpose: str, tasks: int, resources: WorkerResources | None = None) -> int:
         """How many workers to start for `tasks` independent tasks: as many as asked for, else as many as fit.
@@ -192,18 +206,20 @@ class Stage:
         """Say which settings changed, if this stage was finished before with others."""
         if self.done or self.folder.exists("started.json"):
             return
-        siblings = [
-            name for name in (self.run.folder / "stages").ls() if name.rpartition("-")[0] == self.name
-        ]
+        siblings = [name for name in (self.run.folder / "stages").ls() if name.rpartition("-")[0] == self.name]
         others = [self.run.folder / "stages" / name for name in siblings]
         finished = [folder.read_json("done.json") for folder in others if folder.exists("done.json")]
         if not finished:
             return
         last = max(finished, key=lambda marker: marker["finished_at"])
         old, new = flatten(last["inputs"]), flatten(self.inputs)
-        changed = [f"{key} {old.get(key)} → {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+        changed = [
+            f"{key} {old.get(key)} → {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)
+        ]
         shown = "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
-        console.say(f"[yellow]{self.name} runs again, its earlier result is kept. Changed:[/yellow] {console.plain(shown)}")
+        console.say(
+            f"[yellow]{self.name} runs again, its earlier result is kept. Changed:[/yellow] {console.plain(shown)}"
+        )
 
     def begin(self) -> None:
         """Mark the stage as entered and forget what an unfinished attempt showed."""

@@ -32,9 +32,9 @@ class Tracker(Protocol):
 def trackers(names: Sequence[str], run_name: str, folder: Folder, config: Mapping[str, Any]) -> Tracker:
     """One tracker that passes everything to those named: `tensorboard`, `wandb`.
 
-    Both write into `folder`, also when it is remote. wandb stays offline unless WANDB_MODE says otherwise, resumes
-    under the id kept in the folder, and sees the configuration with its secrets masked. Raises ConfigError for an
-    unknown name, before any tracker starts.
+    Both write into `folder`, also when it is remote. wandb stays offline unless WANDB_MODE says otherwise,
+    resumes under the id kept in the folder, and sees the configuration with its secrets masked. Raises
+    ConfigError for an unknown name, before any tracker starts.
     """
     for name in names:
         if name not in _KINDS:
@@ -79,7 +79,7 @@ class _TensorBoard:
 
 
 class _WeightsAndBiases:
-    """A wandb run whose files live under `wandb/`, recording nothing of the machine, the code or the command line."""
+    """A wandb run with its files under `wandb/`, recording nothing of machine, code or command line."""
 
     def __init__(self, run_name: str, folder: Folder, config: Mapping[str, Any]) -> None:
         import wandb
@@ -101,7 +101,7 @@ class _WeightsAndBiases:
                 name=run_name,
                 id=_stored_id(folder),
                 dir=str(self._mirror.path.parent),
-                mode=os.environ.get("WANDB_MODE", "offline"),
+                mode=None if os.environ.get("WANDB_MODE") else "offline",
                 resume="allow",
                 config=mask_secrets(dict(config)),
                 settings=settings,
@@ -126,7 +126,7 @@ class _WeightsAndBiases:
 
 
 class _Mirror:
-    """A local directory for libraries that write files their own way, copied to its folder when that is remote."""
+    """A local directory for libraries that write their own files, copied to its folder if that is remote."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder

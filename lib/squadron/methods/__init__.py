@@ -1,0 +1,1 @@
+"""One package a method; a method never imports another."""

@@ -1,0 +1,87 @@
+"""What a federation is compared with: one policy trained on all data pooled, and policies trained at home alone."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import torch
+
+from squadron.core.folder import Folder
+from squadron.methods.flame.algorithm import BCPolicy, Demonstrations, Optimisation, fit, make_optimiser
+from squadron.methods.flame.client import device, optimisation
+from squadron.methods.flame.config import FederationConfig, TrainingConfig
+from squadron.methods.flame.demos import pool, read_shard
+from squadron.methods.flame.records import Shard
+
+
+def steps_of_a_round(training: TrainingConfig, federation: FederationConfig, steps_per_home: float) -> int:
+    """Optimisation steps that all clients of one round take together."""
+    epochs = training.local_epochs * math.ceil(steps_per_home / training.batch_size)
+    return federation.clients_per_round * min(epochs, training.local_steps or epochs)
+
+
+def train_alone(
+    row: dict[str, Any],
+    run_folder: Folder,
+    folder: Folder,
+    prefix: str,
+    image_size: int,
+    training: TrainingConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Train one policy on the shards of `row` for `row["rounds"]` times `row["steps"]` batches; one Adam throughout.
+
+    Progress is saved after every round's worth of batches, and a worker that takes over goes on from there.
+    """
+    data = pool([read_shard(run_folder, Shard.model_validate(shard))[0] for shard in row["shards"]])
+    torch.manual_seed(seed)
+    policy = BCPolicy(image_size).to(device())
+    settings = optimisation(training)
+    optimiser = make_optimiser(policy, settings)
+    checkpoint = f"{row['id']}.progress.pt"
+    losses = _resume(folder, checkpoint, policy, optimiser)
+    for done in range(len(losses), row["rounds"]):
+        losses.append(_one_round(policy, data, settings, row["steps"], seed + done, optimiser))
+        stream = io.BytesIO()
+        torch.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}, stream)
+        folder.write_bytes(checkpoint, stream.getvalue())
+    name = f"{row['id']}.safetensors"
+    digest = save_policy(folder, name, policy)
+    folder.remove(checkpoint)
+    return {"name": row["id"], "file": f"{prefix}/{name}", "sha256": digest, "losses": losses}
+
+
+def save_policy(folder: Folder, name: str, policy: torch.nn.Module) -> str:
+    """Write weights as safetensors and return the SHA-256 of the file."""
+    import hashlib
+
+    from safetensors.torch import save
+
+    data = save({key: value.cpu().contiguous() for key, value in policy.state_dict().items()})
+    folder.write_bytes(name, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _one_round(
+    policy: BCPolicy,
+    data: Demonstrations,
+    settings: Optimisation,
+    steps: int,
+    seed: int,
+    optimiser: torch.optim.Optimizer,
+) -> float:
+    epochs = math.ceil(steps * settings.batch_size / len(data)) + 1
+    budget = Optimisation(**{**settings.__dict__, "epochs": epochs, "max_steps": steps})
+    return fit(policy, data, budget, seed, optimiser)
+
+
+def _resume(folder: Folder, name: str, policy: BCPolicy, optimiser: torch.optim.Optimizer) -> list[float]:
+    if not folder.exists(name):
+        return []
+    state = torch.load(io.BytesIO(folder.read_bytes(name)), weights_only=True, map_location=device())
+    policy.load_state_dict(state["policy"])
+    optimiser.load_state_dict(state["optimiser"])
+    losses: list[float] = state["losses"]
+    return losses

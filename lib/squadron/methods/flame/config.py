@@ -1,0 +1,118 @@
+"""Settings of FLAME. Defaults are those of `configs/flame/demo.yaml` where the paper and its code are silent."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from squadron.core.config import Config
+from squadron.sim.manipulation.spec import EVAL, TEST, TRAIN, Factors
+
+TaskName = Literal["close_box", "slide_block_to_target", "insert_onto_square_peg", "scoop_with_spatula"]
+
+
+class HomesConfig(Config):
+    """The simulated homes: one environment, and one federated client, each."""
+
+    task: TaskName = "close_box"
+    clients: int = Field(64, ge=1, le=len(TRAIN), description="homes that hold training data, environments 0, 1, …")
+    eval_homes: int = Field(5, ge=1, le=len(EVAL), description="held-out homes that choose the best round, from 400")
+    test_homes: int = Field(10, ge=1, le=len(TEST), description="held-out homes that give the result, from 410")
+    factors: Factors = Factors()
+    seed: int = Field(0, ge=0, description="which worlds are drawn")
+
+
+class DemosConfig(Config):
+    """Demonstrations by the scripted expert."""
+
+    per_home: int = Field(
+        10, ge=2, description="successful episodes each home keeps; the last tenth, at least one, validates"
+    )
+    held_out_per_home: int = Field(2, ge=1, description="episodes of each held-out home, for the offline error")
+    image_size: Literal[64, 128] = Field(64, description="pixels; 64 in the paper's summary, 128 in its public code")
+    shadows: bool = True
+    action_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="spread of the noise on executed velocities while the clean action is recorded",
+    )
+    max_steps: int = Field(300, ge=1, description="steps of 50 ms")
+    seed: int = Field(0, ge=0, description="which episodes are drawn")
+    deadline_s: float = Field(1800.0, gt=0, description="longest time for one home")
+
+
+class TrainingConfig(Config):
+    """Behaviour cloning on one home, as in the public code: Adam made anew each round, mean squared error."""
+
+    local_epochs: int = Field(5, ge=1, description="passes over a home's data in a round")
+    local_steps: int | None = Field(None, ge=1, description="stop a visit after so many batches; None: all epochs")
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-5, ge=0)
+    shift_px: int = Field(0, ge=0, description="random image shifts up to so many pixels; 0 in the paper")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 multiplies in bfloat16; weights stay float32")
+
+
+class StrategyConfig(Config):
+    """A strategy of `flwr.serverapp.strategy` by name, and settings of its own constructor."""
+
+    name: str = "fedavg"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class FederationConfig(Config):
+    """Rounds of the federation."""
+
+    rounds: int = Field(30, ge=1)
+    clients_per_round: int = Field(10, ge=1)
+    clients_per_evaluation: int = Field(1, ge=0, description="clients that report their validation loss each round")
+    candidate_every: int = Field(
+        5, ge=1, description="keep the policy of every so many rounds, and of the last, as a candidate"
+    )
+    deadline_s: float = Field(3600.0, gt=0, description="longest time for one client's visit")
+    seed: int = Field(0, ge=0, description="initial weights, choice of clients, order of batches")
+
+
+class BaselinesConfig(Config):
+    """What federated learning is measured against, at the same number of samples seen."""
+
+    centralised: bool = Field(True, description="one policy trained on all homes' data pooled")
+    local_only: int = Field(0, ge=0, description="so many homes each train a policy on their own data alone")
+    deadline_s: float = Field(6 * 3600.0, gt=0)
+
+
+class EvaluationConfig(Config):
+    """Held-out evaluation: offline root mean square error, online success."""
+
+    episodes_per_home: int = Field(5, ge=1)
+    max_steps: int = Field(300, ge=1, description="steps of 50 ms")
+    film_homes: int = Field(4, ge=0, description="test homes shown in the film")
+    film_size: int = Field(160, ge=64, le=512, description="pixels")
+    seed: int = Field(1, ge=0, description="which episodes are drawn")
+    deadline_s: float = Field(1800.0, gt=0, description="longest time for one home")
+
+
+class FlameConfig(Config):
+    """A FLAME run: homes, demonstrations, federation, baselines, evaluation."""
+
+    homes: HomesConfig = HomesConfig()
+    demos: DemosConfig = DemosConfig()
+    training: TrainingConfig = TrainingConfig()
+    strategy: StrategyConfig = StrategyConfig()
+    federation: FederationConfig = FederationConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _clients_suffice(self) -> FlameConfig:
+        for name in ("clients_per_round", "clients_per_evaluation"):
+            asked = getattr(self.federation, name)
+            if asked > self.homes.clients:
+                raise ValueError(f"federation.{name} is {asked}, but homes.clients is {self.homes.clients}")
+        if self.baselines.local_only > self.homes.clients:
+            raise ValueError(
+                f"baselines.local_only is {self.baselines.local_only}, but homes.clients is {self.homes.clients}"
+            )
+        return self

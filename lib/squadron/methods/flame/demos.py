@@ -1,0 +1,133 @@
+"""Demonstrations on disk: one Parquet shard a home, one row a step, the environment's specification in the metadata.
+
+Columns: `episode` int32, `step` int32, `image` fixed-size binary (height × width × 3, uint8), `state` and `action`
+fixed-size lists of float32 in the environment's range. Anyone's recordings in this form can be trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.methods.flame.algorithm import Demonstrations, split_episodes, to_policy_range
+from squadron.methods.flame.records import Shard
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from squadron.sim.manipulation.expert import Episode
+
+FIX_SHARD = "delete this stage's folder and give the same command again: it is made anew"
+
+
+def write_shard(folder: Folder, name: str, spec: Config, image_size: int, episodes: Sequence[Episode]) -> str:
+    """Write the episodes of one home and return the SHA-256 of the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lengths = [len(episode.actions_TA) for episode in episodes]
+    images = np.concatenate([episode.images_THWC for episode in episodes])
+    table = pa.table(
+        {
+            "episode": pa.array(np.repeat(np.arange(len(episodes), dtype=np.int32), lengths)),
+            "step": pa.array(np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])),
+            "image": _fixed(images, pa.binary(image_size * image_size * 3)),
+            "state": _fixed(
+                np.concatenate([e.states_TS for e in episodes]).astype(np.float32), pa.list_(pa.float32(), 8)
+            ),
+            "action": _fixed(
+                np.concatenate([e.actions_TA for e in episodes]).astype(np.float32), pa.list_(pa.float32(), 8)
+            ),
+        }
+    )
+    metadata = {"spec": spec.model_dump_json(), "image_size": str(image_size)}
+    stream = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(metadata), stream, compression="zstd", use_dictionary=False)
+    data = stream.getvalue()
+    folder.write_bytes(name, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_shards(run_folder: Folder, shards: Sequence[Shard]) -> None:
+    """Refuse a missing, truncated or altered shard, and a client without data, before any training starts."""
+    for shard in shards:
+        where = run_folder.file(shard.file)
+        if not run_folder.exists(shard.file):
+            raise InputError(f"the demonstrations of client {shard.client_id} are missing", where=where, fix=FIX_SHARD)
+        if hashlib.sha256(run_folder.read_bytes(shard.file)).hexdigest() != shard.sha256:
+            raise InputError(f"the demonstrations of client {shard.client_id} are corrupt", where=where, fix=FIX_SHARD)
+        if shard.steps == 0 or shard.episodes < 2:
+            fix = "give it at least two episodes, one to train and one to validate, or leave the client out"
+            raise InputError(f"client {shard.client_id} has {shard.episodes} episodes", where=where, fix=fix)
+
+
+def read_shard(run_folder: Folder, shard: Shard) -> tuple[Demonstrations, Demonstrations]:
+    """Training and validation steps of one home, actions in the policy's range. Raises InputError on a bad file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    where = run_folder.file(shard.file)
+    try:
+        table = pq.read_table(pa.BufferReader(run_folder.read_bytes(shard.file)))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"not a readable Parquet file: {error}", where=where, fix=FIX_SHARD) from None
+    missing = {"episode", "image", "state", "action"} - set(table.column_names)
+    if missing:
+        raise InputError(f"the shard lacks the columns {', '.join(sorted(missing))}", where=where)
+    size = int((table.schema.metadata or {}).get(b"image_size", 64))
+    images = _values(table["image"], np.uint8).reshape(-1, size, size, 3)
+    states = _values(table["state"], np.float32).reshape(-1, 8)
+    actions = to_policy_range(_values(table["action"], np.float32).reshape(-1, 8))
+    if not (np.isfinite(states).all() and np.isfinite(actions).all()):
+        raise InputError("states or actions hold NaN or infinity", where=where)
+    training = table["episode"].to_numpy() < split_episodes(shard.episodes)
+    return (
+        Demonstrations(images[training], states[training], actions[training]),
+        Demonstrations(images[~training], states[~training], actions[~training]),
+    )
+
+
+@lru_cache(maxsize=8)
+def cached_shard(run_folder: Folder, shard: Shard) -> tuple[Demonstrations, Demonstrations]:
+    """`read_shard`, remembering the homes a worker visited last."""
+    return read_shard(run_folder, shard)
+
+
+def pool(parts: Sequence[Demonstrations]) -> Demonstrations:
+    """All steps of several homes as one data set."""
+    return Demonstrations(
+        np.concatenate([part.images_NHWC for part in parts]),
+        np.concatenate([part.states_NS for part in parts]),
+        np.concatenate([part.actions_NA for part in parts]),
+    )
+
+
+def _fixed(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Rows of a contiguous array as fixed-size binary, or as fixed-size lists, without copying."""
+    import pyarrow as pa
+
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, pa.py_buffer(flat)])
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)
+
+
+def _values(column: pa.ChunkedArray, dtype: type) -> np.ndarray:
+    import pyarrow as pa
+
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0)
+    if pa.types.is_fixed_size_binary(array.type):
+        width = array.type.byte_width
+        start = array.offset * width
+        return np.frombuffer(array.buffers()[1], dtype)[start : start + len(array) * width]
+    return array.flatten().to_numpy().astype(dtype, copy=False)

@@ -1,0 +1,98 @@
+"""FLAME's policies in held-out homes: success and error as rows over the cluster, and pictures for the report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.panels import Film
+from squadron.core.rows import map_rows
+from squadron.core.run import Stage
+from squadron.methods.flame.config import EvaluationConfig
+from squadron.methods.flame.demos import read_shard
+from squadron.methods.flame.records import Demos, Homes, Policy, Shard, load_shards, load_specs
+from squadron.methods.flame.simulation import evaluate_home, film_home
+from squadron.sim.manipulation.film import film, tile
+
+
+def evaluate_policies(
+    stage: Stage,
+    policies: Sequence[Policy],
+    where: Sequence[int],
+    homes: Homes,
+    demos: Demos,
+    config: EvaluationConfig,
+) -> list[dict[str, Any]]:
+    """Run every policy in every one of these held-out homes. Raises InputError if a policy has no result at all."""
+    specs = load_specs(stage.run.folder, homes)
+    shards = {shard.client_id: shard for shard in load_shards(stage.run.folder, demos).held_out}
+    rows = [
+        {
+            "id": f"{policy.name}-in-{n}",
+            "policy": policy.model_dump(mode="json"),
+            "spec": specs[n].model_dump(mode="json"),
+            "shard": shards[n].model_dump(mode="json"),
+        }
+        for policy in policies
+        for n in where
+        if n in shards
+    ]
+    results = map_rows(
+        stage,
+        rows,
+        evaluate_home,
+        unit="evaluation",
+        deadline_s=config.deadline_s,
+        run_folder=stage.run.folder,
+        config=config,
+    )
+    missing = {policy.name for policy in policies} - {result["policy"] for result in results}
+    if missing:
+        fix = "`squadron report` shows each error; give the same command again to retry"
+        raise InputError(f"no evaluation succeeded for {', '.join(sorted(missing))}", where=str(stage.folder), fix=fix)
+    return results
+
+
+def picture_of_homes(run_folder: Folder, shards: Sequence[Shard], most: int = 16, columns: int = 8) -> bytes:
+    """The first image of some homes side by side, as PNG."""
+    firsts = [read_shard(run_folder, shard)[0].images_NHWC[0] for shard in shards[:most]]
+    firsts += [np.full_like(firsts[0], 255)] * (-len(firsts) % min(columns, len(firsts)))
+    rows = [np.concatenate(firsts[i : i + columns], axis=1) for i in range(0, len(firsts), columns)]
+    stream = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def film_policy(stage: Stage, policy: Policy, homes: Homes, config: EvaluationConfig) -> Film:
+    """The policy's first episode in some of the test homes, side by side."""
+    specs = load_specs(stage.run.folder, homes)
+    rows = [
+        {
+            "id": f"film-{n}",
+            "policy": policy.model_dump(mode="json"),
+            "spec": specs[n].model_dump(mode="json"),
+        }
+        for n in homes.test[: config.film_homes]
+    ]
+    folder = stage.folder / "frames"
+    shots = map_rows(
+        stage,
+        rows,
+        film_home,
+        unit="film",
+        deadline_s=config.deadline_s,
+        run_folder=stage.run.folder,
+        folder=folder,
+        config=config,
+    )
+    clips = [np.load(io.BytesIO(folder.read_bytes(shot["file"])), allow_pickle=False)["frames"] for shot in shots]
+    labels = [f"{shot['client_id']} {'done' if shot['success'] else 'not done'}" for shot in shots]
+    stage.folder.write_bytes("film.webp", film(tile(clips, labels), fps=10.0))
+    caption = "The chosen policy in homes that took no part in training, at real speed; the number is the home's."
+    return Film(title="The robot at work", file="film.webp", caption=caption)

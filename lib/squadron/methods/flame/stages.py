@@ -1,0 +1,207 @@
+"""The steps of a FLAME run. Each reads like the paper's; the arithmetic is in `algorithm.py`, the worlds in `sim`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.core.rows import map_rows
+from squadron.core.run import Stage
+from squadron.methods.flame.config import (
+    BaselinesConfig,
+    DemosConfig,
+    EvaluationConfig,
+    FederationConfig,
+    HomesConfig,
+    StrategyConfig,
+    TrainingConfig,
+)
+from squadron.methods.flame.records import (
+    Demos,
+    Federated,
+    Homes,
+    Policies,
+    Policy,
+    Scores,
+    Shard,
+    Shards,
+    Specs,
+    load_shards,
+    load_specs,
+    relative,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def build_homes(stage: Stage, config: HomesConfig) -> Homes:
+    """Draw one simulated environment for every client and every held-out home."""
+    from squadron.sim.manipulation.spec import EVAL, TEST, TRAIN, sample_environment
+
+    train, evaluation, test = TRAIN[: config.clients], EVAL[: config.eval_homes], TEST[: config.test_homes]
+    specs = {n: sample_environment(config.task, n, config.seed, config.factors) for n in (*train, *evaluation, *test)}
+    file, digest = write_record(stage.folder, stage.run.folder, "homes.json", Specs(specs=specs))
+    stage.figure("homes that train", str(len(train)))
+    return Homes(
+        task=config.task,
+        file=file,
+        sha256=digest,
+        train=tuple(train),
+        eval=tuple(evaluation),
+        test=tuple(test),
+    )
+
+
+def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
+    """Let a scripted expert demonstrate the task in every home; one Parquet shard a home."""
+    from squadron.core.panels import Images, Table
+    from squadron.methods.flame import evaluation
+    from squadron.methods.flame.simulation import collect_home
+
+    specs, run_folder = load_specs(stage.run.folder, homes), stage.run.folder
+    held_out = (*homes.eval, *homes.test)
+    rows = [
+        {
+            "id": str(n),
+            "spec": specs[n].model_dump(mode="json"),
+            "episodes": config.held_out_per_home if n in held_out else config.per_home,
+        }
+        for n in (*homes.train, *held_out)
+    ]
+    folder = stage.folder / "shards"
+    answers = map_rows(
+        stage, rows, collect_home, unit="home", deadline_s=config.deadline_s,
+        folder=folder, prefix=relative(folder, run_folder), config=config,
+    )  # fmt: skip
+    shards = [Shard.model_validate(answer) for answer in answers]
+    train, rest = (
+        [s for s in shards if s.client_id in homes.train],
+        [s for s in shards if s.client_id in held_out],
+    )
+    if not train:
+        raise InputError(
+            "no home has demonstrations",
+            where=str(stage.folder),
+            fix="`squadron report` shows each home's error",
+        )
+    listing = Shards(train=tuple(train), held_out=tuple(rest))
+    file, digest = write_record(stage.folder, run_folder, "shards.json", listing)
+    attempts, kept = sum(s.attempts for s in shards), sum(s.episodes for s in shards)
+    stage.figure("expert success", f"{kept / attempts:.1%}")
+    stage.folder.write_bytes("homes.png", evaluation.picture_of_homes(run_folder, train))
+    stage.show(Images(title="Some of the homes, as the robot sees them", files=["homes.png"], captions=[""]))
+    columns = ["home", "episodes", "attempts", "steps"]
+    cells = [[str(s.client_id), str(s.episodes), str(s.attempts), str(s.steps)] for s in shards]
+    stage.show(Table(title="Demonstrations", columns=columns, rows=cells, note="A step is 50 ms."))
+    steps = sum(s.steps for s in train)
+    return Demos(image_size=config.image_size, file=file, sha256=digest, clients=len(train), steps=steps)
+
+
+def federate(
+    stage: Stage, demos: Demos, training: TrainingConfig, strategy: StrategyConfig, config: FederationConfig
+) -> Federated:
+    """Teach one policy by rounds of visits to the homes, whose data stay where they are."""
+    from squadron.methods.flame import federation, figures
+
+    shards = load_shards(stage.run.folder, demos).train
+    result = federation.run_rounds(stage, shards, demos.image_size, training, strategy, config)
+    failures = federation.failures(result)
+    for number, failure in failures:
+        client = shards[failure.client].client_id
+        stage.fail(
+            f"client {client}, round {number}, {failure.phase}",
+            f"{failure.cause}: {failure.message}",
+            retry=False,
+        )
+    stage.show(figures.round_losses(stage.metrics()))
+    return Federated(candidates=federation.candidates(stage, demos.image_size), failed_visits=len(failures))
+
+
+def choose_round(stage: Stage, rounds: Federated, homes: Homes, demos: Demos, config: EvaluationConfig) -> Policy:
+    """Try every kept round in the held-out evaluation homes and choose the best."""
+    from squadron.methods.flame import evaluation, figures
+
+    results = evaluation.evaluate_policies(stage, rounds.candidates, homes.eval, homes, demos, config)
+    scores = figures.score(results)
+    stage.show(figures.success_by_round(rounds.candidates, scores))
+    stage.show(figures.error_by_round(rounds.candidates, scores))
+    best = max(
+        rounds.candidates,
+        key=lambda c: (scores[c.name].successes / scores[c.name].episodes, -scores[c.name].rmse, c.round),
+    )
+    stage.figure("chosen round", str(best.round))
+    return best
+
+
+def train_baselines(
+    stage: Stage,
+    demos: Demos,
+    training: TrainingConfig,
+    federation: FederationConfig,
+    config: BaselinesConfig,
+) -> Policies:
+    """Train what the federation is compared with, at the same number of optimisation steps."""
+    from squadron.core.profile import WorkerResources
+    from squadron.methods.flame.baselines import steps_of_a_round, train_alone
+    from squadron.methods.flame.figures import baseline_losses
+
+    shards = load_shards(stage.run.folder, demos).train
+    steps = steps_of_a_round(training, federation, 0.9 * demos.steps / len(shards))
+    visits = federation.rounds * federation.clients_per_round / len(shards)
+    common = {"rounds": federation.rounds, "steps": steps}
+    pooled = [{"id": "centralised", "shards": _plain(shards), **common}] if config.centralised else []
+    alone = [
+        {
+            "id": f"local-{s.client_id:03d}",
+            "shards": _plain([s]),
+            "rounds": max(1, round(visits)),
+            "steps": max(1, steps // federation.clients_per_round),
+        }
+        for s in shards[: config.local_only]
+    ]
+    arguments: dict[str, Any] = {
+        "folder": stage.folder, "run_folder": stage.run.folder,
+        "prefix": relative(stage.folder, stage.run.folder),
+        "image_size": demos.image_size, "training": training, "seed": federation.seed,
+        "deadline_s": config.deadline_s, "unit": "policy",
+    }  # fmt: skip
+    answers = map_rows(stage, alone, train_alone, **arguments) if alone else []
+    if pooled:
+        whole_node = WorkerResources(
+            cpus=max(node.cpus for node in stage.cluster().nodes), gpus=stage.run.profile.worker.gpus
+        )
+        answers += map_rows(stage, pooled, train_alone, resources=whole_node, **arguments)
+    if answers:
+        stage.show(baseline_losses(answers))
+    policies = [
+        Policy(name=a["name"], file=a["file"], sha256=a["sha256"], image_size=demos.image_size) for a in answers
+    ]
+    return Policies(policies=tuple(policies))
+
+
+def evaluate(
+    stage: Stage, policy: Policy, others: Policies, homes: Homes, demos: Demos, config: EvaluationConfig
+) -> Scores:
+    """Measure the chosen policy and its baselines in homes that nobody has seen, and film it at work."""
+    from squadron.methods.flame import evaluation, figures
+
+    chosen = policy.model_copy(update={"name": "federated"})
+    results = evaluation.evaluate_policies(stage, (chosen, *others.policies), homes.test, homes, demos, config)
+    scores = figures.score(results)
+    federated = scores["federated"]
+    stage.figure("success on unseen homes", f"{federated.successes / federated.episodes:.0%}")
+    stage.figure("its 95% interval", f"{federated.low:.0%} to {federated.high:.0%}")
+    stage.figure("RMSE on unseen homes", f"{federated.rmse:.4f}")
+    stage.show(figures.comparison(homes.task, list(scores.values())))
+    if config.film_homes:
+        stage.show(evaluation.film_policy(stage, chosen, homes, config))
+    stage.show(figures.success_by_home(results))
+    return Scores(scores=tuple(scores.values()))
+
+
+def _plain(records: Sequence[Config]) -> list[dict[str, Any]]:
+    return [record.model_dump(mode="json") for record in records]

@@ -1,0 +1,104 @@
+"""Shards of demonstrations: what is written is read, and a bad one is refused with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.methods.flame.algorithm import to_policy_range
+from squadron.methods.flame.demos import check_shards, pool, read_shard, write_shard
+from squadron.methods.flame.records import Shard
+from squadron.sim.manipulation.expert import Episode
+from squadron.sim.manipulation.spec import Factors, sample_environment
+
+SPEC = sample_environment("close_box", 0, 0, Factors())
+
+
+def _episodes(count: int, nan: bool = False) -> list[Episode]:
+    rng = np.random.default_rng(0)
+    episodes = []
+    for n in range(count):
+        steps = 3 + n
+        states = rng.normal(size=(steps, 8)).astype(np.float32)
+        if nan:
+            states[1, 2] = np.nan
+        episodes.append(
+            Episode(
+                images_THWC=rng.integers(0, 256, (steps, 64, 64, 3), dtype=np.uint8),
+                states_TS=states,
+                actions_TA=rng.uniform(0, 1, (steps, 8)).astype(np.float32),
+                success=True,
+            )
+        )
+    return episodes
+
+
+def _write(folder: Folder, episodes: list[Episode]) -> Shard:
+    digest = write_shard(folder, "home.parquet", SPEC, 64, episodes)
+    steps = sum(len(e.actions_TA) for e in episodes)
+    return Shard(
+        client_id=7,
+        file="home.parquet",
+        episodes=len(episodes),
+        steps=steps,
+        attempts=len(episodes),
+        sha256=digest,
+    )
+
+
+def test_what_is_written_is_read_and_split_by_episode(tmp_path: Path) -> None:
+    folder, episodes = Folder(tmp_path), _episodes(10)
+    training, validation = read_shard(folder, _write(folder, episodes))
+    both = pool([training, validation])
+    assert np.array_equal(both.images_NHWC, np.concatenate([e.images_THWC for e in episodes]))
+    assert np.array_equal(both.states_NS, np.concatenate([e.states_TS for e in episodes]))
+    assert np.allclose(both.actions_NA, to_policy_range(np.concatenate([e.actions_TA for e in episodes])))
+    assert len(validation) == len(episodes[-1].actions_TA)
+
+
+def test_a_good_shard_passes(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    shard = _write(folder, _episodes(2))
+    check_shards(folder, [shard])
+    assert shard.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder, _: folder.remove("home.parquet"), "client 7 are missing"),
+        (lambda folder, data: folder.write_bytes("home.parquet", data[:-100]), "client 7 are corrupt"),
+        (
+            lambda folder, data: folder.write_bytes("home.parquet", data[:500] + b"\x00" + data[501:]),
+            "client 7 are corrupt",
+        ),
+    ],
+)
+def test_a_damaged_shard_is_refused_before_training(tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+    folder = Folder(tmp_path)
+    shard = _write(folder, _episodes(2))
+    damage(folder, folder.read_bytes("home.parquet") if folder.exists("home.parquet") else b"")
+    with pytest.raises(InputError, match=message) as error:
+        check_shards(folder, [shard])
+    assert "home.parquet" in str(error.value) and "fix:" in str(error.value)
+
+
+def test_a_client_without_data_is_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    shard = _write(folder, _episodes(2)).model_copy(update={"episodes": 0, "steps": 0})
+    with pytest.raises(InputError, match="client 7 has 0 episodes"):
+        check_shards(folder, [shard])
+
+
+def test_nan_and_truncation_are_named_when_read(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    shard = _write(folder, _episodes(2, nan=True))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        read_shard(folder, shard)
+    folder.write_bytes("home.parquet", folder.read_bytes("home.parquet")[:200])
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        read_shard(folder, shard)

@@ -1,0 +1,59 @@
+"""The command line answers at once, imports nothing heavy, and starts nothing that it need not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from squadron.core import catalog
+from squadron.core.cli import main
+
+LIB = Path(__file__).resolve().parents[2] / "lib"
+HEAVY = ("torch", "ray", "flwr", "mujoco", "matplotlib", "wandb", "pandas", "transformers")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ls"], ["plan", "flame"], ["plan", "flame", "official"]])
+def test_commands_that_only_tell_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, squadron.core.cli as cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(LIB)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY []", done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_job_ships_a_demo_and_a_smoke_setting_that_load() -> None:
+    from squadron.core.config import load_config
+
+    assert catalog.list_jobs()
+    for name in catalog.list_jobs():
+        job = catalog.load_job(name)
+        assert {"demo", "smoke"} <= set(catalog.list_configs(name))
+        for config in catalog.list_configs(name):
+            load_config(job.config_type, catalog.find_config(name, config))
+
+
+def test_plan_tells_settings_stages_and_resources(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["plan", "flame", "paper", "strategy.name=krum", "--run", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    for shown in ("name: krum", "collect_demos", "to do", "2.43 M parameters", "Nothing is missing"):
+        assert shown in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_report_of_what_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "not a run folder" in capsys.readouterr().err

@@ -1,0 +1,340 @@
+"""Panels travel as JSON without loss; the report shows all of a run, leaks nothing and needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from squadron.core import charts
+from squadron.core.folder import Folder
+from squadron.core.panels import Curves, Film, Images, Panel, Series, Table, Text, read_panel
+from squadron.core.report import FAILURES_SHOWN, RunView, StageView, format_cell, format_duration, render
+
+VOID = {"meta", "img", "br", "path", "use", "rect", "line", "circle"}
+NASTY = '</title></pre></text><script>alert(\'x\')</script>&amp; " onload="a()" $x$ {{ 7*7 }} #0a0b01'
+
+
+class Page(HTMLParser):
+    """The elements and texts of a page, checked for balanced tags."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self._open, f"left open: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def run_view(folder: Folder, *panels: Panel, text: str = "demo", **changes: object) -> RunView:
+    stage = StageView(text, 12.0, "finished", list(panels), folder, purpose=text)
+    view = RunView(title=text, summary=text, figures=[(text, text)], stages=[stage], next_commands=[text])
+    for name, value in changes.items():
+        setattr(view, name, value)
+    return view
+
+
+def png(width: int = 4, height: int = 3) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(width * height * 3, dtype=np.uint8).reshape(height, width, 3)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+cells = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | numbers | st.text()
+tables = st.integers(1, 4).flatmap(
+    lambda width: st.builds(
+        Table,
+        title=st.text(),
+        columns=st.lists(st.text(), min_size=width, max_size=width),
+        rows=st.lists(st.lists(cells, min_size=width, max_size=width), max_size=4),
+        note=st.text(),
+    )
+)
+series = st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=5).map(
+    lambda rows: Series(
+        name="s", **dict(zip(("x", "y", "low", "high"), map(list, zip(*rows, strict=True)), strict=True))
+    )
+)
+names = st.from_regex(r"[a-z0-9_]{1,8}\.(png|gif)", fullmatch=True)
+panels = st.one_of(
+    tables,
+    st.builds(Curves, title=st.text(), x_label=st.text(), y_label=st.text(), series=st.lists(series, max_size=3)),
+    st.builds(Images, title=st.text(), files=st.lists(names, max_size=3)),
+    st.builds(Film, title=st.text(), file=names, caption=st.text()),
+    st.builds(Text, title=st.text(), text=st.text()),
+)
+
+
+@settings(deadline=None)
+@given(panels)
+def test_panel_survives_json(panel: Panel) -> None:
+    record = json.loads(json.dumps(panel.model_dump(mode="json"), allow_nan=False))
+    assert read_panel(record) == panel
+
+
+def test_panels_take_numpy_and_turn_what_is_not_finite_into_gaps() -> None:
+    curve = Series(name="s", x=np.arange(3), y=np.array([1.5, np.nan, np.inf], dtype=np.float32))
+    assert curve.x == [0, 1, 2]
+    assert curve.y == [1.5, None, None]
+    table = Table(title="t", columns=["a", "b"], rows=[[np.int64(3), float("nan")]])
+    assert table.rows == [[3, None]]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Table(title="t", columns=["a"], rows=[[1, 2]]),
+        lambda: Series(name="s", x=[1, 2], y=[1]),
+        lambda: Series(name="s", x=[1], y=[1], low=[0]),
+        lambda: Images(title="t", files=["a.png"], captions=["a", "b"]),
+        lambda: Film(title="t", file="../../secret.gif"),
+        lambda: Images(title="t", files=["/etc/passwd"]),
+        lambda: read_panel({"kind": "hologram", "title": "t"}),
+        lambda: read_panel({"kind": "text", "title": "t", "text": "x", "colour": "red"}),
+    ],
+)
+def test_malformed_panels_are_refused(build: object) -> None:
+    with pytest.raises(ValidationError):
+        build()  # type: ignore[operator]
+
+
+def all_kinds(text: str) -> list[Panel]:
+    curve = Series(name=text, x=[0, 1, 2], y=[1, 3, 2], low=[0, 2, 1], high=[2, 4, 3])
+    return [
+        Table(title=text, columns=[text], rows=[[text]], note=text),
+        Curves(title=text, x_label=text, y_label=text, series=[curve, curve], note=text),
+        Images(title=text, files=["a.png"], captions=[text]),
+        Film(title=text, file="film.gif", caption=text),
+        Text(title=text, text=text),
+    ]
+
+
+def whole_view(folder: Folder, text: str) -> RunView:
+    folder.write_bytes("a.png", png())
+    folder.write_bytes("film.gif", png())
+    failures = [{"stage": text, "item": text, "error": text}]
+    config = f"name: {json.dumps(text)}\n"
+    return run_view(folder, *all_kinds(text), text=text, failures=failures, config_yaml=config, manifest={"note": text})
+
+
+def test_hostile_text_stays_text(folder: Folder) -> None:
+    benign, hostile = Page(render(whole_view(folder, "plain"))), Page(render(whole_view(folder, NASTY)))
+    assert hostile.tags == benign.tags
+    assert {pair[:2] for pair in hostile.attributes} == {pair[:2] for pair in benign.attributes}
+    # The text appears as given wherever the harmless one does; only legends may shorten it.
+    legends = 2
+    assert hostile.texts.count(NASTY) == benign.texts.count("plain") - legends > 15
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text())
+def test_any_text_leaves_the_structure_alone(folder: Folder, text: str) -> None:
+    def view(text: str) -> RunView:
+        shown = [
+            Table(title=text, columns=["a"], rows=[[text + "x"]], note="n" + text),
+            Text(title=text, text=text),
+        ]
+        return run_view(folder, *shown, text="t" + text, failures=[{"item": text + "x"}])
+
+    assert [tag for tag in Page(render(view(text))).tags] == Page(render(view(""))).tags
+
+
+def test_page_reaches_for_nothing(folder: Folder) -> None:
+    html = render(whole_view(folder, "plain"))
+    page = Page(html)
+    assert all(value.startswith("data:") for value in page.values("src"))
+    assert all(value.startswith("#") for value in page.values("xlink:href") + page.values("href"))
+    assert "script" not in page.tags and "link" not in page.tags
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    policy = page.values("content")
+    assert any("default-src 'none'" in value for value in policy)
+
+
+def test_pictures_are_embedded_byte_for_byte(folder: Folder) -> None:
+    picture, film = png(5, 7), png(64, 64)
+    folder.write_bytes("a.png", picture)
+    folder.write_bytes("film.gif", film)
+    page = Page(render(run_view(folder, Images(title="i", files=["a.png"]), Film(title="f", file="film.gif"))))
+    embedded = [base64.b64decode(address.partition("base64,")[2]) for address in page.values("src")]
+    assert embedded == [picture, film]
+    sizes = list(zip(page.values("width"), page.values("height"), strict=True))
+    assert ("5", "7") in sizes and ("64", "64") in sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("gone.png", None, "gone.png is missing"),
+        ("torn.png", png()[:20], "torn.png is not a readable picture"),
+        ("table.csv", b"a,b", "table.csv: a browser cannot show .csv files"),
+    ],
+)
+def test_a_bad_file_is_named_in_its_place(folder: Folder, name: str, data: bytes | None, words: str) -> None:
+    if data is not None:
+        folder.write_bytes(name, data)
+    page = Page(render(run_view(folder, Images(title="i", files=[name]), Text(title="t", text="still here"))))
+    assert words in page.text
+    assert "still here" in page.text
+
+
+def test_secrets_never_reach_the_page(folder: Folder) -> None:
+    config = "seed: 7\nserver: {api_key: hunter2, url: example}\nhf_token: hunter2\n"
+    html = render(run_view(folder, config_yaml=config, manifest={"seed": 7, "password": "hunter2"}))
+    assert "hunter2" not in html
+    assert "seed: 7" in html and "url: example" in html
+
+
+def test_order_is_header_stages_failures_how_next(folder: Folder) -> None:
+    stages = [
+        StageView(name, 1.0, "finished", [Text(title=f"about {name}", text="-")], folder) for name in ("one", "two")
+    ]
+    view = RunView("the title", "the summary", [("rounds", "30")], stages, [{"item": "row 9", "error": "boom"}])
+    view.config_yaml, view.manifest, view.next_commands = (
+        "seed: 7\n",
+        {"packages": {"ray": "2.60.0"}},
+        ["squadron run it"],
+    )
+    text = Page(render(view)).text.partition("</style>")[2] or Page(render(view)).text
+    marks = ["the summary", "30", "about one", "about two", "row 9", "2.60.0", "seed: 7", "squadron run it"]
+    places = [text.index(mark, text.index("the summary")) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_an_empty_run_renders(folder: Folder) -> None:
+    page = Page(render(RunView("empty", "", [], [])))
+    assert "empty" in page.text
+
+
+def test_many_failures_are_counted_and_cut(folder: Folder) -> None:
+    failures = [{"item": f"row-{number}", "error": "e"} for number in range(FAILURES_SHOWN + 7)]
+    text = Page(render(run_view(folder, failures=failures))).text
+    assert f"{FAILURES_SHOWN + 7} kept, the first {FAILURES_SHOWN} shown" in text
+    assert f"row-{FAILURES_SHOWN - 1}" in text and f"row-{FAILURES_SHOWN}" not in text
+
+
+def chart_points(svg: str, number: int) -> list[np.ndarray]:
+    """The pieces of series `number` in drawing coordinates, x to the right and y downwards."""
+    (line,) = re.findall(rf'<path d="([^"]*)" clip-path[^>]*stroke: var\(--series-{number}\); stroke-width: 1.8', svg)
+    pieces: list[list[tuple[float, float]]] = []
+    for command, x, y in re.findall(r"([ML]) (-?[\d.]+) (-?[\d.]+)", line):
+        if command == "M":
+            pieces.append([])
+        pieces[-1].append((float(x), float(y)))
+    return [np.array(piece) for piece in pieces]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(-50, 50), min_size=3, max_size=20).filter(lambda values: len(set(values)) > 1))
+def test_a_curve_is_its_data_up_to_scale(values: list[int]) -> None:
+    x = np.arange(len(values)) * 2.0
+    panel = Curves(title="t", x_label="x", y_label="y", series=[Series(name="s", x=x, y=values)])
+    (points,) = chart_points(charts.draw(panel), 1)
+    for drawn, data, direction in ((points[:, 0], x, 1), (points[:, 1], np.array(values), -1)):
+        slope, offset = np.polyfit(data, drawn, 1)
+        assert drawn == pytest.approx(slope * data + offset, abs=0.01)
+        assert np.sign(slope) == direction
+        assert np.ptp(drawn) > 50, "the data fill the drawing"
+
+
+def test_a_missing_value_is_a_gap_and_curves_keep_apart() -> None:
+    y = [1.0, 4.0, None, 2.0, 3.0, 1.0]
+    first, second = Series(name="a", x=range(6), y=y), Series(name="_b", x=range(6), y=[2.0, 1, 2, 1, 2, 1])
+    svg = charts.draw(Curves(title="t", x_label="step", y_label="loss [nat]", series=[first, second]))
+    assert [len(piece) for piece in chart_points(svg, 1)] == [2, 3]
+    assert [len(piece) for piece in chart_points(svg, 2)] == [6]
+    for words in ("step", "loss [nat]", ">a<", "_b<"):
+        assert words in svg
+
+
+def test_charts_follow_the_page_and_are_reproducible() -> None:
+    curves = [Series(name=f"s{n}", x=[0, 1], y=[n, n + 1], low=[n - 1, n], high=[n + 1, n + 2]) for n in range(8)]
+    panel = Curves(title="t", x_label="x", y_label="y", series=curves)
+    svg = charts.draw(panel)
+    assert not re.findall(r"(?:fill|stroke): #", svg), "a fixed colour would not follow dark mode"
+    assert "width=" not in svg.partition(">")[0]
+    assert svg == charts.draw(panel)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (True, "yes"),
+        (3, "3"),
+        (12001, "12,001"),
+        (0.123456, "0.1235"),
+        (1e-7, "1e-07"),
+        ("a", "a"),
+        ("", "–"),
+    ],
+)
+def test_cells(value: object, shown: str) -> None:
+    assert format_cell(value) == shown
+
+
+def test_a_column_keeps_one_number_of_decimals_unless_that_hides_values(folder: Folder) -> None:
+    rows = [[0.99172, 143.2, 1.0], [1.0, 98.0, 1e-6], [None, None, None]]
+    page = Page(render(run_view(folder, Table(title="t", columns=["success", "steps", "loss"], rows=rows))))
+    for shown in ("0.992", "1.000", "143.2", "98.0", "1e-06"):
+        assert shown in page.texts
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.44, "0.4 s"),
+        (12.3, "12 s"),
+        (59.7, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+        (3599.6, "1 h 00 min"),
+    ],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown
+    assert not math.isnan(seconds)
