@@ -27,18 +27,14 @@ PASSES = 5
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=sorted(TASKS), nargs="*", default=sorted(TASKS))
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 128, 256])
     parser.add_argument("--frames", type=int, default=60, help="pictures in a pass, one for each 50 ms")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    print(
-        f"{'task':24}{'geoms':>6}{'size':>6}  shadows{'cpu best/s':>12}{'cpu mean/s':>12}{'wall mean/s':>13}"
-    )
+    print(f"{'task':24}{'geoms':>6}{'size':>6}  shadows{'cpu best/s':>12}{'cpu mean/s':>12}{'wall mean/s':>13}")
     slow = []
     for task in options.task:
         env, states = played(task, options.frames)

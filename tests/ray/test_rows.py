@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from squadron.core.config import Config
-from squadron.core.errors import InputError
-from squadron.core.folder import Folder
+from squadron.core.errors import InputError, ResourceError
+from squadron.core.folder import Folder, explaining_disk_errors
 from squadron.core.profile import Profile
 from squadron.core.rows import map_rows
 from squadron.core.run import Run, Stage
@@ -85,3 +85,16 @@ def test_a_truncated_part_is_done_again(ray_cluster: object, tmp_path: Path) -> 
 def test_bad_ids_are_refused_before_work(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         map_rows(_stage(tmp_path), rows, answer, log=Folder(tmp_path))
+
+
+def test_a_full_disk_stops_the_stage_and_is_no_rows_fault(ray_cluster: object, tmp_path: Path) -> None:
+    stage = _stage(tmp_path)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        map_rows(stage, [{"id": "a", "n": 1}], out_of_disk, log=Folder(tmp_path))
+    assert stage.failures() == []
+
+
+def out_of_disk(row: dict[str, Any], log: Folder) -> dict[str, Any]:
+    with open("/dev/full", "wb", buffering=0) as stream, explaining_disk_errors(log.url):
+        stream.write(b"x")
+    return {}

@@ -56,9 +56,7 @@ def scene() -> tuple[mujoco.MjModel, mujoco.MjData]:
     return model, data
 
 
-def look_at(
-    position: tuple[float, float, float], target: tuple[float, float, float], fovy: float = 45.0
-) -> Camera:
+def look_at(position: tuple[float, float, float], target: tuple[float, float, float], fovy: float = 45.0) -> Camera:
     back_3 = np.subtract(position, target)
     back_3 = back_3 / np.linalg.norm(back_3)
     right_3 = np.cross([0.0, 0.0, 1.0], back_3)
@@ -126,9 +124,7 @@ def test_a_sphere_is_seen_at_the_pixels_that_its_projection_says():
     seen = np.linalg.norm(np.cross(ray, centre_3), axis=-1) < radius
     assert 500 < seen.sum() < size * size / 2
     np.testing.assert_array_equal(hits_of(model, data, camera, size) == 0, seen)
-    image = render(
-        model, data, replace(look_of(model, textured=False), colours_G3=np.zeros((1, 3))), camera, size
-    )
+    image = render(model, data, replace(look_of(model, textured=False), colours_G3=np.zeros((1, 3))), camera, size)
     background = image[0, 0]
     np.testing.assert_array_equal((image != background).any(-1), seen)
     rows, columns = np.nonzero(seen)
@@ -241,9 +237,7 @@ def test_each_variation_shows_in_the_image(scene, change):
         "object colour": replace(look, colours_G3=changed(look.colours_G3, ball, [0.0, 1.0, 0.0])),
         "table colour": replace(look, colours_G3=changed(look.colours_G3, table, [0.0, 1.0, 0.0])),
         "texture": replace(look, textures_G=changed(look.textures_G, ball, 2)),
-        "second colour": replace(
-            look, second_colours_G3=changed(look.second_colours_G3, ball, [0.0, 0.0, 0.0])
-        ),
+        "second colour": replace(look, second_colours_G3=changed(look.second_colours_G3, ball, [0.0, 0.0, 0.0])),
         "ambient": replace(look, ambient_3=np.full(3, 0.2)),
         "background": replace(look, background_colour_3=np.array([1.0, 0.0, 0.0])),
     }.get(change, look)
@@ -330,9 +324,7 @@ def test_no_two_textures_are_alike():
 
 def test_nothing_lit_is_black_and_darkness_is_not_blinding(scene):
     model, data = scene
-    look = replace(
-        look_of(model), colours_G3=np.full((model.ngeom, 3), 0.8), textures_G=np.zeros(model.ngeom, int)
-    )
+    look = replace(look_of(model), colours_G3=np.full((model.ngeom, 3), 0.8), textures_G=np.zeros(model.ngeom, int))
     lamps = tuple(replace(light, colour_3=np.zeros(3)) for light in look.lights)
     dim = render(model, data, replace(look, lights=lamps), CAMERA, SIZE)
     assert dim.min() > 50
@@ -363,9 +355,7 @@ assert not [name for name in mapped if name.startswith(opengl)]
 if {backend!r} == "disable":
     assert "glfw" not in sys.modules, "glfw was imported"
 """
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY")
-    }
+    environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY")}
     environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     if backend:
         environment["MUJOCO_GL"] = backend

@@ -50,9 +50,7 @@ def test_a_film_is_small_enough_for_a_page():
 
 def test_films_side_by_side_keep_every_picture_and_hold_the_last():
     first, second, third = moving_bar(5), moving_bar(2, colour=(10, 200, 90)), moving_bar(3)
-    tiled = tile(
-        [first, second, third], labels=["home 0", "home 1", "a label far too long for its picture"], gap=4
-    )
+    tiled = tile([first, second, third], labels=["home 0", "home 1", "a label far too long for its picture"], gap=4)
     assert len(tiled) == 5 and len({frame.shape for frame in tiled}) == 1
     for step in range(5):
         for one in (first, second, third):

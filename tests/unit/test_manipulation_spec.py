@@ -67,9 +67,7 @@ def test_every_factor_lies_in_its_range(task: str, client_id: int, seed: int) ->
         assert np.abs(shift.position_m).max() <= 0.1
         assert np.abs(shift.euler_rad).max() <= 0.05
     assert len(spec.distractors) == len(variation.distractor_areas)
-    for distractor, (x_low, x_high, y_low, y_high) in zip(
-        spec.distractors, variation.distractor_areas, strict=True
-    ):
+    for distractor, (x_low, x_high, y_low, y_high) in zip(spec.distractors, variation.distractor_areas, strict=True):
         assert x_low <= distractor.x_m <= x_high and y_low <= distractor.y_m <= y_high
 
 
@@ -103,9 +101,7 @@ def test_a_factor_that_is_off_is_constant_and_leaves_the_others_alone(factor: st
     assert drawn("scoop_with_spatula", Factors.none()) == 1
     assert drawn("scoop_with_spatula", alone) > 5
     for client_id in range(5):
-        full, less = (
-            sample_environment("scoop_with_spatula", client_id, 0, factors) for factors in (Factors(), off)
-        )
+        full, less = (sample_environment("scoop_with_spatula", client_id, 0, factors) for factors in (Factors(), off))
         assert full != less
         for name, factors in FACTOR_OF_FIELD.items():
             if factor not in factors:

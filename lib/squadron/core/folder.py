@@ -50,7 +50,7 @@ class Folder:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all. Raises ResourceError if the disk is full or not writable."""
-        with _explaining_disk_errors(self.file(name)):
+        with explaining_disk_errors(self.file(name)):
             if not self.path:
                 filesystem, root = self._filesystem()
                 filesystem.makedirs(_parent(f"{root}/{name}"), exist_ok=True)
@@ -74,7 +74,7 @@ class Folder:
             old = self.read_bytes(name) if self.exists(name) else b""
             self.write_bytes(name, old + line.encode() + b"\n")
             return
-        with _explaining_disk_errors(self.file(name)):
+        with explaining_disk_errors(self.file(name)):
             target = Path(self.path, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "ab") as stream:
@@ -155,7 +155,7 @@ class Folder:
     def make(self) -> Folder:
         """Create the folder if the store has folders, and say early if it cannot be written."""
         if self.path:
-            with _explaining_disk_errors(self.path):
+            with explaining_disk_errors(self.path):
                 os.makedirs(self.path, exist_ok=True)
         return self
 
@@ -180,7 +180,8 @@ def _parent(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _explaining_disk_errors(where: str) -> Iterator[None]:
+def explaining_disk_errors(where: str) -> Iterator[None]:
+    """Turn a full, read-only or blocked disk into an error that names the place and what to do."""
     try:
         yield
     except OSError as error:

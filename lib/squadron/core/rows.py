@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from squadron.core import console
-from squadron.core.errors import InputError, WorkerError
+from squadron.core.errors import InputError, ResourceError, WorkerError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 
@@ -119,12 +119,13 @@ def _compute(
     try:
         with progress(len(pending), stage.name, unit) as bar:
             for batch in dataset.iter_batches(batch_size=1, prefetch_batches=0):
+                for text in filter(None, batch["stop"]):
+                    raise ResourceError(**json.loads(str(text)))
                 bar.advance(len(batch["id"]))
     except ray.exceptions.RayError as error:
-        cause = str(error).strip().splitlines()[-1]
-        raise WorkerError(
-            f"the workers of {stage.name} stopped: {cause}", fix="give the same command again to go on"
-        ) from error
+        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        what = f"the workers of {stage.name} stopped: {last[0]}"
+        raise WorkerError(what, fix="give the same command again to go on") from error
 
 
 def _quiet_ray_data() -> None:
@@ -172,9 +173,15 @@ class _Answerer:
 
     def batch(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = [json.loads(str(text)) for text in batch["row"]]
-        for row in rows:
+        return {"id": [str(row[self.key]) for row in rows], "stop": [self._answer_or_stop(row) for row in rows]}
+
+    def _answer_or_stop(self, row: Row) -> str:
+        """Answer a row. A full disk is not the row's fault, and no other would fare better: say so to the driver."""
+        try:
             self._answer(row)
-        return {"id": [str(row[self.key]) for row in rows]}
+        except ResourceError as error:
+            return json.dumps({"what": error.what, "where": error.where, "fix": error.fix})
+        return ""
 
     def _answer(self, row: Row) -> None:
         name = _part_name(str(row[self.key]))
@@ -187,6 +194,8 @@ class _Answerer:
         faulthandler.dump_traceback_later(self.deadline_s, exit=True, file=2)
         try:
             answer, error = json.dumps(self.function(row, **self.arguments)), ""
+        except ResourceError:
+            raise
         except Exception as failure:
             answer, error = None, "".join(traceback.format_exception_only(failure)).strip()
         finally:

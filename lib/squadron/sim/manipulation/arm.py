@@ -78,9 +78,7 @@ def add_arm(spec: mujoco.MjSpec) -> None:
     body = spec.worldbody
     for number, link in enumerate(_LINKS, start=1):
         body = body.add_body(name=f"link{number}", pos=link.pos, quat=_quarter_turn(link.roll), gravcomp=1)
-        body.add_joint(
-            name=f"joint{number}", axis=[0, 0, 1], range=link.limits, limited=True, armature=ARMATURE
-        )
+        body.add_joint(name=f"joint{number}", axis=[0, 0, 1], range=link.limits, limited=True, armature=ARMATURE)
         for start, end, radius in link.capsules:
             body.add_geom(
                 type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=[*start, *end], size=[radius, 0, 0], rgba=white,

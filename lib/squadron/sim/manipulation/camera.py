@@ -134,9 +134,7 @@ class Renderer:
         front = np.flatnonzero(in_front_N)
         return maybe_N[front], _surface(hits, front, ray_N3, self._eye)
 
-    def _cast_shadows(
-        self, data: mujoco.MjData, key_3N: np.ndarray, point_N3: np.ndarray, geoms: Geoms
-    ) -> None:
+    def _cast_shadows(self, data: mujoco.MjData, key_3N: np.ndarray, point_N3: np.ndarray, geoms: Geoms) -> None:
         """Take the key light from those points that it cannot reach past `geoms`."""
         if self._lamp:
             lit = np.flatnonzero(key_3N.any(0))
@@ -169,9 +167,7 @@ class _Surface:
     ray_N3: np.ndarray
 
     def shade(self, shader: Shader, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
-        return shader.shade(
-            data, self.geom_N, _columns(self.point_N3), _columns(self.normal_N3), _columns(self.ray_N3)
-        )
+        return shader.shade(data, self.geom_N, _columns(self.point_N3), _columns(self.normal_N3), _columns(self.ray_N3))
 
 
 def _surface(hits: Hits, which: np.ndarray, ray_N3: np.ndarray, eye: View) -> _Surface:

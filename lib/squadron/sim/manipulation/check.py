@@ -19,9 +19,7 @@ from squadron.sim.manipulation.tasks import TASKS
 
 def main() -> None:
     """Play episodes in many environments, without a camera, and print what came out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=sorted(TASKS), default="close_box")
     parser.add_argument("--environments", type=int, default=50)
     parser.add_argument("--episodes", type=int, default=1, help="episodes in each environment")

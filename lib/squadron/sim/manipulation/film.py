@@ -79,9 +79,7 @@ def tile(
     return frames
 
 
-def _sheet(
-    corners: list[tuple[int, int]], labels: Sequence[str], height: int, width: int, gap: int
-) -> np.ndarray:
+def _sheet(corners: list[tuple[int, int]], labels: Sequence[str], height: int, width: int, gap: int) -> np.ndarray:
     """White paper for all the films with their labels on it."""
     size = (max(left for _, left in corners) + width + gap, max(top for top, _ in corners) + height + gap)
     paper = Image.new("RGB", size, _PAPER)

@@ -64,9 +64,7 @@ class Caster:
         geom_N, distance_N = self._cast(data, origin_3, ray_N3, geoms, normal_N3.ravel())
         return Hits(geom_N, distance_N, normal_N3)
 
-    def blocked(
-        self, data: mujoco.MjData, origin_3: np.ndarray, point_N3: np.ndarray, geoms: Geoms
-    ) -> np.ndarray:
+    def blocked(self, data: mujoco.MjData, origin_3: np.ndarray, point_N3: np.ndarray, geoms: Geoms) -> np.ndarray:
         """Whether one of the geoms stands between `origin_3` and each point, bool (N,)."""
         _, distance_N = self._cast(data, origin_3, point_N3 - origin_3, geoms, None)
         return (distance_N >= 0) & (distance_N < 1 - _BLOCK_TOLERANCE)

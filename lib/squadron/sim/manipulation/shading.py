@@ -108,9 +108,7 @@ def _lamp(light: Light, share: float) -> tuple[np.ndarray, np.ndarray]:
     return (towards_3 / np.linalg.norm(towards_3)).astype(np.float32), colour_3.astype(np.float32)[:, None]
 
 
-def _highlight(
-    towards_3: np.ndarray, normal_3N: np.ndarray, ray_3N: np.ndarray, facing_N: np.ndarray
-) -> np.ndarray:
+def _highlight(towards_3: np.ndarray, normal_3N: np.ndarray, ray_3N: np.ndarray, facing_N: np.ndarray) -> np.ndarray:
     """Blinn and Phong's highlight with exponent 16, on the lit side only."""
     half_3N = towards_3[:, None] - ray_3N
     cosine_N = _dot_each(half_3N, normal_3N) / np.sqrt(np.maximum(_dot_each(half_3N, half_3N), 1e-12))

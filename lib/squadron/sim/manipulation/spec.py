@@ -181,9 +181,7 @@ class EnvironmentSpec(Config):
     friction: float
 
 
-def sample_environment(
-    task: str, client_id: int, seed: int = 0, factors: Factors | None = None
-) -> EnvironmentSpec:
+def sample_environment(task: str, client_id: int, seed: int = 0, factors: Factors | None = None) -> EnvironmentSpec:
     """Draw the environment of `client_id`: the same arguments always give the same one.
 
     Each factor has a random stream of its own, so switching one off leaves all others as they were.
@@ -258,9 +256,7 @@ def _objects(draw: _Draw, variation: Variation) -> dict[str, ObjectSpec]:
 
 
 def _table(draw: _Draw) -> Surface:
-    return _surface(
-        draw.stream("table_texture"), _rgb(draw.stream("table_colour"), TABLE_RGB, (0.7, 0.6, 0.5))
-    )
+    return _surface(draw.stream("table_texture"), _rgb(draw.stream("table_colour"), TABLE_RGB, (0.7, 0.6, 0.5)))
 
 
 def _background(draw: _Draw) -> Surface:
@@ -296,8 +292,6 @@ def _cameras(draw: _Draw) -> dict[str, CameraShift]:
     if rng is None:
         return {name: CameraShift() for name in CAMERAS}
     return {
-        name: CameraShift(
-            position_m=_triple(rng, CAMERA_POSITION_M), euler_rad=_triple(rng, CAMERA_EULER_RAD)
-        )
+        name: CameraShift(position_m=_triple(rng, CAMERA_POSITION_M), euler_rad=_triple(rng, CAMERA_EULER_RAD))
         for name in CAMERAS
     }

@@ -34,7 +34,7 @@ CENTRE_X_M, CENTRE_Y_M, YAW_RAD = (0.42, 0.54), (-0.17, -0.07), (-np.pi / 8, np.
 """Where an episode puts the centre of the box, and how far it turns it."""
 LID_KG = 0.2
 SPRING, FRICTION = 0.75, 0.35
-"""Torques of the hinge, as shares of the lid's own: a spring that pulls it shut (at the open end) and friction.
+"""Torques of the hinge, as shares of the lid's own: a spring that pulls shut (at the open end) and friction.
 The lid stays where it is left until it stands upright, and falls shut by itself from there."""
 
 _UP_3 = np.array([0.0, 0.0, 1.0])
@@ -109,13 +109,13 @@ class _Lid:
     def push_point(self, angle: float) -> np.ndarray:
         """Where the tool belongs to push a lid at `angle`: under its edge while open, then behind it."""
         openness = ramp(angle, 2.1, OPEN_RAD)
-        reach = 0.75 * self.length + openness * (0.25 * self.length - 0.01)
+        reach = 0.75 * self.length + openness * (0.25 * self.length - 0.03)
         gap = 0.02 + 0.05 * openness
         return self.hinge_3 + reach * self.direction(angle) + gap * self.normal(angle)
 
     def pointing(self) -> np.ndarray:
         """The tool's direction: slanting in under the open lid, nearly straight down once it stands."""
-        tilt = np.radians(15.0 + 25.0 * ramp(self.angle, 1.2, OPEN_RAD))
+        tilt = np.radians(15.0 + 35.0 * ramp(self.angle, 1.2, OPEN_RAD))
         return -np.sin(tilt) * self.out_3 - np.cos(tilt) * _UP_3
 
     def engaged(self, tool_3: np.ndarray) -> float:

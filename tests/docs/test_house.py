@@ -1,0 +1,84 @@
+"""The house keeps its rules: imports run one way, pages are true, every method's page has the same parts."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squadron.core import catalog
+from squadron.core.cli import _parser
+from squadron.core.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+LIB = ROOT / "lib" / "squadron"
+METHODS = sorted(path for path in (LIB / "methods").iterdir() if (path / "algorithm.py").exists())
+PAGES = [ROOT / "README.md", *(method / "README.md" for method in METHODS)]
+HEADINGS = ["What it does", "The one command", "What comes out", "Published and measured", "Where we deviate and why"]
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def _room(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[1:3]) if parts[1:2] == ["methods"] else "".join(parts[1:2])
+
+
+@pytest.mark.parametrize("path", sorted(LIB.rglob("*.py")), ids=lambda path: str(path.relative_to(LIB)))
+def test_imports_run_one_way(path: Path) -> None:
+    own = _room(".".join(("squadron", *path.relative_to(LIB).with_suffix("").parts)))
+    for module in _imports(path):
+        if not module.startswith("squadron."):
+            continue
+        room = _room(module)
+        if own == "core":
+            assert room == "core", f"core imports {module}"
+        elif not own.startswith("methods"):
+            assert not room.startswith("methods"), f"a capability imports {module}"
+        else:
+            assert not room.startswith("methods.") or room == own, f"a method imports its sibling {module}"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda path: path.name)
+def test_the_algorithm_never_imports_ray(method: Path) -> None:
+    assert not {module.split(".")[0] for module in _imports(method / "algorithm.py")} & {"ray"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} names {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_on_the_pages_are_understood(page: Path) -> None:
+    """Every `squadron …` line parses; jobs, configurations and settings exist. Files of the reader's own are spared."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", page.read_text(), re.S))
+    commands = [shlex.split(line, comments=True) for line in blocks.splitlines() if line.startswith("squadron ")]
+    assert commands
+    for words in commands:
+        options = _parser().parse_args(words[1:])
+        if words[1] in ("plan", "run"):
+            job = catalog.load_job(options.job)
+            settings = list(options.settings)
+            named = settings.pop(0) if settings and "=" not in settings[0] else None
+            path = None if named and named.endswith(".yaml") else catalog.find_config(job.name, named)
+            load_config(job.config_type, path, settings)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda path: path.name)
+def test_every_method_has_the_same_page(method: Path) -> None:
+    text = (method / "README.md").read_text()
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")][: len(HEADINGS)] == HEADINGS
+    assert re.search(r"!\[[^\]]+\]\([^)]+\)", text), "the page shows a picture of what comes out"
