@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.methods.flame.algorithm import to_policy_range
-from squadron.methods.flame.demos import check_shards, pool, read_shard, write_shard
+from squadron.methods.flame.demos import check_shards, import_recording, pool, read_shard, write_shard
 from squadron.methods.flame.records import Shard
 from squadron.sim.manipulation.expert import Episode
 from squadron.sim.manipulation.spec import Factors, sample_environment
@@ -102,3 +103,44 @@ def test_nan_and_truncation_are_named_when_read(tmp_path: Path) -> None:
     folder.write_bytes("home.parquet", folder.read_bytes("home.parquet")[:200])
     with pytest.raises(InputError, match="not a readable Parquet file"):
         read_shard(folder, shard)
+
+
+def _import(folder: Folder, name: str = "home.parquet", image_size: int = 64) -> Shard:
+    row = {"id": name, "name": name, "folder": folder.url, "client_id": 3}
+    return Shard.model_validate(import_recording(row, folder / "run", "run", image_size))
+
+
+def test_a_users_own_recording_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    written = _write(folder, _episodes(5))
+    shard = _import(folder)
+    assert (shard.client_id, shard.episodes, shard.steps) == (3, 5, written.steps)
+    ours, theirs = read_shard(folder, shard)[0], read_shard(folder, written)[0]
+    assert np.array_equal(ours.actions_NA, theirs.actions_NA)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["action"]), "lacks the columns action"),
+        (lambda t: t.slice(0, 0), "has no rows"),
+        (lambda t: t.slice(0, 3), "one episode only"),
+        (lambda t: t.replace_schema_metadata({"image_size": "32"}), "images of 32"),
+        (lambda t: t.set_column(4, "action", [[[3.0] * 8] * len(t)]), "outside"),
+        (lambda t: t.set_column(3, "state", [[[0.0] * 7] * len(t)]), "eight values"),
+    ],
+)
+def test_a_recording_that_cannot_be_trained_on_is_refused(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    folder = Folder(tmp_path)
+    _write(folder, _episodes(2))
+    path = tmp_path / "home.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(InputError, match=message):
+        _import(folder)
+
+
+def test_recordings_of_another_image_size_are_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    _write(folder, _episodes(2))
+    with pytest.raises(InputError, match=r"images of 64 pixels; demos\.image_size is 128"):
+        _import(folder, image_size=128)

@@ -24,8 +24,11 @@ class HomesConfig(Config):
 
 
 class DemosConfig(Config):
-    """Demonstrations by the scripted expert."""
+    """Demonstrations by the scripted expert, or recordings of one's own."""
 
+    recordings: str | None = Field(
+        None, description="folder or URL of Parquet shards, one a home, to train on instead of the expert's"
+    )
     per_home: int = Field(
         10, ge=2, description="successful episodes each home keeps; the last tenth, at least one, validates"
     )

@@ -1,7 +1,8 @@
 """Demonstrations on disk: one Parquet shard a home, one row a step, the environment's specification in the metadata.
 
 Columns: `episode` int32, `step` int32, `image` fixed-size binary (height × width × 3, uint8), `state` and `action`
-fixed-size lists of float32 in the environment's range. Anyone's recordings in this form can be trained on.
+fixed-size lists of float32 in the environment's range; the schema's metadata has `image_size`, 64 if it is missing.
+Anyone's recordings in this form can be trained on: `demos.recordings` names their folder, one file a home.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,28 +72,60 @@ def check_shards(run_folder: Folder, shards: Sequence[Shard]) -> None:
 
 def read_shard(run_folder: Folder, shard: Shard) -> tuple[Demonstrations, Demonstrations]:
     """Training and validation steps of one home, actions in the policy's range. Raises InputError on a bad file."""
+    episode_N, data = parse_shard(run_folder.read_bytes(shard.file), run_folder.file(shard.file))
+    training_N = episode_N < split_episodes(shard.episodes)
+    return _select(data, training_N), _select(data, ~training_N)
+
+
+def parse_shard(content: bytes, where: str) -> tuple[np.ndarray, Demonstrations]:
+    """Each step's episode, numbered from 0, and all steps, actions in the policy's range.
+
+    Raises InputError for a file that is not Parquet, lacks a column, or holds values of a wrong size or not finite.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    where = run_folder.file(shard.file)
     try:
-        table = pq.read_table(pa.BufferReader(run_folder.read_bytes(shard.file)))
-    except pa.ArrowInvalid as error:
+        table = pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a readable Parquet file: {error}", where=where, fix=FIX_SHARD) from None
     missing = {"episode", "image", "state", "action"} - set(table.column_names)
     if missing:
         raise InputError(f"the shard lacks the columns {', '.join(sorted(missing))}", where=where)
+    if not len(table):
+        raise InputError("the shard has no rows", where=where)
     size = int((table.schema.metadata or {}).get(b"image_size", 64))
-    images = _values(table["image"], np.uint8).reshape(-1, size, size, 3)
-    states = _values(table["state"], np.float32).reshape(-1, 8)
-    actions = to_policy_range(_values(table["action"], np.float32).reshape(-1, 8))
-    if not (np.isfinite(states).all() and np.isfinite(actions).all()):
+    try:
+        images_NHWC = _values(table["image"], np.uint8).reshape(len(table), size, size, 3)
+        states_NS = _values(table["state"], np.float32).reshape(len(table), 8)
+        actions_NA = to_policy_range(_values(table["action"], np.float32).reshape(len(table), 8))
+    except (ValueError, AttributeError) as error:
+        what = f"images of {size} × {size} × 3 bytes and eight values of state and action are needed: {error}"
+        raise InputError(what, where=where) from None
+    if not (np.isfinite(states_NS).all() and np.isfinite(actions_NA).all()):
         raise InputError("states or actions hold NaN or infinity", where=where)
-    training = table["episode"].to_numpy() < split_episodes(shard.episodes)
-    return (
-        Demonstrations(images[training], states[training], actions[training]),
-        Demonstrations(images[~training], states[~training], actions[~training]),
+    _, episode_N = np.unique(table["episode"].to_numpy(), return_inverse=True)
+    return episode_N, Demonstrations(images_NHWC, states_NS, actions_NA)
+
+
+def import_recording(row: dict[str, Any], folder: Folder, prefix: str, image_size: int) -> dict[str, Any]:
+    """Check a shard of the user's own and take it into the run. Raises InputError if it cannot be trained on."""
+    source = Folder(row["folder"])
+    content, where = source.read_bytes(row["name"]), source.file(row["name"])
+    episode_N, data = parse_shard(content, where)
+    episodes = int(episode_N.max()) + 1
+    if data.images_NHWC.shape[1] != image_size:
+        raise InputError(f"images of {data.images_NHWC.shape[1]} pixels; demos.image_size is {image_size}", where=where)
+    if episodes < 2:
+        raise InputError("one episode only; a home needs two, one to train and one to validate", where=where)
+    if np.abs(data.actions_NA).max() > 1 + 1e-6:
+        raise InputError("actions lie outside [-1, 1] for velocities or [0, 1] for the gripper", where=where)
+    folder.write_bytes(row["name"], content)
+    digest, file = hashlib.sha256(content).hexdigest(), f"{prefix}/{row['name']}"
+    shard = Shard(
+        client_id=row["client_id"], file=file, episodes=episodes, steps=len(data), attempts=episodes, sha256=digest
     )
+    return shard.model_dump(mode="json")
 
 
 @lru_cache(maxsize=8)
@@ -108,6 +141,10 @@ def pool(parts: Sequence[Demonstrations]) -> Demonstrations:
         np.concatenate([part.states_NS for part in parts]),
         np.concatenate([part.actions_NA for part in parts]),
     )
+
+
+def _select(data: Demonstrations, chosen_N: np.ndarray) -> Demonstrations:
+    return Demonstrations(data.images_NHWC[chosen_N], data.states_NS[chosen_N], data.actions_NA[chosen_N])
 
 
 def _fixed(values: np.ndarray, kind: pa.DataType) -> pa.Array:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
+from squadron.core.folder import Folder
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.methods.flame.config import (
@@ -62,32 +63,25 @@ def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     from squadron.methods.flame import evaluation
     from squadron.methods.flame.simulation import collect_home
 
-    specs, run_folder = load_specs(stage.run.folder, homes), stage.run.folder
-    held_out = (*homes.eval, *homes.test)
+    run_folder, folder = stage.run.folder, stage.folder / "shards"
+    place: dict[str, Any] = {"folder": folder, "prefix": relative(folder, run_folder), "deadline_s": config.deadline_s}
+    train = _import_recordings(stage, config, place) if config.recordings else []
+    specs, held_out = load_specs(run_folder, homes), (*homes.eval, *homes.test)
     rows = [
         {
             "id": str(n),
             "spec": specs[n].model_dump(mode="json"),
             "episodes": config.held_out_per_home if n in held_out else config.per_home,
         }
-        for n in (*homes.train, *held_out)
+        for n in (*(() if config.recordings else homes.train), *held_out)
     ]
-    folder = stage.folder / "shards"
-    answers = map_rows(
-        stage, rows, collect_home, unit="home", deadline_s=config.deadline_s,
-        folder=folder, prefix=relative(folder, run_folder), config=config,
-    )  # fmt: skip
-    shards = [Shard.model_validate(answer) for answer in answers]
-    train, rest = (
-        [s for s in shards if s.client_id in homes.train],
-        [s for s in shards if s.client_id in held_out],
-    )
+    answers = map_rows(stage, rows, collect_home, unit="home", config=config, **place)
+    shards = [*train, *(Shard.model_validate(answer) for answer in answers)]
+    train = train or [shard for shard in shards if shard.client_id in homes.train]
+    rest = [shard for shard in shards if shard not in train]
     if not train:
-        raise InputError(
-            "no home has demonstrations",
-            where=str(stage.folder),
-            fix="`squadron report` shows each home's error",
-        )
+        fix = "`squadron report` shows each home's error"
+        raise InputError("no home has demonstrations", where=str(stage.folder), fix=fix)
     listing = Shards(train=tuple(train), held_out=tuple(rest))
     file, digest = write_record(stage.folder, run_folder, "shards.json", listing)
     attempts, kept = sum(s.attempts for s in shards), sum(s.episodes for s in shards)
@@ -99,6 +93,22 @@ def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     stage.show(Table(title="Demonstrations", columns=columns, rows=cells, note="A step is 50 ms."))
     steps = sum(s.steps for s in train)
     return Demos(image_size=config.image_size, file=file, sha256=digest, clients=len(train), steps=steps)
+
+
+def _import_recordings(stage: Stage, config: DemosConfig, place: dict[str, Any]) -> list[Shard]:
+    """The user's own shards, each a client. Raises InputError if there is none, or one cannot be used."""
+    from squadron.methods.flame.demos import import_recording
+
+    source = Folder(str(config.recordings))
+    names = [name for name in source.ls() if name.endswith(".parquet")]
+    if not names:
+        raise InputError("no Parquet files here", where=str(source), fix="set demos.recordings to a folder of shards")
+    rows = [{"id": name, "name": name, "folder": source.url, "client_id": n} for n, name in enumerate(names)]
+    answers = map_rows(stage, rows, import_recording, unit="recording", image_size=config.image_size, **place)
+    if failures := stage.failures():
+        what = f"{len(failures)} of {len(names)} recordings cannot be used; the first: {failures[0]['error']}"
+        raise InputError(what, where=source.file(failures[0]["item"]), fix="mend these files or take them away")
+    return [Shard.model_validate(answer) for answer in answers]
 
 
 def federate(
