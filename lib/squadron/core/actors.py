@@ -13,28 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from squadron.core.cluster import Cluster
 from squadron.core.errors import WorkerError
+from squadron.core.host import Host, last_lines, oom_kills
 from squadron.core.profile import WorkerResources
 
 _GB = 1024**3
 _MAX_STARTS = 3  # in a row; a worker that cannot start that often is given up
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Cause = Literal["raised", "died", "memory", "timeout", "start"]
 _ADVICE: dict[Cause, str] = {
@@ -42,7 +38,7 @@ _ADVICE: dict[Cause, str] = {
     "died": "read the last lines above; a process that was killed from outside runs again with the same command",
     "memory": "use fewer workers on a node (max_workers), reserve memory_gb for each, or make the task smaller",
     "timeout": "raise the deadline (timeout_s) or make the task smaller",
-    "start": "mend the error above; if there is none, other work holds the CPUs, GPUs or memory: end it or lower max_workers",
+    "start": "mend the error above; if there is none, other work holds the CPUs, GPUs or memory: lower max_workers",
 }
 
 
@@ -68,7 +64,8 @@ class Failure:
     def error(self) -> WorkerError:
         """The same as an error for the user."""
         text = "\n".join([self.message, self.detail.rstrip(), *self.log_lines]).strip()
-        return WorkerError(text, where=f"worker {self.worker}, pid {self.pid}, node {self.node}", fix=_ADVICE[self.cause])
+        where = f"worker {self.worker}, pid {self.pid}, node {self.node}"
+        return WorkerError(text, where=where, fix=_ADVICE[self.cause])
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class ActorPool:
         self._max_retries, self._log_lines = max_retries, log_lines
         self._factory = cloudpickle.dumps(factory)
         self._queue: deque[_Task] = deque()
-        self._oom_kills = _oom_kills()
+        self._oom_kills = oom_kills()
         self._slots = [_Slot(index) for index in range(count)]
         self._opening = True  # the first start of all; a failure then is the user's to see at once
         try:
@@ -212,13 +209,13 @@ class ActorPool:
             self._kill(slot)
 
     def _start(self, slot: _Slot) -> None:
-        host = ray.remote(_Host).options(
+        host = ray.remote(Host).options(
             num_cpus=self._resources.cpus,
             num_gpus=self._resources.gpus,
             memory=int(self._resources.memory_gb * _GB) or None,
             max_restarts=0,
         )
-        slot.actor = host.remote(self._factory, max(1, int(self._resources.cpus)))
+        slot.actor = host.remote(self._factory, max(1, int(self._resources.cpus)), sys.path)
         slot.task, slot.about = None, {}
         slot.pending = slot.actor.start.remote()
         slot.deadline = time.monotonic() + self._start_timeout_s
@@ -234,6 +231,8 @@ class ActorPool:
     def _step(self, until: float) -> Outcome | None:
         """Wait for one event until the given time at most, and deal with it."""
         waiting = {slot.pending: slot for slot in self._slots if slot.pending is not None}
+        if not waiting:
+            raise WorkerError(f"no worker of {self._purpose} is left", fix=_ADVICE["start"])
         first = min(waiting.values(), key=lambda slot: slot.deadline)
         patience = max(0.0, min(until, first.deadline) - time.monotonic())
         done, _ = ray.wait(list(waiting), num_returns=1, timeout=patience)
@@ -242,9 +241,10 @@ class ActorPool:
         return self._overrun(first) if time.monotonic() >= first.deadline else None
 
     def _receive(self, slot: _Slot) -> Outcome | None:
-        task = slot.task
+        task, pending = slot.task, slot.pending
+        assert pending is not None
         try:
-            succeeded, value = ray.get(slot.pending, timeout=self._start_timeout_s)
+            succeeded, value = ray.get(pending, timeout=self._start_timeout_s)
         except RayTaskError as error:  # the result could not be sent
             succeeded, value = False, str(error)
         except (RayError, GetTimeoutError) as error:
@@ -282,7 +282,9 @@ class ActorPool:
         task = slot.task
         if task is None:
             text = f"a worker of {self._purpose} had not started after {self._start_timeout_s:g} s"
-            self._restart(slot, self._failure(slot, "start", text))
+            free = ray.available_resources()
+            detail = f"free now: {free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
+            self._restart(slot, self._failure(slot, "start", text, detail))
             return None
         elapsed = time.monotonic() - slot.deadline + task.timeout_s
         text = f"{task.method} was stopped after {elapsed:.1f} s (deadline {task.timeout_s:g} s)"
@@ -306,75 +308,15 @@ class ActorPool:
         slot.actor, slot.pending, slot.task = None, None, None
 
     def _failure(self, slot: _Slot, cause: Cause, message: str, detail: str = "") -> Failure:
-        lines = () if cause == "raised" or not slot.about else _last_lines(slot.about, self._log_lines)
+        lines = () if cause == "raised" or not slot.about else last_lines(slot.about, self._log_lines)
         about = slot.about or {"pid": 0, "address": "not started"}
         return Failure(cause, message, detail, slot.index, about["pid"], about["address"], lines)
 
     def _ran_out_of_memory(self, slot: _Slot, account: str) -> bool:
         """Ray's memory monitor says so itself; the kernel's killer on this machine leaves only a count."""
-        before, self._oom_kills = self._oom_kills, _oom_kills()
+        before, self._oom_kills = self._oom_kills, oom_kills()
         here = slot.about.get("node_id") == ray.get_runtime_context().get_node_id()
         return "OUT_OF_MEMORY" in account or "OutOfMemory" in account or (here and self._oom_kills > before)
-
-
-class _Host:
-    """The actor around one worker object. Errors travel as text, so no exception has to be unpickled."""
-
-    def __init__(self, factory: bytes, threads: int) -> None:
-        # Before the factory's imports: numerical libraries read these once. Ray's num_cpus binds nothing itself.
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
-        self._factory, self._threads, self._worker = factory, threads, None
-
-    def start(self) -> tuple[bool, Any]:
-        """Make the worker and say where it runs, or why it could not be made."""
-        try:
-            self._worker = cloudpickle.loads(self._factory)()
-        except Exception:
-            return False, traceback.format_exc()
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(self._threads)
-        context = ray.get_runtime_context()
-        logs = [os.readlink(f"/proc/self/fd/{fd}") if os.path.islink(f"/proc/self/fd/{fd}") else "" for fd in (1, 2)]
-        address = ray.util.get_node_ip_address()
-        return True, {"pid": os.getpid(), "node_id": context.get_node_id(), "address": address, "logs": logs}
-
-    def call(self, method: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
-        try:
-            return True, getattr(self._worker, method)(*args)
-        except Exception:
-            return False, traceback.format_exc()
-
-
-def _last_lines(about: dict[str, Any], count: int) -> tuple[str, ...]:
-    """The last lines that a worker wrote, read on its own node; empty if the node is gone."""
-    if about["node_id"] == ray.get_runtime_context().get_node_id():
-        return _tail(about["logs"], count)
-    tail = ray.remote(num_cpus=0, max_retries=0)(_tail)
-    strategy = NodeAffinitySchedulingStrategy(about["node_id"], soft=False)
-    try:
-        lines: tuple[str, ...] = ray.get(tail.options(scheduling_strategy=strategy).remote(about["logs"], count), timeout=10)
-        return lines
-    except RayError:
-        return ()
-
-
-def _tail(paths: list[str], count: int) -> tuple[str, ...]:
-    lines: list[str] = []
-    for path in paths:
-        with contextlib.suppress(OSError):
-            text = Path(path).read_text(errors="replace") if os.path.isfile(path) else ""
-            # Ray marks task boundaries with lines of its own that begin with colons.
-            lines += [line for line in text.splitlines() if line.strip() and not line.startswith(":")][-count:]
-    return tuple(lines[-count:])
-
-
-def _oom_kills() -> int:
-    """How many processes the kernel has killed on this machine for want of memory."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 def _last_line(text: str) -> str:

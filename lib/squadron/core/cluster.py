@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -47,6 +49,10 @@ class Node:
 
 class Cluster:
     """The cluster that this process is connected to, as it is at the moment of asking."""
+
+    def __str__(self) -> str:
+        count = len(self.nodes)
+        return f"{count} node{'s' * (count > 1)}, {self.cpus:g} CPUs, {self.gpus:g} GPUs"
 
     @property
     def nodes(self) -> list[Node]:
@@ -115,15 +121,12 @@ def connect(
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    local = {"num_cpus": cpus, "include_dashboard": dashboard} if address == "local" else {}
+    _knock(address)
+    local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": dashboard} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR, **local)
     except (ConnectionError, TimeoutError) as error:
-        raise ResourceError(
-            f"no Ray cluster answers: {error}",
-            where=f"address {address}",
-            fix="start one with `ray start --head`, correct RAY_ADDRESS, or unset it to use this machine",
-        ) from error
+        raise _no_answer(address, error) from error
     return Cluster()
 
 
@@ -155,6 +158,22 @@ def check_shared(folder: Folder, timeout_s: float = 60) -> None:
             where=", ".join(sorted(node.address for node in blind)),
             fix="give a folder that all nodes share: a network disk, or a URL such as s3://bucket/runs",
         )
+
+
+def _knock(address: str) -> None:
+    """Ray ends the whole process where no cluster answers, after a minute; find out first."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> ResourceError:
+    fix = "start one with `ray start --head`, correct RAY_ADDRESS, or unset it to use this machine"
+    return ResourceError(f"no Ray cluster answers: {error}", where=f"address {address}", fix=fix)
 
 
 def _sees(url: str, name: str, token: str) -> bool:

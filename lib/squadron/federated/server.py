@@ -1,0 +1,257 @@
+"""The round loop of a Flower strategy, with the whole server state saved after every round."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app.exception import AppExitException
+from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.strategy_utils import config_to_str
+
+from squadron.core.config import Config
+from squadron.core.errors import ConfigError, InputError, WorkerError
+from squadron.core.folder import Folder
+from squadron.federated.grid import ClientFailure, RayGrid
+from squadron.federated.state import ServerState, load_state, save_best, save_state, settings_of
+
+_PHASES = ("train", "evaluate", "server")  # each has its own random numbers
+_SHOWN_CAUSES = 3
+
+Metrics = dict[str, Any]  # of numbers and lists of numbers
+
+
+class RoundRecord(Config):
+    """What happened in one round; round 0 is the model before any training."""
+
+    round: int
+    seconds: float = 0
+    clients: int = 0  # asked to train
+    aggregated: bool = False  # the strategy made a new model
+    train: Metrics = {}  # the strategy's aggregate of the clients' training metrics
+    evaluate: Metrics = {}  # the same of their evaluation metrics
+    server: Metrics = {}  # from evaluate_fn
+    failures: tuple[ClientFailure, ...] = ()
+
+    def metric(self, name: str) -> float | None:
+        """The metric of this name: the server's, else the clients' evaluation, else their training."""
+        for metrics in (self.server, self.evaluate, self.train):
+            if name in metrics:
+                return float(metrics[name])
+        return None
+
+
+@dataclass(frozen=True)
+class FederatedResult:
+    """The final model, the history from round 0 on, and the best round if a metric was named."""
+
+    arrays: ArrayRecord
+    history: list[RoundRecord]
+    best_round: int | None
+
+
+@dataclass
+class _Run:
+    """One call of `federate`, as its steps share it."""
+
+    grid: RayGrid
+    strategy: Strategy
+    folder: Folder
+    seed: int
+    timeout_s: float
+    evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None
+    state: ServerState
+    saved_clients: dict[int, bytes]
+
+
+def federate(
+    grid: RayGrid,
+    strategy: Strategy,
+    initial_arrays: ArrayRecord,
+    num_rounds: int,
+    folder: Folder,
+    *,
+    seed: int = 0,
+    train_config: ConfigRecord | None = None,
+    evaluate_config: ConfigRecord | None = None,
+    evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    on_round: Callable[[int, RoundRecord, ArrayRecord], None] | None = None,
+    timeout_s: float = 3600,
+    keep: int = 2,
+    best_metric: str | None = None,
+    best_mode: Literal["min", "max"] = "min",
+) -> FederatedResult:
+    """Run `strategy` for `num_rounds` rounds on the clients of `grid`, as `Strategy.start` would.
+
+    After every round the model, the strategy's memory, the clients' states and the history are saved in `folder`; a
+    run that was killed goes on after its last whole round and ends with the very same weights, because all random
+    numbers are seeded by (`seed`, round) on the server and by (`seed`, round, client) on the clients. `on_round` is
+    called after each save, with the round's record and model; rounds that an earlier run finished are not repeated.
+    `timeout_s` bounds each phase of a round. The last `keep` states are kept, and the model of the round with the best
+    `best_metric`.
+
+    Raises ConfigError if the strategy asks for more clients than there are, or `folder` holds a run with another
+    strategy, model, seed, configuration or number of clients; WorkerError if all clients of a round fail;
+    InputError if their replies do not fit together.
+    """
+    _check_client_counts(strategy, len(grid.get_node_ids()))
+    made_with = {
+        "strategy": settings_of(strategy),
+        "model": {name: f"{array.dtype}{list(array.shape)}" for name, array in initial_arrays.items()},
+        "clients": len(grid.get_node_ids()),
+        "seed": seed,
+        "train_config": config_to_str(train_config or ConfigRecord()),
+        "evaluate_config": config_to_str(evaluate_config or ConfigRecord()),
+    }
+    clients: dict[int, bytes] = {}
+    with _quiet_flower():
+        resumed = load_state(folder, strategy, made_with)
+        if resumed is None:  # strategies write into their configurations, round by round: these are ours to keep
+            configs = {"train": train_config or ConfigRecord(), "evaluate": evaluate_config or ConfigRecord()}
+            records = RecordDict({name: ConfigRecord(dict(config)) for name, config in configs.items()})
+            state = ServerState(0, initial_arrays, records, [], made_with)
+        else:
+            state, clients = resumed
+        grid.client_states = clients
+        run = _Run(grid, strategy, folder, seed, timeout_s, evaluate_fn, state, dict(clients))
+        best = _best(state.history, best_metric, best_mode)
+        for number in range(len(state.history), num_rounds + 1):
+            record = _play(run, number)
+            state.round = number
+            state.history.append(record.model_dump())
+            best, old_best = _best(state.history, best_metric, best_mode), best
+            if best_metric is not None and best != old_best:
+                save_best(folder, state.arrays, {"round": best, best_metric: record.metric(best_metric)})
+            _save(run, keep)
+            if on_round is not None:
+                on_round(number, record, state.arrays)
+    history = [RoundRecord.model_validate(entry) for entry in state.history]
+    return FederatedResult(state.arrays, history, best)
+
+
+def _play(run: _Run, number: int) -> RoundRecord:
+    """One round: train and aggregate, evaluate on the clients, evaluate on the server."""
+    started = time.monotonic()
+    run.grid.seed_visits(run.seed, number)
+    trained = _train(run, number) if number > 0 else {}
+    failures = run.grid.take_failures()
+    evaluated = _evaluate(run, number) if number > 0 else {}
+    failures += run.grid.take_failures()
+    server: Metrics = {}
+    if run.evaluate_fn is not None:
+        with _seeded(run.seed, number, "server"):
+            server = dict(run.evaluate_fn(number, run.state.arrays) or {})
+    seconds = time.monotonic() - started
+    return RoundRecord(
+        round=number, seconds=seconds, server=server, failures=tuple(failures), **trained, evaluate=evaluated
+    )
+
+
+def _train(run: _Run, number: int) -> dict[str, Any]:
+    """Send the model out, and put the strategy's new one in its place."""
+    state, config = run.state, run.state.configs.config_records["train"]
+    with _seeded(run.seed, number, "train"), _explained(number):
+        messages = run.strategy.configure_train(number, state.arrays, config, run.grid)
+        replies = _ask(run, number, messages)
+        arrays, metrics = run.strategy.aggregate_train(number, replies)
+    if arrays is not None:
+        state.arrays = arrays
+    return {"clients": len(replies), "aggregated": arrays is not None, "train": dict(metrics or {})}
+
+
+def _evaluate(run: _Run, number: int) -> Metrics:
+    """Let clients judge the model, as many as the strategy asks."""
+    state, config = run.state, run.state.configs.config_records["evaluate"]
+    with _seeded(run.seed, number, "evaluate"), _explained(number):
+        messages = run.strategy.configure_evaluate(number, state.arrays, config, run.grid)
+        return dict(run.strategy.aggregate_evaluate(number, _ask(run, number, messages)) or {})
+
+
+def _ask(run: _Run, number: int, messages: Iterable[Message]) -> list[Message]:
+    """Send the messages of one phase. Raises WorkerError if no client at all brings a usable reply."""
+    replies = run.grid.send_and_receive(messages, timeout=run.timeout_s)
+    if replies and all(reply.has_error() for reply in replies):
+        failures = run.grid.take_failures()
+        causes = [line for failure in failures[:_SHOWN_CAUSES] for line in _told(failure)]
+        raise WorkerError(
+            "\n".join([f"all {len(replies)} clients of round {number} failed; the first causes:", *causes]),
+            where=f"round {number}; the rounds before it are saved in {run.folder.url}",
+            fix="mend the cause, then give the same command again: it goes on with this round",
+        )
+    return replies
+
+
+def _told(failure: ClientFailure) -> list[str]:
+    """A failure with the end of its traceback and of its worker's log."""
+    more = [*failure.detail.rstrip().splitlines()[-4:], *failure.log_lines[-4:]]
+    return [f"  {failure}", *(f"    {line}" for line in more)]
+
+
+def _save(run: _Run, keep: int) -> None:
+    states = run.grid.client_states
+    changed = {node_id: data for node_id, data in states.items() if run.saved_clients.get(node_id) != data}
+    save_state(run.folder, run.state, run.strategy, changed, keep)
+    run.saved_clients = states
+
+
+def _best(history: list[Any], name: str | None, mode: str) -> int | None:
+    """The round with the best metric so far; the first of equals; None if no round has it."""
+    if name is None:
+        return None
+    sign = 1 if mode == "min" else -1
+    values = [(RoundRecord.model_validate(entry).metric(name), entry["round"]) for entry in history]
+    finite = [(sign * value, number) for value, number in values if value is not None and np.isfinite(value)]
+    return min(finite)[1] if finite else None
+
+
+def _check_client_counts(strategy: Any, available: int) -> None:
+    """Flower waits for ever for nodes that never come; say so instead."""
+    while strategy is not None:
+        for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
+            asked = getattr(strategy, name, 0)
+            if asked > available:
+                raise ConfigError(
+                    f"{type(strategy).__name__} asks for {name} = {asked}, and there are {available} clients",
+                    fix=f"lower {name} or add clients",
+                )
+        strategy = getattr(strategy, "strategy", None)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, number: int, phase: str) -> Iterator[None]:
+    """Strategies sample with the global generators: give each phase its own numbers, then put the old ones back."""
+    python, numpy = random.getstate(), np.random.get_state()
+    words = np.random.SeedSequence([seed, number, _PHASES.index(phase)]).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def _explained(number: int) -> Iterator[None]:
+    try:
+        yield
+    except AppExitException as error:
+        raise InputError(f"the strategy cannot use the replies of round {number}: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet_flower() -> Iterator[None]:
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,237 @@
+"""The whole state of a federated run in one file a round, so that a killed run goes on as if nothing had happened.
+
+    round-00012.npz         the model, the strategy's memory, configurations, history; written whole or not at all
+    clients/1003-00009.npz  the state that client 1003 left behind in round 9
+    best.npz                the model of the best round
+    history.json            the history again, for people
+
+Nothing is pickled. A strategy is taken apart attribute by attribute, wrapped strategies and all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.serverapp.strategy import Strategy
+
+from squadron.core.config import flatten as flatten_settings
+from squadron.core.errors import ConfigError, InputError
+from squadron.core.folder import Folder
+from squadron.federated.records import BufferTable, flatten, read_npz, unflatten, write_npz
+
+_VERSION = 1
+_SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "deque": deque}
+_RECORDS = (ArrayRecord, ConfigRecord, MetricRecord)
+
+
+@dataclass
+class ServerState:
+    """All that the rest of a run depends on, beside the strategy."""
+
+    round: int
+    arrays: ArrayRecord
+    configs: RecordDict
+    history: list[Any]
+    made_with: dict[str, Any]  # a resumed run must match it
+    clients: dict[int, int] = field(default_factory=dict)  # node id -> round that left its state
+
+
+def save_state(folder: Folder, state: ServerState, strategy: Strategy, changed: dict[int, bytes], keep: int) -> None:
+    """Write the state after a round, then remove what the last `keep` rounds do not need.
+
+    `changed` holds the states of the clients that changed in this round, by node id.
+    """
+    for node_id, data in changed.items():
+        (folder / "clients").write_bytes(_client_file(node_id, state.round), data)
+        state.clients[node_id] = state.round
+    buffers = BufferTable()
+    about = {
+        "version": _VERSION,
+        "round": state.round,
+        "made_with": state.made_with,
+        "records": flatten(RecordDict({"arrays": state.arrays, **state.configs}), buffers),
+        "strategy": take_apart(strategy, buffers),
+        "history": state.history,
+        "clients": list(state.clients.items()),
+    }
+    folder.write_bytes(_round_file(state.round), write_npz(buffers.by_name, about))
+    folder.write_json("history.json", state.history)
+    _remove_old(folder, state.round - keep + 1, bool(changed))
+
+
+def load_state(
+    folder: Folder, strategy: Strategy, made_with: dict[str, Any]
+) -> tuple[ServerState, dict[int, bytes]] | None:
+    """The newest whole state with the states of its clients, its strategy's memory put back into `strategy`.
+
+    None if nothing is saved. Raises ConfigError if the state was made with other settings, InputError if all that is
+    saved is damaged.
+    """
+    damage: InputError | None = None
+    for number in sorted(_rounds(folder), reverse=True):
+        name = _round_file(number)
+        try:
+            arrays, about = read_npz(folder.read_bytes(name), folder.file(name))
+            clients = {int(node_id): int(round_) for node_id, round_ in about["clients"]}
+            states = {n: (folder / "clients").read_bytes(_client_file(n, r)) for n, r in clients.items()}
+        except InputError as error:
+            damage = error
+            continue
+        _refuse_other(about["made_with"], made_with, folder.file(name))
+        put_back(strategy, about["strategy"], arrays)
+        records = unflatten(about["records"], arrays)
+        model = cast(ArrayRecord, records.pop("arrays"))
+        return ServerState(about["round"], model, records, about["history"], made_with, clients), states
+    if damage is not None:
+        raise damage
+    return None
+
+
+def save_best(folder: Folder, arrays: ArrayRecord, about: dict[str, Any]) -> None:
+    """Keep the model of the best round so far, with what made it the best."""
+    buffers = BufferTable()
+    records = flatten(RecordDict({"arrays": arrays}), buffers)
+    folder.write_bytes("best.npz", write_npz(buffers.by_name, {**about, "records": records}))
+
+
+def load_best(folder: Folder) -> tuple[ArrayRecord, dict[str, Any]] | None:
+    """The model of the best round and what made it the best; None if none was kept."""
+    if not folder.exists("best.npz"):
+        return None
+    arrays, about = read_npz(folder.read_bytes("best.npz"), folder.file("best.npz"))
+    return cast(ArrayRecord, unflatten(about.pop("records"), arrays)["arrays"]), about
+
+
+def settings_of(strategy: Strategy) -> Any:
+    """What a strategy was made with, as JSON, to compare with what a saved state was made with."""
+    return _as_json(take_apart(strategy, BufferTable()))
+
+
+def take_apart(value: Any, buffers: BufferTable, where: str = "strategy") -> Any:
+    """A strategy, or anything that one holds, as JSON; arrays go into `buffers`.
+
+    Functions are settings, not state: only their names are noted. Objects with `state_dict` and `load_state_dict` are
+    asked for theirs. Raises ConfigError for an object that cannot be saved.
+    """
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, np.generic)):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return {"ndarray": buffers.add(_npy(np.asarray(value))), "scalar": isinstance(value, np.generic)}
+    if isinstance(value, bytes):
+        return {"bytes": buffers.add(_npy(np.frombuffer(value, np.uint8)))}
+    if isinstance(value, _RECORDS):
+        return {"record": flatten(RecordDict({"": value}), buffers)}
+    if isinstance(value, RecordDict):
+        return {"records": flatten(value, buffers)}
+    for kind, sequence in _SEQUENCES.items():
+        if type(value) is sequence:
+            return {kind: [take_apart(item, buffers, f"{where}[{i}]") for i, item in enumerate(value)]}
+    if isinstance(value, dict):
+        pairs = [[take_apart(k, buffers, where), take_apart(v, buffers, f"{where}[{k!r}]")] for k, v in value.items()]
+        return {"dict": pairs}
+    if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
+        return {"state_dict": take_apart(value.state_dict(), buffers, where), "class": _name(type(value))}
+    if callable(value) and not isinstance(value, Strategy):
+        return {"function": _name(value)}
+    if hasattr(value, "__dict__"):
+        attributes = {k: take_apart(v, buffers, f"{where}.{k}") for k, v in vars(value).items()}
+        return {"object": _name(type(value)), "attributes": attributes}
+    raise ConfigError(
+        f"{where} is a {_name(type(value))}, which cannot be saved with the run",
+        fix="give it state_dict() and load_state_dict(), or keep numbers, arrays and containers of them",
+    )
+
+
+def put_back(current: Any, saved: Any, arrays: dict[str, bytes]) -> Any:
+    """The value that `take_apart` took apart. Objects are changed in place, starting from `current`."""
+    if not isinstance(saved, dict):
+        return saved
+    if "ndarray" in saved:
+        array = np.load(io.BytesIO(arrays[saved["ndarray"]]), allow_pickle=False)
+        return array[()] if saved["scalar"] else array
+    if "bytes" in saved:
+        return np.load(io.BytesIO(arrays[saved["bytes"]]), allow_pickle=False).tobytes()
+    if "record" in saved:
+        return unflatten(saved["record"], arrays)[""]
+    if "records" in saved:
+        return unflatten(saved["records"], arrays)
+    for kind, sequence in _SEQUENCES.items():
+        if kind in saved:
+            return sequence(put_back(None, item, arrays) for item in saved[kind])
+    if "dict" in saved:
+        return {put_back(None, key, arrays): put_back(None, item, arrays) for key, item in saved["dict"]}
+    if "state_dict" in saved:
+        current.load_state_dict(put_back(None, saved["state_dict"], arrays))
+    elif "object" in saved:
+        found = _name(type(current))
+        if found != saved["object"]:
+            raise ConfigError(f"the saved state holds a {saved['object']} where the strategy has a {found}")
+        for name, item in saved["attributes"].items():
+            setattr(current, name, put_back(getattr(current, name, None), item, arrays))
+    return current
+
+
+def _refuse_other(saved: dict[str, Any], now: dict[str, Any], where: str) -> None:
+    before, after = _settings(saved), _settings(_as_json(now))
+    changed = [key for key in {**before, **after} if json.dumps(before.get(key)) != json.dumps(after.get(key))]
+    if changed:
+        shown = "; ".join(f"{key}: saved {before.get(key)!r}, now {after.get(key)!r}" for key in changed[:5])
+        raise ConfigError(
+            f"the saved federated run was made with other settings: {shown}",
+            where=where,
+            fix="use another folder for the new settings, or go back to the old ones",
+        )
+
+
+def _settings(made_with: dict[str, Any]) -> dict[str, Any]:
+    """Settings by name; what kind of strategy it is comes first."""
+    flat = flatten_settings(made_with)
+    return {key.replace(".attributes", "").replace(".object", ""): value for key, value in flat.items()}
+
+
+def _remove_old(folder: Folder, oldest: int, clients_too: bool) -> None:
+    for number in _rounds(folder):
+        if number < oldest:
+            folder.remove(_round_file(number))
+    if not clients_too:
+        return
+    files: dict[int, list[int]] = {}
+    for name in (folder / "clients").ls():
+        if match := re.fullmatch(r"(\d+)-(\d+)\.npz", name):
+            files.setdefault(int(match[1]), []).append(int(match[2]))
+    for node_id, rounds in files.items():
+        needed = max((r for r in rounds if r <= oldest), default=0)
+        for number in rounds:
+            if number < needed:
+                (folder / "clients").remove(_client_file(node_id, number))
+
+
+def _rounds(folder: Folder) -> list[int]:
+    return [int(match[1]) for name in folder.ls() if (match := re.fullmatch(r"round-(\d+)\.npz", name))]
+
+
+def _round_file(number: int) -> str:
+    return f"round-{number:05d}.npz"
+
+
+def _client_file(node_id: int, number: int) -> str:
+    return f"{node_id}-{number:05d}.npz"
+
+
+def _npy(array: np.ndarray[Any, Any]) -> bytes:
+    return Array(np.ascontiguousarray(array) if array.ndim else array).data
+
+
+def _name(thing: Any) -> str:
+    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
