@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,16 +33,15 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def two_nodes() -> Iterator[str]:
-    """A head and a worker node, one CPU each, started with `ray start`; yields the address for job submission."""
+def two_nodes() -> Iterator[tuple[str, dict[str, str]]]:
+    """A head and a worker node, one CPU each, started with `ray start`; yields where to submit jobs, and as whom."""
     port, dashboard, *agents = _free_ports(6)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": ""}
-    scratch = Path(f"{os.environ.get('TMPDIR', '/tmp')}/sq-{os.getpid()}")
+    scratch = Path(tempfile.mkdtemp(prefix="sq"))
+    environment = _own_environment(scratch)
     quiet = ["--num-cpus=1", "--disable-usage-stats", "--block", "--object-store-memory=200000000"]
     head = [
         "--head", f"--port={port}", "--include-dashboard=true", f"--dashboard-port={dashboard}",
-        f"--dashboard-agent-listen-port={agents[0]}", f"--temp-dir={scratch}",
+        f"--dashboard-agent-listen-port={agents[0]}", f"--temp-dir={scratch / 'ray'}",
     ]  # fmt: skip
     worker = [f"--address=127.0.0.1:{port}", f"--dashboard-agent-listen-port={agents[1]}"]
     nodes = [
@@ -58,15 +60,21 @@ def two_nodes() -> Iterator[str]:
             )
         )
         _wait_for_nodes(f"127.0.0.1:{port}", 2, environment)
-        yield f"http://127.0.0.1:{dashboard}"
+        yield f"http://127.0.0.1:{dashboard}", environment
     finally:
         for node in reversed(nodes):
-            node.terminate()
-            try:
-                node.wait(30)
-            except subprocess.TimeoutExpired:
-                node.kill()
+            os.killpg(node.pid, signal.SIGKILL)  # an orderly end waits half a minute for work that is not there
+            node.wait()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _own_environment(scratch: Path) -> dict[str, str]:
+    """Nothing of this process's Ray, and a token of the cluster's own, which Ray asks for by default."""
+    token = scratch / "token"
+    token.write_text(secrets.token_hex(32))
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_") and key != "PYTHONPATH"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": path}
 
 
 def _wait_for_nodes(address: str, count: int, environment: dict[str, str]) -> None:
@@ -89,17 +97,16 @@ def _wait_for_nodes(address: str, count: int, environment: dict[str, str]) -> No
 
 
 def test_a_submitted_job_on_two_nodes_ends_with_the_same_weights(
-    two_nodes: str, ray_cluster: object, tmp_path: Path
+    two_nodes: tuple[str, dict[str, str]], ray_cluster: object, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     assert main(["run", "flame", *SMALL, "--run", str(here)]) == 0
 
+    address, environment = two_nodes
     submit = [
-        RAY, "job", "submit", "--address", two_nodes, "--runtime-env", "cluster/runtime_env.yaml", "--working-dir", ".",
+        RAY, "job", "submit", "--address", address, "--runtime-env", "cluster/runtime_env.yaml", "--working-dir", ".",
         "--", "python", "jobs/flame.py", *SMALL, "--run", str(there), "--workers", "2",
     ]  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "PYTHONPATH")}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(submit, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "2 nodes" in done.stdout
