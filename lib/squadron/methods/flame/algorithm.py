@@ -167,10 +167,10 @@ def mean_squared_error(policy: nn.Module, data: Demonstrations) -> float:
 def random_shift(image_BHWC: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     """Each image moved by its own whole number of pixels, up to `pixels` in each direction, edges repeated."""
     B, H, W, _ = image_BHWC.shape
-    offset_B2 = torch.randint(-pixels, pixels + 1, (B, 2), generator=generator)
-    rows_BH = (torch.arange(H) + offset_B2[:, :1]).clamp(0, H - 1)
-    columns_BW = (torch.arange(W) + offset_B2[:, 1:]).clamp(0, W - 1)
-    return image_BHWC[torch.arange(B)[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+    starts = torch.randint(0, 2 * pixels + 1, (B, 2), generator=generator).tolist()
+    rows, columns = (torch.arange(-pixels, side + pixels).clamp(0, side - 1) for side in (H, W))
+    padded_BHWC = image_BHWC.index_select(1, rows).index_select(2, columns)
+    return torch.stack([image[y : y + H, x : x + W] for image, (y, x) in zip(padded_BHWC, starts, strict=True)])
 
 
 def _batches(
