@@ -25,8 +25,7 @@ class Host:
 
     def __init__(self, factory: bytes, threads: int, paths: list[str]) -> None:
         sys.path += [path for path in paths if path not in sys.path]  # so that modules beside the script are found
-        # Before the factory's imports: numerical libraries read these once. Ray's num_cpus binds nothing itself.
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+        use_threads(threads)  # before the factory's imports: numerical libraries read the variables once
         self._factory, self._threads, self._worker = factory, threads, None
         reuse_freed_memory()
 
@@ -36,8 +35,7 @@ class Host:
             self._worker = cloudpickle.loads(self._factory)()
         except Exception:
             return False, traceback.format_exc()
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(self._threads)
+        use_threads(self._threads)
         context = ray.get_runtime_context()
         logs = [os.readlink(f"/proc/self/fd/{fd}") if os.path.islink(f"/proc/self/fd/{fd}") else "" for fd in (1, 2)]
         address = ray.util.get_node_ip_address()
@@ -48,6 +46,13 @@ class Host:
             return True, getattr(self._worker, method)(*args)
         except Exception:
             return False, traceback.format_exc()
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads in this process. Ray's num_cpus only counts; it binds nothing itself."""
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(count)))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def reuse_freed_memory() -> None:

@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import logging
-import sys
 import time
 import traceback
 from collections import Counter
@@ -166,7 +165,7 @@ class _Answerer:
         key: str,
         deadline_s: float,
     ) -> None:
-        limit_threads()
+        _settle()
         self.function = function(**arguments) if isinstance(function, type) else function
         self.arguments = {} if isinstance(function, type) else arguments
         self.parts, self.key, self.deadline_s = parts, key, deadline_s
@@ -224,16 +223,14 @@ class _Answerer:
         self.parts.write_bytes(f"{name}.parquet", stream.getvalue())
 
 
-def limit_threads() -> None:
-    """Give this worker one thread for each CPU that Ray reserved for it, so that workers do not crowd each other."""
-    import os
-
+def _settle() -> None:
+    """Give this worker the threads that Ray reserved for it, so that workers do not crowd each other."""
     import ray
 
-    cpus = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
-    os.environ["OMP_NUM_THREADS"] = str(cpus)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(cpus)
+    from squadron.core.host import reuse_freed_memory, use_threads
+
+    use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+    reuse_freed_memory()
 
 
 def _checked_ids(rows: Sequence[Row], key: str) -> list[str]:
