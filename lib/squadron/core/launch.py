@@ -90,6 +90,7 @@ def read_view(folder: Folder) -> Any:
 
 def next_commands(job: str, folder: Folder) -> list[str]:
     """What a user would try after this run."""
+    # The shell's word for where we are: the folder of a submitted job may be gone by now, and getcwd would raise.
     shown = folder.path.removeprefix(f"{os.environ.get('PWD', '')}/") or folder.url
     others = [name for name in catalog.list_configs(job) if name not in ("smoke", "demo")]
     return [f"squadron plan {job} {others[0]}"] * bool(others) + [f"squadron report {shown}"]
