@@ -109,13 +109,15 @@ def read_pins(name: str) -> dict[str, list[Version]]:
     return pins
 
 
-def requirements(*extras: str) -> list[Requirement]:
-    """The project's direct requirements with some extras, and with those that these extras name in turn."""
-    found = [Requirement(text) for text in PROJECT["dependencies"]]
-    for extra in extras:
-        for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
-            found += requirements(*requirement.extras) if requirement.name == PROJECT["name"] else [requirement]
-    return found
+def requirements(extra: str) -> list[Requirement]:
+    """What an installation with this extra asks for directly, markers judged as pip judges them."""
+    found = map(Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"][extra]])
+    return [wanted for wanted in found if wanted.marker is None or wanted.marker.evaluate({"extra": extra})]
+
+
+def test_flower_comes_with_everything_but_vllm() -> None:
+    assert "flwr" in {wanted.name for wanted in requirements("dev")}
+    assert "flwr" not in {wanted.name for wanted in requirements("gpu")}
 
 
 @pytest.mark.parametrize(("name", "extra", "torch"), [("cpu.txt", "dev", "2.13.0"), ("gpu.txt", "gpu", "2.14.0")])
