@@ -1,6 +1,6 @@
 """Rounds a second of Squadron's grid beside Flower's own simulation engine, the same ClientApp on both sides.
 
-    python tests/bench/bench_federated.py                     # both local step counts, five alternating runs each
+    python tests/bench/bench_federated.py                     # both local step counts, three alternating runs each
     python tests/bench/bench_federated.py --venv DIRECTORY    # where the engine's environment is, or shall be made
 
 The engine pins another Ray, so it has an environment of its own, made with pip on first use. `grid` is Flower's
@@ -136,8 +136,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=SIDES, help="run this side here and print the seconds of its rounds")
     parser.add_argument("--local-steps", type=int, nargs="+", default=[1, 20])
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--venv", type=Path, default=HERE.parents[1] / ".venv-flwr-simulation")
     options = parser.parse_args()
     if options.side == "engine":
