@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError, WorkerError
 from squadron.core.folder import Folder
 from squadron.federated.grid import ClientFailure, RayGrid
-from squadron.federated.state import ServerState, load_state, save_best, save_state, settings_of
+from squadron.federated.state import ServerState, load_state, prepare_save, save_best, settings_of
 
 _PHASES = ("train", "evaluate", "server")  # each has its own random numbers
 _SHOWN_CAUSES = 3
@@ -69,6 +70,8 @@ class _Run:
     evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None
     state: ServerState
     saved_clients: dict[int, bytes]
+    saver: Executor
+    saving: Future[None] | None = None  # the write of the last round, which may still be under way
 
 
 def federate(
@@ -90,10 +93,11 @@ def federate(
 ) -> FederatedResult:
     """Run `strategy` for `num_rounds` rounds on the clients of `grid`, as `Strategy.start` would.
 
-    After every round the model, the strategy's memory, the clients' states and the history are saved in `folder`; a
-    run that was killed goes on after its last whole round and ends with the very same weights, because all random
-    numbers are seeded by (`seed`, round) on the server and by (`seed`, round, client) on the clients. `on_round` is
-    called after each save, with the round's record and model; rounds that an earlier run finished are not repeated.
+    After every round the model, the strategy's memory, the clients' states and the history are saved in `folder`,
+    while the next round's visits begin; a run that was killed goes on after its last whole saved round and ends with
+    the very same weights, because all random numbers are seeded by (`seed`, round) on the server and by (`seed`,
+    round, client) on the clients. `on_round` is called after each round with its record and model; rounds that an
+    earlier run finished are not repeated.
     `timeout_s` bounds each phase of a round. The last `keep` states are kept, and the model of the round with the best
     `best_metric`.
 
@@ -111,7 +115,7 @@ def federate(
         "evaluate_config": config_to_str(evaluate_config or ConfigRecord()),
     }
     clients: dict[int, bytes] = {}
-    with _quiet_flower():
+    with _quiet_flower(), ThreadPoolExecutor(1, "save") as saver:
         resumed = load_state(folder, strategy, made_with)
         if resumed is None:  # strategies write into their configurations, round by round: these are ours to keep
             configs = {"train": train_config or ConfigRecord(), "evaluate": evaluate_config or ConfigRecord()}
@@ -120,7 +124,7 @@ def federate(
         else:
             state, clients = resumed
         grid.client_states = clients
-        run = _Run(grid, strategy, folder, seed, timeout_s, evaluate_fn, state, dict(clients))
+        run = _Run(grid, strategy, folder, seed, timeout_s, evaluate_fn, state, dict(clients), saver)
         best = _best(state.history, best_metric, best_mode)
         for number in range(len(state.history), num_rounds + 1):
             record = _play(run, number)
@@ -132,6 +136,7 @@ def federate(
             _save(run, keep)
             if on_round is not None:
                 on_round(number, record, state.arrays)
+        _wait_for_save(run)
     history = [RoundRecord.model_validate(entry) for entry in state.history]
     return FederatedResult(state.arrays, history, best)
 
@@ -197,8 +202,16 @@ def _told(failure: ClientFailure) -> list[str]:
 def _save(run: _Run, keep: int) -> None:
     states = run.grid.client_states
     changed = {node_id: data for node_id, data in states.items() if run.saved_clients.get(node_id) != data}
-    save_state(run.folder, run.state, run.strategy, changed, keep)
+    write = prepare_save(run.folder, run.state, run.strategy, changed, keep)
+    _wait_for_save(run)
+    run.saving = run.saver.submit(write)
     run.saved_clients = states
+
+
+def _wait_for_save(run: _Run) -> None:
+    """Wait until the last round is on the disk, and raise what went wrong there."""
+    if run.saving is not None:
+        run.saving.result()
 
 
 def _best(history: list[Any], name: str | None, mode: str) -> int | None:

@@ -14,6 +14,7 @@ import io
 import json
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -43,14 +44,16 @@ class ServerState:
     clients: dict[int, int] = field(default_factory=dict)  # node id -> round that left its state
 
 
-def save_state(folder: Folder, state: ServerState, strategy: Strategy, changed: dict[int, bytes], keep: int) -> None:
-    """Write the state after a round, then remove what the last `keep` rounds do not need.
+def prepare_save(
+    folder: Folder, state: ServerState, strategy: Strategy, changed: dict[int, bytes], keep: int
+) -> Callable[[], None]:
+    """Take down the state after a round; calling the result writes it, also while the next round is under way.
 
-    `changed` holds the states of the clients that changed in this round, by node id.
+    `changed` holds the states of the clients that changed in this round, by node id. What the last `keep` rounds do
+    not need is removed after the write.
     """
-    for node_id, data in changed.items():
-        (folder / "clients").write_bytes(_client_file(node_id, state.round), data)
-        state.clients[node_id] = state.round
+    number = state.round
+    state.clients.update(dict.fromkeys(changed, number))
     buffers = BufferTable()
     about = {
         "version": _VERSION,
@@ -58,12 +61,18 @@ def save_state(folder: Folder, state: ServerState, strategy: Strategy, changed: 
         "made_with": state.made_with,
         "records": flatten(RecordDict({"arrays": state.arrays, **state.configs}), buffers),
         "strategy": take_apart(strategy, buffers),
-        "history": state.history,
+        "history": list(state.history),
         "clients": list(state.clients.items()),
     }
-    folder.write_bytes(_round_file(state.round), write_npz(buffers.by_name, about))
-    folder.write_json("history.json", state.history)
-    _remove_old(folder, state.round - keep + 1, bool(changed))
+
+    def write() -> None:
+        for node_id, data in changed.items():
+            (folder / "clients").write_bytes(_client_file(node_id, number), data)
+        folder.write_bytes(_round_file(number), write_npz(buffers.by_name, about))
+        folder.write_json("history.json", about["history"])
+        _remove_old(folder, number - keep + 1, bool(changed))
+
+    return write
 
 
 def load_state(
