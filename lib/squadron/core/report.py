@@ -90,6 +90,9 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+_HALF_PAGE_PX = 480
+
+
 @dataclass
 class _Shown:
     """A panel made ready for the template: `content` is the columns, drawing or media that it shows."""
@@ -108,9 +111,11 @@ def _show(panel: Panel, folder: Folder) -> _Shown:
         case Images():
             captions = panel.captions or [""] * len(panel.files)
             pictures = [_embed(folder, *pair) for pair in zip(panel.files, captions, strict=True)]
-            return _Shown(panel, wide=len(pictures) > 3, content=pictures)
+            wide = len(pictures) > 3 or any(picture.width > _HALF_PAGE_PX for picture in pictures)
+            return _Shown(panel, wide=wide, content=pictures)
         case Film():
-            return _Shown(panel, wide=False, content=_embed(folder, panel.file, panel.caption))
+            film = _embed(folder, panel.file, panel.caption)
+            return _Shown(panel, wide=film.width > _HALF_PAGE_PX, content=film)
         case Text():
             return _Shown(panel, wide=len(panel.text) > 600)
 

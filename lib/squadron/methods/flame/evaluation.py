@@ -65,7 +65,8 @@ def picture_of_homes(run_folder: Folder, shards: Sequence[Shard], most: int = 16
     firsts += [np.full_like(firsts[0], 255)] * (-len(firsts) % min(columns, len(firsts)))
     rows = [np.concatenate(firsts[i : i + columns], axis=1) for i in range(0, len(firsts), columns)]
     stream = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(stream, format="PNG")
+    sheet = Image.fromarray(np.concatenate(rows))
+    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.LANCZOS).save(stream, format="PNG")
     return stream.getvalue()
 
 

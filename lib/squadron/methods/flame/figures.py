@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from squadron.core.panels import Curves, Series, Table
-from squadron.methods.flame.records import Policy, Score
+from squadron.methods.flame.records import Policy, Score, Shard
 from squadron.metrics.statistics import cluster_bootstrap_interval, wilson_interval
 
 PUBLISHED_SUCCESS = {"close_box": 0.56}
@@ -49,6 +49,14 @@ def error_by_round(candidates: Sequence[Policy], scores: dict[str, Score]) -> Cu
         y_label="RMSE of actions",
         series=[series],
     )
+
+
+def demonstrations(train: Sequence[Shard], held_out: Sequence[Shard]) -> Table:
+    """How many demonstrations there are and how long, for the homes that train and for those held out."""
+    rows = [_amounts(name, shards) for name, shards in (("training", train), ("held out", held_out)) if shards]
+    note = "A step is 50 ms. An attempt in which the expert did not succeed is not kept."
+    columns = ["homes", "number", "episodes", "attempts", "steps", "fewest in a home", "most in a home"]
+    return Table(title="Demonstrations", columns=columns, rows=rows, note=note)
 
 
 def round_losses(metrics: Sequence[dict[str, Any]]) -> Curves:
@@ -109,6 +117,12 @@ def success_by_home(results: Sequence[dict[str, Any]]) -> Table:
     cells = {(r["policy"], r["client_id"]): f"{sum(r['successes'])}/{len(r['successes'])}" for r in results}
     rows = [[str(home), *(cells.get((policy, home), "failed") for policy in policies)] for home in homes]
     return Table(title="Successes by home", columns=["home", *policies], rows=rows, note="")
+
+
+def _amounts(name: str, shards: Sequence[Shard]) -> list[str | int]:
+    steps = [shard.steps for shard in shards]
+    episodes, attempts = sum(shard.episodes for shard in shards), sum(shard.attempts for shard in shards)
+    return [name, len(shards), episodes, attempts, sum(steps), min(steps), max(steps)]
 
 
 def _score(name: str, rows: Sequence[dict[str, Any]]) -> Score:

@@ -59,8 +59,8 @@ def build_homes(stage: Stage, config: HomesConfig) -> Homes:
 
 def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     """Let a scripted expert demonstrate the task in every home; one Parquet shard a home."""
-    from squadron.core.panels import Images, Table
-    from squadron.methods.flame import evaluation
+    from squadron.core.panels import Images
+    from squadron.methods.flame import evaluation, figures
     from squadron.methods.flame.simulation import collect_home
 
     run_folder, folder = stage.run.folder, stage.folder / "shards"
@@ -88,9 +88,7 @@ def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     stage.figure("expert success", f"{kept / attempts:.1%}")
     stage.folder.write_bytes("homes.png", evaluation.picture_of_homes(run_folder, train))
     stage.show(Images(title="Some of the homes, as the robot sees them", files=["homes.png"], captions=[""]))
-    columns = ["home", "episodes", "attempts", "steps"]
-    cells = [[str(s.client_id), str(s.episodes), str(s.attempts), str(s.steps)] for s in shards]
-    stage.show(Table(title="Demonstrations", columns=columns, rows=cells, note="A step is 50 ms."))
+    stage.show(figures.demonstrations(train, rest))
     steps = sum(s.steps for s in train)
     return Demos(image_size=config.image_size, file=file, sha256=digest, clients=len(train), steps=steps)
 
