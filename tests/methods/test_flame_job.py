@@ -144,6 +144,18 @@ def test_a_corrupt_shard_stops_before_training_and_loses_nothing(
     assert shard.read_bytes() == next(finished.glob("stages/collect_demos-*/shards/home-001.parquet")).read_bytes()
 
 
+def test_an_empty_recording_is_named_and_ours_is_not_blamed(
+    ray_cluster: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kitchen.parquet").write_bytes(b"")
+    words = [f"demos.recordings={tmp_path / 'mine'}", "--run", str(tmp_path / "run")]
+    assert main(["run", "flame", "smoke", *words]) == 2
+    error = _one_line(capsys.readouterr().err)
+    assert "1 of 1 recordings cannot be used" in error and "mine/kitchen.parquet" in error.replace(" ", "")
+    assert "mend these files" in error and "delete this stage" not in error
+
+
 def test_updates_that_are_not_finite_stop_the_job_with_their_cause(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from squadron.core import console
-from squadron.core.errors import InputError, ResourceError, WorkerError
+from squadron.core.errors import InputError, ResourceError, SquadronError, WorkerError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 
@@ -196,7 +196,8 @@ class _Answerer:
         except ResourceError:
             raise
         except Exception as failure:
-            answer, error = None, "".join(traceback.format_exception_only(failure)).strip()
+            ours = isinstance(failure, SquadronError)
+            answer, error = None, str(failure) if ours else "".join(traceback.format_exception_only(failure)).strip()
         finally:
             faulthandler.cancel_dump_traceback_later()
         self._write(name, row, answer, error, time.monotonic() - started)

@@ -88,7 +88,7 @@ def parse_shard(content: bytes, where: str) -> tuple[np.ndarray, Demonstrations]
     try:
         table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"not a readable Parquet file: {error}", where=where, fix=FIX_SHARD) from None
+        raise InputError(f"not a readable Parquet file: {error}", where=where) from None
     missing = {"episode", "image", "state", "action"} - set(table.column_names)
     if missing:
         raise InputError(f"the shard lacks the columns {', '.join(sorted(missing))}", where=where)

@@ -104,7 +104,8 @@ def _import_recordings(stage: Stage, config: DemosConfig, place: dict[str, Any])
     rows = [{"id": name, "name": name, "folder": source.url, "client_id": n} for n, name in enumerate(names)]
     answers = map_rows(stage, rows, import_recording, unit="recording", image_size=config.image_size, **place)
     if failures := stage.failures():
-        what = f"{len(failures)} of {len(names)} recordings cannot be used; the first: {failures[0]['error']}"
+        first = failures[0]["error"].splitlines()[0]
+        what = f"{len(failures)} of {len(names)} recordings cannot be used; the first: {first}"
         raise InputError(what, where=source.file(failures[0]["item"]), fix="mend these files or take them away")
     return [Shard.model_validate(answer) for answer in answers]
 
