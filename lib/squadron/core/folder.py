@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,29 @@ class Folder:
             with contextlib.suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
         return rows
+
+    def put(self, name: str, path: str) -> None:
+        """Move a local file in, whole or not at all; for files too large to hold in memory."""
+        with explaining_disk_errors(self.file(name)):
+            if not self.path:
+                filesystem, root = self._filesystem()
+                filesystem.makedirs(_parent(f"{root}/{name}"), exist_ok=True)
+                filesystem.put_file(path, f"{root}/{name}")
+                os.unlink(path)
+                return
+            target = Path(self.path, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, f"{target}.tmp")
+            os.replace(f"{target}.tmp", target)
+
+    def fetch(self, name: str, into: str) -> str:
+        """A local path of the file: its own, or a copy in the folder `into`. Raises FileNotFoundError."""
+        if self.path:
+            return os.path.join(self.path, name)
+        filesystem, root = self._filesystem()
+        path = os.path.join(into, name.replace("/", "--"))
+        filesystem.get_file(f"{root}/{name}", path)
+        return path
 
     def open(self, name: str, mode: str = "rb") -> IO[Any]:
         """Open a file for reading; writing goes through `write_bytes`, which is atomic."""

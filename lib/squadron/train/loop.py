@@ -1,0 +1,254 @@
+"""`fit`: one call trains any model on any number of workers, by Ray Train and DeepSpeed.
+
+The driver's side: it starts the group of workers, hears of each step, and turns what went wrong into words. What a
+worker does is in `worker.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from squadron.core import console
+from squadron.core.config import Config
+from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
+from squadron.core.folder import Folder
+from squadron.core.host import reuse_freed_memory, use_threads
+from squadron.core.profile import WorkerResources
+from squadron.train import checkpoint as checkpoints
+from squadron.train.batches import Row, RowSource, Source
+from squadron.train.guard import TrainingStopped, read_stalls
+from squadron.train.objectives import Objective
+from squadron.train.spec import TrainSpec
+from squadron.train.worker import Training, train
+
+if TYPE_CHECKING:
+    import torch
+
+OnStep = Callable[[int, dict[str, float]], None]
+_POLL_S = 0.2
+
+
+class Fitted(Config):
+    """A finished run: where its weights are."""
+
+    step: int
+    best_step: int
+    restarts: int
+
+
+def fit(
+    objective: Objective,
+    build: Callable[[], torch.nn.Module],
+    data: Source | Sequence[Row],
+    spec: TrainSpec,
+    store: Folder,
+    *,
+    held_out: Sequence[Row] = (),
+    workers: int = 1,
+    resources: WorkerResources = WorkerResources(),  # noqa: B008 - frozen
+    identity: str = "",
+    on_step: OnStep | None = None,
+) -> Fitted:
+    """Train the model that `build` makes, or go on from the newest complete checkpoint in `store`.
+
+    `objective` gives the loss, `data` the rows, `spec` everything else; `build` is called on every worker and must
+    give the same model each time. `identity` names what it builds, so that no other model's checkpoint is gone on
+    from. `on_step(step, metrics)` is called here for every step, in order, and again for steps that are repeated after
+    the loss of a worker. The trained weights are those of `Reader(store, fitted.step)`.
+
+    Raises ConfigError or InputError before anything starts if the settings contradict each other or the data,
+    TrainingStopped if the loss goes wrong, WorkerError if workers are lost more often than `spec.guard` allows. What
+    was trained until the last checkpoint is kept in each case, and the same call goes on from there.
+    """
+    source: Source = data if hasattr(data, "read") else RowSource(data)  # type: ignore[assignment,arg-type]
+    spec.accumulation(workers)
+    total = spec.steps or source.steps(spec)
+    store.make()
+    store.remove("stalls")
+    if checkpoints.complete_steps(store)[-1:] != [total]:
+        training = Training(build, objective, source, held_out, spec, store, identity)
+        restarts = _Group(training, workers, resources, on_step).run()
+    else:
+        restarts = 0
+    return Fitted(step=total, best_step=checkpoints.best_step(store) or total, restarts=restarts)
+
+
+class _Mailbox:
+    """What workers tell the driver. An actor, so that it outlives them."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, dict[str, float]]] = []
+        self._errors: list[tuple[int, str]] = []
+        self._refusal: tuple[str, str, str, str] | None = None
+        self._starts = 0
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        self._steps.append((step, metrics))
+
+    def take(self) -> tuple[list[tuple[int, dict[str, float]]], int]:
+        """Steps since the last call, and how often the group has been started."""
+        steps, self._steps = self._steps, []
+        return steps, self._starts
+
+    def start(self) -> bool:
+        """Whether this attempt should begin at all: not after a refusal, nor after the same error twice."""
+        self._starts += 1
+        texts = [text for _, text in self._errors]
+        return self._refusal is None and len(texts) == len(set(texts))
+
+    def refuse(self, kind: str, what: str, where: str, fix: str) -> None:
+        self._refusal = kind, what, where, fix
+
+    def error(self, rank: int, text: str) -> None:
+        self._errors.append((rank, text))
+
+    def verdict(self) -> tuple[tuple[str, str, str, str] | None, list[tuple[int, str]]]:
+        return self._refusal, self._errors
+
+
+class _Group:
+    """One group of workers and its driver."""
+
+    def __init__(self, training: Training, workers: int, resources: WorkerResources, on_step: OnStep | None) -> None:
+        self._training, self._workers, self._resources = training, workers, resources
+        self._on_step = on_step or (lambda step, metrics: None)
+        self._mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+        self._starts = 0
+
+    def run(self) -> int:
+        """Train to the end, and return how often the group was started again."""
+        ended: list[BaseException | None] = []
+
+        def fit() -> None:
+            try:
+                self._trainer().fit()
+                ended.append(None)
+            except BaseException as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            self._listen()
+            thread.join(_POLL_S)
+        self._listen()
+        self._judge(ended[0])
+        return max(0, self._starts - 1)
+
+    def _trainer(self) -> Any:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        cuda = self._resources.gpus > 0
+        share = {"CPU": self._resources.cpus, **({"GPU": self._resources.gpus} if cuda else {})}
+        if self._resources.memory_gb:
+            share["memory"] = self._resources.memory_gb * 1024**3
+        return TorchTrainer(
+            _work,
+            train_loop_config={"training": self._training, "mailbox": self._mailbox, "cpus": self._resources.cpus},
+            scaling_config=ScalingConfig(num_workers=self._workers, use_gpu=cuda, resources_per_worker=share),
+            torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
+            run_config=RunConfig(
+                name="ray-train",
+                storage_path=self._training.store.url,
+                failure_config=FailureConfig(max_failures=self._training.spec.guard.max_restarts),
+            ),
+        )
+
+    def _listen(self) -> None:
+        steps, starts = ray.get(self._mailbox.take.remote())
+        if starts // self._workers > self._starts:
+            self._starts = starts // self._workers
+            if self._starts > 1:
+                self._tell_restart()
+        for step, metrics in steps:
+            self._on_step(step, metrics)
+
+    def _tell_restart(self) -> None:
+        done = checkpoints.complete_steps(self._training.store)
+        why = "a worker was lost"
+        if stalls := read_stalls(self._training.store):
+            first = stalls[0]
+            why = f"worker {first.rank} stood still for {first.seconds:g} s in step {first.step + 1}, {first.phase}"
+        console.say(f"[yellow]{why}; all workers start again from step {done[-1] if done else 0}[/yellow]")
+
+    def _judge(self, error: BaseException | None) -> None:
+        refusal, errors = ray.get(self._mailbox.verdict.remote())
+        if refusal is not None:
+            kind, what, where, fix = refusal
+            raise _KINDS.get(kind, WorkerError)(what, where=where, fix=fix)
+        store = self._training.store
+        if errors and (error is not None or checkpoints.complete_steps(store) == []):
+            rank, text = errors[-1]
+            what = f"worker {rank} failed, the last lines of its error:\n{_tail(text)}"
+            raise WorkerError(what, where=str(store), fix=_advice(text))
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if error is not None:
+            if stalls := read_stalls(store):
+                first = stalls[0]
+                what = (
+                    f"worker {first.rank} stood still for {first.seconds:g} s in step {first.step + 1}: {first.phase}"
+                )
+                fix = "its stacks are in that file; raise guard.stall_s if the phase is only slow"
+                raise WorkerError(what, where=store.file(f"stalls/rank-{first.rank:02d}.json"), fix=fix)
+            raise WorkerError(
+                f"the workers were lost more than {self._training.spec.guard.max_restarts} times: {_tail(str(error))}",
+                where=str(store),
+                fix="look for a lack of memory; then give the same command to go on from the last checkpoint",
+            ) from error
+
+
+_KINDS: Mapping[str, type[SquadronError]] = {
+    kind.__name__: kind for kind in (ConfigError, InputError, TrainingStopped, WorkerError)
+}
+
+
+def _work(config: dict[str, Any]) -> None:
+    """The function that Ray Train runs on every worker."""
+    import traceback
+
+    import torch
+    from ray.train import get_context
+
+    training, mailbox = config["training"], config["mailbox"]
+    rank, workers = get_context().get_world_rank(), get_context().get_world_size()
+    if not ray.get(mailbox.start.remote()):
+        return
+    cuda = torch.cuda.is_available() and torch.distributed.get_backend() == "nccl"
+    if not cuda:
+        use_threads(max(1, int(config["cpus"])))
+        reuse_freed_memory()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+
+    def report(step: int, metrics: dict[str, float]) -> None:
+        mailbox.step.remote(step, metrics)
+
+    try:
+        train(training, rank, workers, device, report)
+    except SquadronError as error:
+        if rank == 0 or not isinstance(error, TrainingStopped):
+            ray.get(mailbox.refuse.remote(type(error).__name__, error.what, error.where, error.fix))
+        if not isinstance(error, TrainingStopped):
+            raise  # the others may be waiting for this worker
+    except Exception:
+        ray.get(mailbox.error.remote(rank, traceback.format_exc()))
+        time.sleep(1)  # let the others' reports arrive before the group is taken down
+        raise
+
+
+def _tail(text: str, count: int = 6) -> str:
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def _advice(text: str) -> str:
+    if "out of memory" in text.lower():
+        return "lower micro_batch_size, set activation_checkpointing, or a higher sharding.zero; see `squadron plan`"
+    return "mend the cause and give the same command: it goes on from the last checkpoint"

@@ -1,0 +1,112 @@
+"""Rows on disk that can be asked for by number, mapped into memory and shared by all workers of a node."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from squadron.core.folder import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_rows(folder: Folder, name: str, rows: Iterable[Mapping[str, Any]], per_batch: int = 1024) -> int:
+    """Write rows as one Arrow file, and return how many. An empty iterable writes nothing."""
+    import pyarrow as pa
+
+    count = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        path = os.path.join(scratch, "rows.arrow")
+        writer = None
+        for chunk in _chunks(rows, per_batch):
+            batch = pa.RecordBatch.from_pylist(chunk, schema=writer and writer.schema)
+            if writer is None:
+                writer = _Writer(path, batch.schema)
+            writer.file.write_batch(batch)
+            count += len(chunk)
+        if writer is not None:
+            writer.file.close()
+            folder.put(name, path)
+    return count
+
+
+class ArrowRows(Sequence[Mapping[str, Any]]):
+    """The rows of Arrow files, one after the other. Pickles as its paths; maps the files where it is used.
+
+    Files behind a URL are copied once to the node's temporary folder.
+    """
+
+    def __init__(self, folder: Folder, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, tuple(names)
+        self._batches: list[pa.RecordBatch] | None = None
+        self._ends: list[int] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArrowRows, (self.folder, self.names)
+
+    def __len__(self) -> int:
+        self._open()
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, number: int) -> Mapping[str, Any]: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Mapping[str, Any]]: ...
+
+    def __getitem__(self, number: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        batches = self._open()
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        place = bisect.bisect_right(self._ends, number)
+        batch = batches[place]
+        row = number - (self._ends[place] - batch.num_rows)
+        return {name: _value(column[row]) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+    def _open(self) -> list[pa.RecordBatch]:
+        if self._batches is None:
+            import pyarrow as pa
+
+            cache = os.path.join(tempfile.gettempdir(), "squadron-rows")
+            if not self.folder.path:
+                os.makedirs(cache, exist_ok=True)
+            files = [pa.ipc.open_file(pa.memory_map(self.folder.fetch(name, cache))) for name in self.names]
+            self._batches = [file.get_batch(n) for file in files for n in range(file.num_record_batches)]
+            total = 0
+            for batch in self._batches:
+                total += batch.num_rows
+                self._ends.append(total)
+        return self._batches
+
+
+class _Writer:
+    def __init__(self, path: str, schema: pa.Schema) -> None:
+        import pyarrow as pa
+
+        self.schema = schema
+        self.file = pa.ipc.new_file(path, schema)
+
+
+def _value(scalar: Any) -> Any:
+    """A list of numbers as a NumPy array, without copying; anything else as Python's own."""
+    values = getattr(scalar, "values", None)
+    if values is not None and values.type.num_fields == 0 and hasattr(values.type, "bit_width"):
+        return values.to_numpy(zero_copy_only=False)
+    return scalar.as_py()
+
+
+def _chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterable[list[Mapping[str, Any]]]:
+    chunk: list[Mapping[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

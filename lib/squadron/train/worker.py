@@ -1,0 +1,266 @@
+"""What one worker of a training run does, from the first step to the last. Knows torch.distributed, not Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from squadron.core.folder import Folder
+from squadron.train import checkpoint as checkpoints
+from squadron.train import engine as deepspeed
+from squadron.train.batches import Row, Source, in_order
+from squadron.train.guard import LossGuard, TrainingStopped, Watch, keep_batch
+from squadron.train.objectives import Objective
+from squadron.train.shards import Shard, full_shape, make_states, shards, trainable
+from squadron.train.spec import TrainSpec, describe
+
+if TYPE_CHECKING:
+    import torch
+
+Report = Callable[[int, dict[str, float]], None]
+PREFIX = "model."
+"""What the names of a model's weights begin with in checkpoints."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a worker must know. Travels pickled, without weights."""
+
+    build: Callable[[], torch.nn.Module]
+    objective: Objective
+    source: Source
+    held_out: Sequence[Row]
+    spec: TrainSpec
+    store: Folder
+    identity: str
+
+
+@dataclass
+class Worker:
+    """One rank of a run: its engine, what it owns, and where it stands."""
+
+    training: Training
+    rank: int
+    workers: int
+    device: torch.device
+    report: Report
+    engine: Any = None
+    owned: list[Shard] = field(default_factory=list)
+    averages: dict[str, torch.Tensor] = field(default_factory=dict)
+    held_out_loss: float | None = None
+    guard: LossGuard = field(default_factory=lambda: LossGuard(None))
+
+    @property
+    def spec(self) -> TrainSpec:
+        return self.training.spec
+
+
+def train(training: Training, rank: int, workers: int, device: torch.device, report: Report) -> int:
+    """Train to the last step, from the newest complete checkpoint if there is one, and return the number of steps.
+
+    Every worker of the group calls this, with torch.distributed set up. Raises TrainingStopped, on all workers at the
+    same step, if the loss goes wrong, and InputError for a checkpoint of another model or run.
+    """
+    spec = training.spec
+    worker = Worker(training, rank, workers, device, report)
+    watch = Watch(rank, training.store, spec.guard.stall_s)
+    try:
+        total = spec.steps or training.source.steps(spec)
+        with watch.phase(0, "start"):
+            start = _start(worker)
+        for step, micro in _prefetched(worker, watch, start, total):
+            _one_step(worker, watch, step, total, micro)
+    finally:
+        watch.close()
+        if worker.engine is not None:
+            worker.engine.destroy()
+    return total
+
+
+def _start(worker: Worker) -> int:
+    """Build the model, load the newest checkpoint, and return the step to go on from."""
+    training, spec = worker.training, worker.spec
+    import torch
+
+    torch.manual_seed(spec.seed)
+    cuda = worker.device.type == "cuda"
+    worker.engine = deepspeed.start_engine(training.build, training.objective, spec, worker.workers, cuda)
+    worker.owned = shards(worker.engine)
+    if spec.ema_decay is not None:
+        worker.averages = {shard.name: shard.weight.clone() for shard in worker.owned}
+    worker.guard = LossGuard(spec.guard.explode_factor)
+    done = checkpoints.complete_steps(training.store)
+    if not done:
+        make_states(worker.engine, worker.owned, 0)
+        return 0
+    with checkpoints.Reader(training.store, done[-1]) as reader:
+        checkpoints.check_same(reader.about, _shapes(worker), _identity(worker))
+        checkpoints.load_shards(worker.engine, worker.owned, worker.averages, reader)
+    worker.held_out_loss = reader.about.held_out_loss
+    worker.guard = LossGuard(spec.guard.explode_factor, reader.about.first_losses)
+    return done[-1]
+
+
+def _one_step(worker: Worker, watch: Watch, step: int, total: int, micro: list[tuple[list[Row], Any]]) -> None:
+    """Train on one batch; evaluate, save and report as the settings say."""
+    spec, started = worker.spec, time.perf_counter()
+    rate = spec.learning_rate(step, total)
+    deepspeed.set_learning_rate(worker.engine, rate)
+    with watch.phase(step, "forward and backward"):
+        metrics = _accumulate(worker, step, micro)
+    with watch.phase(step, "update"):
+        worker.engine.step()
+        if spec.ema_decay is not None:
+            for shard in worker.owned:
+                worker.averages[shard.name].lerp_(shard.weight, 1 - spec.ema_decay)
+    metrics |= {"learning_rate": rate, "seconds": time.perf_counter() - started}
+    norm = worker.engine.get_global_grad_norm()
+    if norm is not None:
+        metrics["grad_norm"] = float(norm)
+    last = step + 1 == total
+    if len(worker.training.held_out) and (last or (spec.evaluate_every and (step + 1) % spec.evaluate_every == 0)):
+        with watch.phase(step, "evaluate"):
+            worker.held_out_loss = _evaluate(worker)
+        metrics["held_out_loss"] = worker.held_out_loss
+    if last or (step + 1) % spec.checkpoint.every == 0:
+        with watch.phase(step, "save"):
+            _save(worker, step + 1)
+    if worker.rank == 0:
+        worker.report(step + 1, metrics)
+
+
+def _accumulate(worker: Worker, step: int, micro: list[tuple[list[Row], Any]]) -> dict[str, float]:
+    """Forward and backward over this worker's micro-batches; the metrics of the whole batch of all workers.
+
+    Every token (or pair, or row) of the batch counts alike, however the batch is dealt out: a micro-batch's mean loss
+    is weighted by its share of what the whole batch weighs.
+    """
+    import torch
+
+    objective, engine = worker.training.objective, worker.engine
+    batches = [{name: t.to(worker.device, non_blocking=True) for name, t in batch.items()} for _, batch in micro]
+    weights = [objective.weight(batch) for batch in batches]
+    counts = torch.tensor([sum(weights), sum(map(_tokens, batches))], dtype=torch.float64, device=worker.device)
+    whole, tokens = _sum(counts, worker.workers).tolist()
+    sums: dict[str, torch.Tensor] = {}
+    for number, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+        torch.manual_seed(_seed(worker, step, number))
+        loss, metrics = engine(batch)
+        # DeepSpeed takes the mean over micro-batches and workers.
+        engine.backward(loss * (weight / max(whole, 1e-12) * len(batches) * worker.workers))
+        for name, value in {"loss": loss, **metrics}.items():
+            sums[name] = sums.get(name, 0) + value.detach().double() * weight
+        if number + 1 < len(batches):
+            engine.step()
+    values = _sum(torch.stack(list(sums.values())), worker.workers) / max(whole, 1e-12)
+    means = dict(zip(sums, values.tolist(), strict=True))
+    if problem := worker.guard.problem(means["loss"]):
+        name = keep_batch(worker.training.store, step, worker.rank, batches, [rows for rows, _ in micro])
+        raise TrainingStopped(
+            f"training stopped at step {step + 1}: {problem}",
+            where=f"{worker.training.store.file(name)} holds the batch of worker {worker.rank}",
+            fix="look at these rows; lower optimizer.learning_rate or give more warm-up, then give the same command",
+        )
+    return {**means, "tokens": tokens}
+
+
+def _evaluate(worker: Worker) -> float:
+    """The mean held-out loss, over all workers."""
+    import torch
+
+    objective, engine, spec = worker.training.objective, worker.engine, worker.spec
+    total = torch.zeros(2, dtype=torch.float64, device=worker.device)
+    engine.eval()
+    with torch.no_grad():
+        for rows, counts in in_order(worker.training.held_out, spec.micro_batch_size, worker.rank, worker.workers):
+            batch = {name: t.to(worker.device) for name, t in objective.collate(rows).items()}
+            loss, _ = engine(batch)
+            weight = objective.weight(batch) * counts
+            total += torch.stack([loss.double() * weight, torch.full_like(total[0], weight)])
+    engine.train()
+    loss_sum, weight_sum = _sum(total, worker.workers).tolist()
+    return loss_sum / max(weight_sum, 1e-12)
+
+
+def _save(worker: Worker, step: int) -> None:
+    """Save a checkpoint; the marker that completes it is written when every worker's part is there."""
+    training, keep = worker.training, worker.spec.checkpoint
+    folder = training.store / "checkpoints" / checkpoints.name_of(step)
+    name = checkpoints.save_shards(worker.engine, worker.owned, worker.averages, folder, worker.rank, worker.workers)
+    names = _gather(name, worker.workers)
+    if worker.rank == 0:
+        complete = checkpoints.Complete(
+            step=step,
+            files=tuple(names),
+            shapes=_shapes(worker),
+            identity=_identity(worker),
+            first_losses=tuple(worker.guard.first),
+            held_out_loss=worker.held_out_loss,
+        )
+        folder.write_json("complete.json", complete.model_dump(mode="json"))
+        checkpoints.prune(training.store, keep.keep_last, keep.keep_best)
+
+
+def _prefetched(
+    worker: Worker, watch: Watch, start: int, total: int
+) -> Iterator[tuple[int, list[tuple[list[Row], Any]]]]:
+    """Steps with their collated micro-batches, the next step's made in a thread while this one computes."""
+    training = worker.training
+    if start >= total:
+        return
+    steps = training.source.read(worker.spec, worker.rank, worker.workers, start)
+
+    def collate() -> list[tuple[list[Row], Any]]:
+        return [(rows, training.objective.collate(rows)) for rows in next(steps)]
+
+    with ThreadPoolExecutor(1, "collate") as thread:
+        coming = thread.submit(collate)
+        for step in range(start, total):
+            with watch.phase(step, "data"):
+                micro = coming.result()
+            if step + 1 < total:
+                coming = thread.submit(collate)
+            yield step, micro
+
+
+def _shapes(worker: Worker) -> dict[str, tuple[int, ...]]:
+    return {name: full_shape(weight) for name, weight in trainable(worker.engine.module).items()}
+
+
+def _identity(worker: Worker) -> dict[str, Any]:
+    return {"model": worker.training.identity, **describe(worker.spec)}
+
+
+def _seed(worker: Worker, step: int, number: int) -> int:
+    """Dropout of a micro-batch is a function of the run's seed, the step and the micro-batch's place in the batch."""
+    import numpy as np
+
+    place = number * worker.workers + worker.rank
+    return int(np.random.SeedSequence([worker.spec.seed, step, place]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _tokens(batch: Mapping[str, torch.Tensor]) -> float:
+    if "attention_mask" in batch:
+        return float(batch["attention_mask"].sum())
+    return float(batch["input_ids"].numel()) if "input_ids" in batch else 0.0
+
+
+def _sum(values: torch.Tensor, workers: int) -> torch.Tensor:
+    import torch.distributed as dist
+
+    if workers > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def _gather(value: str, workers: int) -> list[str]:
+    import torch.distributed as dist
+
+    values: list[Any] = [value]
+    if workers > 1:
+        values = [None] * workers
+        dist.all_gather_object(values, value)
+    return values
