@@ -81,7 +81,7 @@ def plan(options: argparse.Namespace) -> None:
         ("disk free", f"{machine.disk_free_gb:.0f} GiB at {folder}"),
         ("workers", f"{workers} here, each {profile.worker.cpus:g} CPU, {profile.worker.gpus:g} GPU ({profile.name})"),
     ]
-    console.table(("resources", ""), rows + list(job.estimate(config, workers) if job.estimate else ()))
+    console.table(("resources", ""), rows + list(job.estimate(config, workers, profile) if job.estimate else ()))
     missing = [f"the Python module {name} (pip install it)" for name in missing_modules(job)]
     if profile.worker.gpus and not machine.gpus:
         missing.append("a GPU, which this profile asks for; connect to a cluster that has one, or use --profile auto")

@@ -199,6 +199,11 @@ class Folder:
         return filesystem, str(root).rstrip("/")
 
 
+def relative(folder: Folder, run_folder: Folder, name: str = "") -> str:
+    """The path of a stage's file, or of its folder, from the run folder."""
+    return folder.file(name).removeprefix(run_folder.url).lstrip("/")
+
+
 def _parent(path: str) -> str:
     return path.rsplit("/", 1)[0]
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from squadron.core.config import Config
+from squadron.core.profile import Profile
 
 if TYPE_CHECKING:
     from squadron.core.run import Run
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-Estimate = Callable[[Any, int], Sequence[tuple[str, str]]]
+Estimate = Callable[[Any, int, Profile], Sequence[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def job(
     """Turn `recipe(run, config)` into a job named after the function.
 
     `requires` names the modules that its stages import, so that `plan` can say what is missing; `estimate(config,
-    workers)` gives the rows that `plan` prints about size, memory and time.
+    workers, profile)` gives the rows that `plan` prints about size, memory and time.
     """
 
     def wrap(recipe: Callable[[Run, ConfigT], None]) -> Job:

@@ -93,7 +93,7 @@ def next_commands(job: str, folder: Folder) -> list[str]:
     # The shell's word for where we are: the folder of a submitted job may be gone by now, and getcwd would raise.
     shown = folder.path.removeprefix(f"{os.environ.get('PWD', '')}/") or folder.url
     others = [name for name in catalog.list_configs(job) if name not in ("smoke", "demo")]
-    return [f"squadron plan {job} {others[0]}"] * bool(others) + [f"squadron report {shown}"]
+    return [f"squadron plan {job} {other}" for other in others[:1]] + [f"squadron report {shown}"]
 
 
 def default_folder(name: str) -> Folder:

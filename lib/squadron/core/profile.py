@@ -23,6 +23,10 @@ class Profile(Config):
     worker: WorkerResources = WorkerResources()
     max_workers: int | None = Field(None, ge=1, description="None: as many as fit")
     workers: int | None = Field(None, ge=1, description="exactly so many, or refuse to start; None: what fits")
+    trainer: WorkerResources | None = Field(
+        None, description="the share of one training worker; None: one card or node"
+    )
+    gpu: str | None = Field(None, description="the kind of card, for planning")
 
 
 PROFILES = {
@@ -30,8 +34,18 @@ PROFILES = {
     for profile in (
         Profile(name="auto"),
         Profile(name="laptop", max_workers=4),
-        Profile(name="h200", worker=WorkerResources(cpus=1, gpus=0.0625)),
-        Profile(name="8xh100", worker=WorkerResources(cpus=2, gpus=0.125)),
+        Profile(
+            name="h200",
+            worker=WorkerResources(cpus=1, gpus=0.0625),
+            trainer=WorkerResources(cpus=12, gpus=1),
+            gpu="H200",
+        ),
+        Profile(
+            name="8xh100",
+            worker=WorkerResources(cpus=2, gpus=0.125),
+            trainer=WorkerResources(cpus=8, gpus=1),
+            gpu="H100",
+        ),
     )
 }
 

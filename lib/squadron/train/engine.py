@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from squadron.train.quiet import quiet_libraries
 from squadron.train.shards import full_shape, trainable
-from squadron.train.spec import TrainSpec
+from squadron.train.spec import BUCKET, TrainSpec
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +39,7 @@ def deepspeed_config(spec: TrainSpec, workers: int, cuda: bool) -> dict[str, Any
     }
 
 
-def start_engine(
-    build: Callable[[], torch.nn.Module], objective: Objective, spec: TrainSpec, workers: int, cuda: bool
-) -> Any:
+def start_engine(build: Callable[[], Any], objective: Objective, spec: TrainSpec, workers: int, cuda: bool) -> Any:
     """Build the model on this worker and hand it to DeepSpeed. torch.distributed must be up."""
     deepspeed = quiet_deepspeed(cuda)
     config = deepspeed_config(spec, workers, cuda)
@@ -51,6 +49,9 @@ def start_engine(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     module = _loss_module(model, objective)
     _hide_quantised(module)
+    # DeepSpeed allocates its bucket whole, half a billion numbers by default, however small the model is.
+    numel = sum(math.prod(full_shape(weight)) for weight in trainable(module).values())
+    config["zero_optimization"]["reduce_bucket_size"] = min(BUCKET, numel)
     optimizer = _optimizer(module, spec, cuda)
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config, dist_init_required=False)
     if spec.compile:
@@ -62,11 +63,10 @@ def quiet_deepspeed(cuda: bool) -> Any:
     """The deepspeed package, set up for this kind of device and without its pages of log."""
     if not cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed.*")
+    quiet_libraries()
     import deepspeed
     import deepspeed.ops
 
-    deepspeed.utils.logger.setLevel(logging.ERROR)
     if not cuda:
         # An operator that it compiles on first use, half a minute each time, for all-reduces that gloo does as well.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -135,7 +135,7 @@ def _optimizer(module: torch.nn.Module, spec: TrainSpec, cuda: bool) -> torch.op
         {"params": [w for w in weights if len(full_shape(w)) >= 2], "weight_decay": settings.weight_decay},
         {"params": [w for w in weights if len(full_shape(w)) < 2], "weight_decay": 0.0},
     ]
-    common = {"lr": settings.learning_rate, "betas": settings.betas, "eps": settings.epsilon}
+    common: dict[str, Any] = {"lr": settings.learning_rate, "betas": settings.betas, "eps": settings.epsilon}
     filled = [group for group in groups if group["params"]]
     if cuda and spec.sharding.offload_optimizer != "none":
         from deepspeed.ops.adam import DeepSpeedCPUAdam

@@ -1,4 +1,4 @@
-"""From a checkpoint to files that others load: merged safetensors or an adapter, reloaded and compared before it counts.
+"""From a checkpoint to files that others load: merged safetensors or an adapter, reloaded and compared.
 
 Weights are read from the checkpoint one at a time and written as they come, so that exporting neither gathers them
 from workers nor needs a model in memory; a tensor that is missing or short is an error, never an empty file.
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError, WorkerError
@@ -45,7 +45,7 @@ def trained_weights(reader: Reader, *, average: bool = False) -> Iterator[tuple[
         yield name.removeprefix(_POLICY if name.startswith(_POLICY) else PREFIX), tensor
 
 
-def restored(build: Callable[[], torch.nn.Module], reader: Reader, *, average: bool = False) -> torch.nn.Module:
+def restored(build: Callable[[], Any], reader: Reader, *, average: bool = False) -> Any:
     """The trained model in this process, ready to be used."""
     import torch
 
@@ -97,7 +97,7 @@ def _write_full(build: Pretrained, weights: Iterator[tuple[str, torch.Tensor]], 
 
 
 def _write_adapter(build: Pretrained, weights: Iterator[tuple[str, torch.Tensor]], folder: Path) -> int:
-    settings = build.on_meta().peft_config["default"]  # type: ignore[index]
+    settings = build.on_meta().peft_config["default"]
     settings.base_model_name_or_path = build.path
     settings.inference_mode = True
     settings.save_pretrained(folder)
@@ -108,21 +108,19 @@ def _write_adapter(build: Pretrained, weights: Iterator[tuple[str, torch.Tensor]
 
 def _write_merged(build: Pretrained, reader: Reader, folder: Path, average: bool) -> int:
     model = restored(lambda: _dequantised(build), reader, average=average)
-    merged = model.merge_and_unload()  # type: ignore[operator]
+    merged = model.merge_and_unload()
     merged.save_pretrained(folder, max_shard_size=SHARD_BYTES)
     return sum(weight.numel() for weight in merged.parameters())
 
 
-def _dequantised(build: Pretrained) -> torch.nn.Module:
+def _dequantised(build: Pretrained) -> Any:
     """The model that was trained, in full precision: 4-bit weights as the values that they stood for."""
     if build.lora is None or build.lora.quantize == "none":
         return build()
-    return build.adapted(build.base().dequantize())  # type: ignore[operator]
+    return build.adapted(build.base().dequantize())
 
 
-def _write_safetensors(
-    weights: Iterator[tuple[str, torch.Tensor]], folder: Path, stem: str, dtype: torch.dtype
-) -> int:
+def _write_safetensors(weights: Iterator[tuple[str, torch.Tensor]], folder: Path, stem: str, dtype: torch.dtype) -> int:
     """Files of at most `SHARD_BYTES` each, with an index if there are several. Returns the number of parameters."""
     from safetensors.torch import save_file
 
@@ -130,6 +128,7 @@ def _write_safetensors(
     files: dict[str, str] = {}
     size = count = 0
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
+
         def flush() -> None:
             nonlocal size
             number = len(os.listdir(scratch))
@@ -167,7 +166,7 @@ def _verify(build: Pretrained, reader: Reader, folder: Path, kind: str, average:
     dequantise = build.lora is not None and build.lora.quantize != "none" and merge
     model = restored((lambda: _dequantised(build)) if dequantise else build, reader, average=average)
     generator = torch.Generator().manual_seed(0)
-    vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
     ids = torch.randint(0, vocabulary, (2, 24), generator=generator)
     with torch.no_grad():
         answer = model(input_ids=ids)

@@ -66,7 +66,7 @@ def fit(
     TrainingStopped if the loss goes wrong, WorkerError if workers are lost more often than `spec.guard` allows. What
     was trained until the last checkpoint is kept in each case, and the same call goes on from there.
     """
-    source: Source = data if hasattr(data, "read") else RowSource(data)  # type: ignore[assignment,arg-type]
+    source: Source = data if hasattr(data, "read") else RowSource(data)  # type: ignore[assignment]
     spec.accumulation(workers)
     total = spec.steps or source.steps(spec)
     store.make()
@@ -118,7 +118,7 @@ class _Group:
     def __init__(self, training: Training, workers: int, resources: WorkerResources, on_step: OnStep | None) -> None:
         self._training, self._workers, self._resources = training, workers, resources
         self._on_step = on_step or (lambda step, metrics: None)
-        self._mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+        self._mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
         self._starts = 0
 
     def run(self) -> int:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from squadron.core.config import Config, flatten
 from squadron.core.errors import ConfigError, ResourceError, nearest
-from squadron.train.spec import LoraSettings, Offload, ShardingConfig, TrainSpec
+from squadron.train.spec import BUCKET, LoraSettings, Offload, ShardingConfig, TrainSpec
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -45,9 +45,6 @@ CONTEXT = int(1.5 * GB)
 
 HOST_PROCESS = 4 * GB
 """Python, PyTorch and the CUDA libraries of one worker: an allowance, not derived."""
-
-BUCKET = 500_000_000
-"""DeepSpeed's reduce_bucket_size, in numbers: allocated whole however small the model is."""
 
 PREFETCH = 50_000_000
 """DeepSpeed's stage3_prefetch_bucket_size, in numbers."""
@@ -482,10 +479,10 @@ def _buffers(shapes: Shapes, spec: TrainSpec, lora: LoraSettings | None, trained
         return size * (min(BUCKET, trained) + dequantised)
     if zero < 3:
         # Two buckets, so that one is reduced while the other fills, and the gradient about to enter one.
-        return size * (2 * BUCKET + largest + dequantised)
+        return size * (2 * min(BUCKET, trained) + largest + dequantised)
     gathered = min(sharded // size, max(LIVE, shapes.largest_parameter) + PREFETCH)
     # The bucket, and its copy in the order in which the workers' shards leave it.
-    return size * (BUCKET + min(BUCKET, trained) + largest + gathered + dequantised)
+    return size * (2 * min(BUCKET, trained) + largest + gathered + dequantised)
 
 
 def _step(spec: TrainSpec, trained: int, size: int, workers: int) -> int:

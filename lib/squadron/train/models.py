@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from squadron.core.errors import InputError
+from squadron.core.folder import Folder
 from squadron.train.spec import LoraSettings
 
 if TYPE_CHECKING:
@@ -37,10 +41,10 @@ class Pretrained:
     lora: LoraSettings | None = None
     pad_token_id: int | None = None
 
-    def __call__(self) -> torch.nn.Module:
+    def __call__(self) -> Any:
         return self.adapted(self.base())
 
-    def base(self) -> torch.nn.Module:
+    def base(self) -> Any:
         """The model without adapters, in 4 bits if `lora` asks for it."""
         import torch
 
@@ -56,8 +60,8 @@ class Pretrained:
             settings |= four_bits(settings["dtype"])
             _shard_later()
         try:
-            model: torch.nn.Module = auto_class(self.head).from_pretrained(
-                self.path, use_safetensors=True, trust_remote_code=False, **settings
+            model = auto_class(self.head).from_pretrained(
+                local_folder(self.path), use_safetensors=True, trust_remote_code=False, **settings
             )
         except (OSError, ValueError) as error:
             fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
@@ -66,24 +70,24 @@ class Pretrained:
             model.config.pad_token_id = self.pad_token_id
         return model
 
-    def adapted(self, model: torch.nn.Module) -> torch.nn.Module:
+    def adapted(self, model: Any) -> Any:
         """The model with its weights frozen and adapters added, if `lora` asks for them."""
         if self.lora is None:
             return model
         from peft import get_peft_model
 
-        adapted: torch.nn.Module = get_peft_model(model, lora_config(self.lora, self.head))  # type: ignore[arg-type]
+        adapted: Any = get_peft_model(model, lora_config(self.lora, self.head))
         # Needed where activations are recomputed: a frozen embedding's output would cut the gradient off.
-        adapted.enable_input_require_grads()  # type: ignore[operator]
+        adapted.enable_input_require_grads()
         return adapted
 
-    def on_meta(self) -> torch.nn.Module:
+    def on_meta(self) -> Any:
         """The model's shapes without weights, on the meta device; never quantised."""
         import torch
         import transformers
 
         labels = {"num_labels": self.labels} if self.head in ("sequence", "token") else {}
-        config = transformers.AutoConfig.from_pretrained(self.path, trust_remote_code=False, **labels)
+        config = transformers.AutoConfig.from_pretrained(local_folder(self.path), trust_remote_code=False, **labels)
         with torch.device("meta"):
             return self.adapted(auto_class(self.head).from_config(config))
 
@@ -132,6 +136,19 @@ class FromConfig:
         return LlamaForCausalLM(config)
 
 
+def local_folder(path: str) -> str:
+    """A hub name or a folder as it is; of a folder behind another URL, a copy on this node."""
+    if "://" not in path:
+        return path
+    folder = Folder(path)
+    place = os.path.join(tempfile.gettempdir(), "squadron-models", hashlib.sha256(path.encode()).hexdigest()[:16])
+    os.makedirs(place, exist_ok=True)
+    for name in folder.ls():
+        if not os.path.exists(os.path.join(place, name)):
+            os.replace(folder.fetch(name, tempfile.mkdtemp(dir=place)), os.path.join(place, name))
+    return place
+
+
 def auto_class(head: Head) -> Any:
     """transformers' loader of models with this head."""
     import transformers
@@ -146,7 +163,7 @@ def lora_config(settings: LoraSettings, head: Head) -> Any:
     targets = settings.target_modules
     return LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type] - peft takes any number
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
         lora_dropout=settings.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type=_TASKS[head],

@@ -9,6 +9,7 @@ is all that is needed to save it and to load it again under another stage or on 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -130,5 +131,5 @@ def _share(engine: Any, name: str, weight: torch.nn.Parameter) -> Shard:
     optimizer = engine.optimizer
     group, offset, padded = optimizer.grad_position[optimizer.get_param_id(weight)]
     start = engine.global_rank * padded
-    numel = max(0, min(padded, weight.ds_numel - start))
+    numel = max(0, min(padded, math.prod(full_shape(weight)) - start))
     return Shard(name, start, numel, optimizer.fp32_partitioned_groups_flat[group], offset, group)

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from squadron.core.config import Config
 from squadron.core.errors import ConfigError
 
+BUCKET = 500_000_000
+"""Numbers that ZeRO exchanges at once, at the most: DeepSpeed's default reduce_bucket_size."""
+
 Offload = Literal["none", "cpu", "nvme"]
 
 

@@ -13,6 +13,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from squadron.core.errors import ConfigError
+from squadron.core.folder import relative
 from squadron.core.progress import progress
 from squadron.core.run import Stage
 from squadron.federated import (
@@ -29,7 +30,7 @@ from squadron.methods.flame.baselines import save_policy
 from squadron.methods.flame.client import make_client_app
 from squadron.methods.flame.config import FederationConfig, StrategyConfig, TrainingConfig
 from squadron.methods.flame.demos import check_shards
-from squadron.methods.flame.records import Policy, Shard, relative
+from squadron.methods.flame.records import Policy, Shard
 
 
 def run_rounds(

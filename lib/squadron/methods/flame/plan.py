@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from squadron.core.profile import Profile
 from squadron.methods.flame.config import FlameConfig
 
 STEPS_PER_EPISODE = 80
@@ -16,7 +17,7 @@ BATCH_SECONDS = {64: 0.036, 128: 0.14}
 """One optimisation step of 32 samples in float32 on one core while the other is busy too; bfloat16 takes two thirds."""
 
 
-def estimate(config: FlameConfig, workers: int) -> list[tuple[str, str]]:
+def estimate(config: FlameConfig, workers: int, profile: Profile) -> list[tuple[str, str]]:
     """Rows for `squadron plan`: sizes from the shapes, times from the rates above, which are this project's own
     measurements on a 2-core machine and only a first guess elsewhere."""
     size = config.demos.image_size

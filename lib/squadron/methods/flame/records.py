@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from squadron.core.config import Config
-from squadron.core.folder import Folder
+from squadron.core.folder import Folder, relative
 from squadron.sim.manipulation.spec import EnvironmentSpec
 
 
@@ -99,11 +99,6 @@ def write_record(folder: Folder, run_folder: Folder, name: str, record: Config) 
     data = record.model_dump_json(indent=1).encode()
     folder.write_bytes(name, data)
     return relative(folder, run_folder, name), hashlib.sha256(data).hexdigest()
-
-
-def relative(folder: Folder, run_folder: Folder, name: str = "") -> str:
-    """The path of a stage's file, or of its folder, from the run folder."""
-    return folder.file(name).removeprefix(run_folder.url).lstrip("/")
 
 
 def load_specs(run_folder: Folder, homes: Homes) -> dict[int, EnvironmentSpec]:

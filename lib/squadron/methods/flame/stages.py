@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
-from squadron.core.folder import Folder
+from squadron.core.folder import Folder, relative
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.methods.flame.config import (
@@ -31,7 +31,6 @@ from squadron.methods.flame.records import (
     Specs,
     load_shards,
     load_specs,
-    relative,
     write_record,
 )
 

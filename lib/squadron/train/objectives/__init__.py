@@ -33,7 +33,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class per_row:  # noqa: N801 - reads as a function
+class per_row:
     """The objective of a plain function `(model, batch) -> mean loss over the batch's rows`.
 
     A batch holds each column of the rows stacked, `[rows, ...]`.

@@ -24,7 +24,8 @@ class Contrastive:
     """InfoNCE (van den Oord et al. 2018): each query must find its own document among all of the batch.
 
     Rows hold `query_ids`, `positive_ids` and, if mined, `negative_ids`, a list of as many documents in every row.
-    In training, documents are gathered across workers, with their gradients. Takes any encoder that answers `last_hidden_state`.
+    In training, documents are gathered across workers, with their gradients. Takes any encoder that answers
+    `last_hidden_state`.
     """
 
     pad_token_id: int

@@ -127,7 +127,7 @@ def token_logprobs(model: torch.nn.Module, batch: dict[str, torch.Tensor], chunk
         return _forward(model, batch, logits_to_keep=1).logits.sum()[None][:0].float()
     if not chunk or any(getattr(model.config, name, None) for name in _SCALED_LOGITS):
         return _pick(_forward(model, batch, logits_to_keep=batch["keep"]).logits[0], batch["targets"])
-    whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     hidden_KE = _forward(whole.get_decoder(), batch).last_hidden_state[0, batch["keep"]]
     head = whole.get_output_embeddings()
     count = _most_of_all_workers(-(-len(hidden_KE) // chunk), hidden_KE.device)

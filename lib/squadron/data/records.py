@@ -1,0 +1,116 @@
+"""Records from JSON lines, Parquet or a data set of the hub, one mapping each, with the place that an error names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+from squadron.core.errors import InputError, nearest
+from squadron.core.folder import Folder
+
+_LINES, _TABLES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), (".parquet",)
+
+
+class Record(NamedTuple):
+    """One record, and where it stands."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def read_records(path: str, split: str = "train") -> Iterator[Record]:
+    """The records of a file or of all files in a folder (by path or fsspec URL), or of a hub data set by name.
+
+    Raises InputError for a path that is none of these, a line that is no JSON object, a file that is cut short.
+    """
+    place, _, name = path.rpartition("/")
+    if name.endswith(_LINES + _TABLES):
+        yield from _read_file(Folder(place or "."), name)
+        return
+    folder = Folder(path)
+    if "://" in path or folder.exists():
+        names = [name for name in folder.ls() if name.endswith(_LINES + _TABLES)]
+        if not names:
+            raise InputError("no .jsonl, .jsonl.gz or .parquet files here", where=path)
+        for name in names:
+            yield from _read_file(folder, name)
+        return
+    if path.startswith((".", "/", "~")):
+        raise InputError("no such file or folder", where=path, fix="give a .jsonl, .jsonl.gz or .parquet file")
+    yield from _read_hub(path, split)
+
+
+def stamp(path: str | None) -> str:
+    """Size and time of a local file, so that a changed file is not taken for the one that was read before."""
+    import os
+
+    if path is None or not os.path.isfile(path):
+        return ""
+    status = os.stat(path)
+    return f"{status.st_size} bytes, {status.st_mtime_ns}"
+
+
+def check_columns(record: Record, wanted: dict[str, str]) -> None:
+    """Raise InputError if a record lacks a column; `wanted` maps the setting that names a column to its name."""
+    for setting, column in wanted.items():
+        if record.values.get(column) is None:
+            state = "is empty in" if column in record.values else "is missing from"
+            raise InputError(
+                f"the column {column!r} {state} this record",
+                where=record.where,
+                fix=f"set {setting}; {nearest(column, record.values)}",
+            )
+
+
+def _read_file(folder: Folder, name: str) -> Iterator[Record]:
+    try:
+        with folder.open(name) as stream:
+            yield from (_read_table if name.endswith(_TABLES) else _read_lines)(stream, folder.file(name))
+    except FileNotFoundError:
+        raise InputError("file not found", where=folder.file(name), fix=nearest(name, folder.ls())) from None
+
+
+def _read_lines(stream: IO[Any], where: str) -> Iterator[Record]:
+    import gzip
+
+    lines = gzip.GzipFile(fileobj=stream) if where.endswith(".gz") else stream
+    try:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                raise InputError(f"expected a JSON object, found a {type(values).__name__}", where=f"{where}:{number}")
+            yield Record(f"{where}:{number}", values)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not valid JSON: {error}", where=f"{where}:{number}") from None
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise InputError(f"the file is damaged or cut short: {error}", where=where) from None
+
+
+def _read_table(stream: IO[Any], where: str) -> Iterator[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file, number = pq.ParquetFile(stream), 0
+        for batch in file.iter_batches(1024):
+            for values in batch.to_pylist():
+                number += 1
+                yield Record(f"{where}, row {number}", values)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"the file is damaged or no Parquet: {error}", where=where) from None
+
+
+def _read_hub(name: str, split: str) -> Iterator[Record]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(name, split=split, streaming=True)
+        for number, values in enumerate(rows):
+            yield Record(f"{name} ({split}), row {number}", dict(values))
+    except Exception as error:  # the hub's client raises many kinds, most of them about the network
+        first = str(error).strip().partition("\n")[0]
+        fix = "give a file that exists, or the name of a hub data set and a split that it has"
+        raise InputError(f"neither a file nor a data set that can be reached: {first}", where=name, fix=fix) from error

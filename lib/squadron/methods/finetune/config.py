@@ -1,0 +1,151 @@
+"""Settings of a fine-tuning run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from squadron.core.config import Config
+from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
+
+ObjectiveName = Literal["sft", "dpo", "reward", "process_reward", "classification"]
+
+
+class ColumnsConfig(Config):
+    """Which column holds what. An objective reads those that it needs."""
+
+    prompt: str = "prompt"
+    completion: str = "completion"
+    messages: str | None = Field(None, description="a conversation, in place of prompt and completion (sft)")
+    text: str | None = Field(None, description="whole texts, in place of prompt and completion (sft, classification)")
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    steps: str = Field("steps", description="a list of reasoning steps (process_reward)")
+    labels: str = Field("labels", description="whether each step is right (process_reward)")
+    label: str = Field("label", description="the class (classification)")
+
+
+class ArithmeticConfig(Config):
+    """Word problems by rule, where no data is given."""
+
+    problems: int = Field(20_000, ge=10)
+    fewest_steps: int = Field(2, ge=1)
+    most_steps: int = Field(3, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class DataConfig(Config):
+    """What to learn from."""
+
+    path: str | None = Field(
+        None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: arithmetic"
+    )
+    split: str = Field("train", description="of a hub data set")
+    arithmetic: ArithmeticConfig = ArithmeticConfig()
+    columns: ColumnsConfig = ColumnsConfig()
+    prompt_format: str = Field("{prompt}", description="what a prompt is put into")
+    chat: bool = Field(False, description="put prompt and completion into the model's chat template")
+    train_on: Literal["completion", "all"] = Field("completion", description="which tokens have a target (sft)")
+    end_of_sequence: bool = Field(True, description="end every completion; false for step-wise DPO")
+    held_out: float = Field(0.02, ge=0, lt=1, description="share of the records that measures the held-out loss")
+    held_out_most: int = Field(512, ge=1, description="records held out at the most")
+    too_long: Literal["refuse", "cut", "leave_out"] = Field(
+        "refuse", description="what to do with rows of more than training.max_length tokens, which are counted"
+    )
+    seed: int = Field(0, ge=0, description="which records are held out")
+
+    @model_validator(mode="after")
+    def _format_has_a_place(self) -> DataConfig:
+        if "{prompt}" not in self.prompt_format:
+            raise ValueError("prompt_format has no {prompt}")
+        return self
+
+
+class ScratchConfig(Config):
+    """A Llama-architecture model with random weights, and a tokenizer trained on the data."""
+
+    hidden_size: int = Field(192, ge=8)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(6, ge=1)
+    kv_heads: int = Field(2, ge=1)
+    intermediate_size: int = Field(512, ge=8)
+    vocabulary: int = Field(512, ge=300, description="tokens of the byte-level BPE tokenizer, at the most")
+    context: int = Field(512, ge=8)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ScratchConfig:
+        if self.hidden_size % self.heads or self.heads % self.kv_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}, and that of kv_heads"
+            )
+        return self
+
+
+class ModelConfig(Config):
+    """What to train."""
+
+    path: str | None = Field(None, description="a hub name or a local folder; None: from scratch")
+    scratch: ScratchConfig = ScratchConfig()
+    lora: LoraSettings | None = None
+    reference: str | None = Field(None, description="DPO's reference model; None: the model as it begins")
+
+
+class DpoConfig(Config):
+    beta: float = Field(0.1, gt=0, description="0.4 to 0.5 for step-wise DPO (Lai et al. 2024)")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+
+
+class ExportConfig(Config):
+    """What is left at the end."""
+
+    merge: bool = Field(True, description="fold adapters into the model; false: the adapter alone")
+    weights: Literal["last", "best", "average"] = Field("last", description="best: lowest held-out loss")
+    verify: bool = Field(True, description="load the files in a process of their own and compare logits")
+
+
+class SamplesConfig(Config):
+    """Held-out prompts that the model answers before and after (sft, dpo)."""
+
+    shown: int = Field(6, ge=0)
+    scored: int = Field(0, ge=0, description="answers checked by the number behind `####`; 0: none")
+    max_new_tokens: int = Field(96, ge=1)
+    batch_size: int = Field(32, ge=1)
+
+
+class FinetuneConfig(Config):
+    """A fine-tuning run."""
+
+    objective: ObjectiveName = "sft"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    dpo: DpoConfig = DpoConfig()
+    training: TrainSpec = TrainSpec(
+        batch_size=32, micro_batch_size=32, max_length=192, optimizer=OptimizerConfig(learning_rate=3e-3)
+    )
+    export: ExportConfig = ExportConfig()
+    samples: SamplesConfig = SamplesConfig()
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> FinetuneConfig:
+        if self.data.path is None and self.objective != "sft":
+            raise ValueError(f"objective {self.objective} needs data.path: the built-in problems are for sft")
+        if self.model.path is None and self.model.lora is not None:
+            raise ValueError("model.lora needs model.path: a model from scratch has nothing to adapt")
+        if (
+            self.model.path is None
+            and self.training.max_length
+            and self.training.max_length > self.model.scratch.context
+        ):
+            raise ValueError(
+                f"training.max_length {self.training.max_length} is more than model.scratch.context "
+                f"{self.model.scratch.context}"
+            )
+        if self.training.packing and self.objective not in ("sft", "dpo"):
+            raise ValueError(f"training.packing is for sft and dpo, not {self.objective}")
+        if self.export.weights == "average" and self.training.ema_decay is None:
+            raise ValueError("export.weights: average needs training.ema_decay")
+        if self.export.weights == "best" and not self.training.checkpoint.keep_best:
+            raise ValueError("export.weights: best needs training.checkpoint.keep_best")
+        return self

@@ -1,0 +1,224 @@
+"""Records and rows: reading, checking, holding out, encoding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder, relative
+from squadron.core.panels import Table
+from squadron.core.profile import WorkerResources
+from squadron.core.rows import map_rows
+from squadron.core.run import Stage
+from squadron.data.records import Record, check_columns, read_records
+from squadron.methods.finetune.config import DataConfig, ObjectiveName
+from squadron.methods.finetune.encoding import wanted_columns
+from squadron.methods.finetune.records import BaseModel, Dataset, Rows
+from squadron.train.rows import ArrowRows, write_rows
+from squadron.train.spec import TrainSpec
+
+CHUNK = 4096
+"""Records that one task encodes."""
+
+
+def read(stage: Stage, objective: ObjectiveName, data: DataConfig) -> Dataset:
+    """Check every record before anything else happens, and write those to train on and those held out apart.
+
+    Raises InputError for an empty file, a record without a column that the objective reads, a label of a class too few.
+    """
+    wanted = wanted_columns(objective, data)
+    records: list[dict[str, Any]] = []
+    for record in _source(data):
+        check_columns(record, wanted)
+        _check_values(objective, data, record)
+        records.append({column: record.values[column] for column in wanted.values()} | {"number": len(records)})
+    if len(records) < 2:
+        what = "there are no records" if not records else "there is one record; one more is needed to hold out"
+        raise InputError(what, where=data.path or "data.arithmetic", fix="give a file with more records")
+    count = min(data.held_out_most, int(data.held_out * len(records)) or int(data.held_out > 0))
+    held_out = set(random.Random(data.seed).sample(range(len(records)), count))
+    train = [record for number, record in enumerate(records) if number not in held_out]
+    write_rows(stage.folder, "train.arrow", train)
+    write_rows(stage.folder, "held_out.arrow", [records[number] for number in sorted(held_out)])
+    classes = _classes(objective, data, records)
+    stage.figure("records", f"{len(train):,} to train on, {count:,} held out")
+    place = relative(stage.folder, stage.run.folder)
+    return Dataset(
+        train=f"{place}/train.arrow",
+        held_out=f"{place}/held_out.arrow" if count else "",
+        train_records=len(train),
+        held_out_records=count,
+        classes=classes,
+    )
+
+
+def encode(
+    stage: Stage, data: Dataset, model: BaseModel, objective: ObjectiveName, settings: DataConfig, spec: TrainSpec
+) -> Rows:
+    """Encode all records on the cluster, and show how long they are.
+
+    Raises InputError if rows are longer than `spec.max_length` and `settings.too_long` is "refuse".
+    """
+    tasks: list[dict[str, Any]] = [
+        {"id": f"{kind}-{start:09d}", "file": file, "start": start, "stop": min(start + CHUNK, count)}
+        for kind, file, count in (
+            ("train", data.train, data.train_records),
+            ("held_out", data.held_out, data.held_out_records),
+        )
+        for start in range(0, count, CHUNK)
+    ]
+    run, limit = stage.run.folder, spec.max_length or model.context
+    arguments: dict[str, Any] = {
+        "run": run, "folder": stage.folder, "model": model, "objective": objective, "settings": settings,
+        "limit": limit, "classes": data.classes,
+    }  # fmt: skip
+    answers = map_rows(stage, tasks, Encoder, unit="chunk", resources=WorkerResources(), **arguments)
+    if failures := stage.failures():
+        what = f"{len(failures)} of {len(tasks)} chunks of records cannot be encoded: {failures[0]['error']}"
+        raise InputError(what, where=str(stage.folder), fix="mend the records, then give the same command")
+    long = sum(answer["too_long"] for answer in answers)
+    longest = max(answer["longest"] for answer in answers)
+    total = data.train_records + data.held_out_records
+    stage.show(_lengths(answers, total, limit, long, settings.too_long))
+    if long and settings.too_long == "refuse":
+        raise InputError(
+            f"{long:,} of {total:,} rows have more than {limit:,} tokens; the longest has {longest:,}",
+            where="training.max_length",
+            fix=f"set training.max_length={longest}, or data.too_long to cut or leave_out",
+        )
+    place = relative(stage.folder, run)
+    named = [(task["id"], answer) for task, answer in zip(tasks, answers, strict=True) if answer["rows"]]
+    train = [answer for name, answer in named if name.startswith("train")]
+    if not train:
+        raise InputError("no row is left to train on", where="training.max_length", fix=f"set it to {longest} or more")
+    return Rows(
+        train=tuple(f"{place}/{name}.arrow" for name, _ in named if name.startswith("train")),
+        held_out=tuple(f"{place}/{name}.arrow" for name, _ in named if name.startswith("held_out")),
+        train_rows=sum(answer["rows"] for answer in train),
+        held_out_rows=sum(answer["rows"] for name, answer in named if name.startswith("held_out")),
+        tokens=sum(answer["tokens"] for answer in train),
+        targets=sum(answer["targets"] for answer in train),
+        longest=min(longest, limit),
+        too_long=long,
+    )
+
+
+class Encoder:
+    """Encodes chunks of records. Built once a worker."""
+
+    def __init__(
+        self,
+        run: Folder,
+        folder: Folder,
+        model: BaseModel,
+        objective: ObjectiveName,
+        settings: DataConfig,
+        limit: int,
+        classes: Sequence[Any],
+    ) -> None:
+        from squadron.methods.finetune.base import load_tokenizer
+        from squadron.methods.finetune.encoding import encoder
+
+        self._run, self._folder, self._limit = run, folder, limit
+        self._long = settings.too_long
+        self._encode = encoder(objective, settings, load_tokenizer(run, model), classes)
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        records = ArrowRows(self._run, [task["file"]])
+        rows, lengths = [], []
+        for number in range(task["start"], task["stop"]):
+            row = self._encode(records[number]) | {"number": int(records[number]["number"])}
+            lengths.append(row["length"])
+            if row["length"] > self._limit:
+                if self._long != "cut":
+                    continue
+                from squadron.methods.finetune.encoding import cut
+
+                row = cut(row, self._limit)
+            rows.append(row)
+        write_rows(self._folder, f"{task['id']}.arrow", rows)
+        return {
+            "rows": len(rows),
+            "tokens": sum(row.get("packed_length", row["length"]) for row in rows),
+            "targets": sum(_targets(row) for row in rows),
+            "too_long": sum(length > self._limit for length in lengths),
+            "longest": max(lengths),
+            "histogram": _histogram(lengths),
+        }
+
+
+def _source(data: DataConfig) -> Iterator[Record]:
+    if data.path is not None:
+        yield from read_records(data.path, data.split)
+        return
+    from squadron.data.arithmetic import problems
+
+    world = data.arithmetic
+    drawn = problems(world.problems, world.seed, world.fewest_steps, world.most_steps)
+    for number, problem in enumerate(drawn):
+        values = {data.columns.prompt: f"{problem.question}\n", data.columns.completion: problem.solution}
+        yield Record(f"arithmetic, problem {number}", values)
+
+
+def _check_values(objective: ObjectiveName, data: DataConfig, record: Record) -> None:
+    columns, values = data.columns, record.values
+    texts = [column for column in wanted_columns(objective, data).values() if column != columns.label]
+    for column in texts:
+        value = values[column]
+        if column in (columns.messages, columns.steps, columns.labels):
+            if not isinstance(value, list) or not value:
+                raise InputError(
+                    f"the column {column!r} holds no list", where=record.where, fix="give a list of values"
+                )
+        elif not isinstance(value, str):
+            raise InputError(f"the column {column!r} holds no text: {value!r}", where=record.where)
+    if columns.messages in values and objective == "sft" and columns.messages:
+        turns = values[columns.messages]
+        if not all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns):
+            raise InputError("a message needs a role and a content", where=record.where)
+        if not any(turn["role"] == "assistant" for turn in turns):
+            raise InputError("this conversation has no turn of the assistant", where=record.where)
+    if objective == "process_reward" and len(values[columns.steps]) != len(values[columns.labels]):
+        raise InputError("there are not as many labels as steps", where=record.where)
+    if objective in ("dpo", "reward") and values[columns.chosen] == values[columns.rejected]:
+        raise InputError("chosen and rejected are the same", where=record.where, fix="leave this pair out")
+
+
+def _classes(objective: ObjectiveName, data: DataConfig, records: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    if objective != "classification":
+        return ()
+    found = sorted({record[data.columns.label] for record in records}, key=lambda label: (str(type(label)), label))
+    if len(found) < 2:
+        fix = "set data.columns.label"
+        raise InputError(f"all records have the same label, {found[0]!r}", where=data.path or "", fix=fix)
+    return tuple(found)
+
+
+def _targets(row: Mapping[str, Any]) -> int:
+    if "labels" in row:
+        return sum(label != -100 for label in row["labels"])
+    return sum(len(row[name]) for name in ("chosen_ids", "rejected_ids") if name in row) or 1
+
+
+def _histogram(lengths: Sequence[int]) -> dict[str, int]:
+    """Rows by the power of two that their length reaches."""
+    counts: dict[str, int] = {}
+    for length in lengths:
+        bound = str(1 << max(0, length - 1).bit_length())
+        counts[bound] = counts.get(bound, 0) + 1
+    return counts
+
+
+def _lengths(answers: Sequence[Mapping[str, Any]], total: int, limit: int, long: int, policy: str) -> Table:
+    counts: dict[int, int] = {}
+    for answer in answers:
+        for bound, count in answer["histogram"].items():
+            counts[int(bound)] = counts.get(int(bound), 0) + count
+    rows: list[list[Any]] = [
+        [f"up to {bound:,}", counts[bound], f"{counts[bound] / total:.1%}"] for bound in sorted(counts)
+    ]
+    done = {"refuse": "refused", "cut": "cut", "leave_out": "left out"}[policy]
+    note = f"{long:,} rows of more than {limit:,} tokens were {done}." if long else ""
+    return Table(title="Rows by length", columns=["tokens", "rows", "share"], rows=rows, note=note)

@@ -1,0 +1,69 @@
+"""What the stages of a fine-tuning run hand on to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from squadron.core.config import Config
+
+
+class Dataset(Config):
+    """Checked records in Arrow files of this run, in paths relative to the run folder."""
+
+    train: str
+    held_out: str
+    train_records: int
+    held_out_records: int
+    classes: tuple[Any, ...] = ()
+
+
+class BaseModel(Config):
+    """The model to start from, and its tokenizer: a hub name, a folder, or a path relative to the run folder."""
+
+    path: str
+    inside_run: bool
+    tokenizer: str
+    parameters: int
+    context: int
+    pad_token_id: int
+    revision: str = ""
+
+
+class Rows(Config):
+    """Encoded rows in Arrow files, in paths relative to the run folder."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+    train_rows: int
+    held_out_rows: int
+    tokens: int
+    targets: int
+    longest: int
+    too_long: int
+
+
+class Trained(Config):
+    """A finished training: where its checkpoints are, relative to the run folder."""
+
+    store: str
+    step: int
+    best_step: int
+    loss: float
+    held_out_loss: float | None
+
+
+class Export(Config):
+    """The files that are left, relative to the run folder."""
+
+    path: str
+    kind: str
+    parameters: int
+    largest_difference: float
+
+
+class Comparison(Config):
+    """What the model answered before and after."""
+
+    scored: int
+    right_before: int
+    right_after: int

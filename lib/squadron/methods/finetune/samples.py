@@ -1,0 +1,124 @@
+"""What the model answers before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from squadron.core.panels import Table, Text
+from squadron.core.run import Stage
+from squadron.data.arithmetic import is_correct
+from squadron.methods.finetune.base import load_tokenizer, resolve
+from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesConfig
+from squadron.methods.finetune.encoding import encoder
+from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export
+from squadron.metrics.statistics import wilson_interval
+from squadron.train.quiet import quiet_libraries
+from squadron.train.rows import ArrowRows
+
+
+def compare(
+    stage: Stage,
+    exported: Export,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    settings: DataConfig,
+    config: SamplesConfig,
+) -> Comparison:
+    """Greedy answers to held-out prompts; those that end in a number behind the marker are checked."""
+    count = min(max(config.shown, config.scored), data.held_out_records)
+    if objective not in ("sft", "dpo") or settings.columns.text or not count:
+        return Comparison(scored=0, right_before=0, right_after=0)
+    quiet_libraries()
+    run = stage.run.folder
+    records = ArrowRows(run, [data.held_out])[:count]
+    prompts, references = _prompts(stage, model, objective, settings, records)
+    base = resolve(run, model.path, model.inside_run)
+    before = answer(base, None, prompts, stage, model, config)
+    adapter = exported.kind == "adapter"
+    trained = run.file(exported.path)
+    after = answer(base if adapter else trained, trained if adapter else None, prompts, stage, model, config)
+    tokenizer = load_tokenizer(run, model)
+    for number in range(min(config.shown, count)):
+        parts = ["asked", tokenizer.decode(prompts[number]), "reference", references[number], "before", before[number]]
+        text = "\n".join([*parts, "after", after[number]])
+        stage.show(Text(title=f"Sample {number + 1}", text=text))
+    scored = min(config.scored, count)
+    right = [sum(map(is_correct, answers[:scored], references[:scored])) for answers in (before, after)]
+    if scored:
+        _show_scores(stage, right, scored)
+    return Comparison(scored=scored, right_before=right[0], right_after=right[1])
+
+
+def answer(
+    path: str,
+    adapter: str | None,
+    prompts: Sequence[Sequence[int]],
+    stage: Stage,
+    model: BaseModel,
+    config: SamplesConfig,
+) -> list[str]:
+    """The greedy completion of every prompt, in batches of prompts of like length."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from squadron.train.models import local_folder
+
+    tokenizer = load_tokenizer(stage.run.folder, model)
+    network: Any = AutoModelForCausalLM.from_pretrained(local_folder(path), use_safetensors=True).eval()
+    if adapter is not None:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(network, local_folder(adapter)).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device)
+    answers = [""] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    for first in range(0, len(order), config.batch_size):
+        batch = order[first : first + config.batch_size]
+        longest = max(len(prompts[number]) for number in batch)
+        ids = torch.tensor([[model.pad_token_id] * (longest - len(prompts[n])) + list(prompts[n]) for n in batch])
+        mask = torch.tensor([[0] * (longest - len(prompts[n])) + [1] * len(prompts[n]) for n in batch])
+        with torch.no_grad():
+            out = network.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                max_new_tokens=config.max_new_tokens,
+                do_sample=False,
+                pad_token_id=model.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        for number, tokens in zip(batch, out[:, longest:], strict=True):
+            answers[number] = tokenizer.decode(tokens, skip_special_tokens=True)
+    return answers
+
+
+def _prompts(
+    stage: Stage, model: BaseModel, objective: ObjectiveName, settings: DataConfig, records: Sequence[Any]
+) -> tuple[list[list[int]], list[str]]:
+    """The prompts as ids, and the reference answers as text."""
+    tokenizer = load_tokenizer(stage.run.folder, model)
+    encode = encoder(objective, settings, tokenizer)
+    prompts, references = [], []
+    for record in records:
+        row = encode(record)
+        if objective == "dpo":
+            asked, said = row["prompt_ids"], row["chosen_ids"]
+        else:
+            begins = next((n for n, label in enumerate(row["labels"]) if label != -100), 0)
+            if settings.train_on == "all":
+                begins = len(encode(record | {settings.columns.completion: ""})["input_ids"]) - settings.end_of_sequence
+            asked, said = row["input_ids"][:begins], row["input_ids"][begins:]
+        prompts.append(list(asked))
+        references.append(tokenizer.decode(said, skip_special_tokens=True))
+    return prompts, references
+
+
+def _show_scores(stage: Stage, right: Sequence[int], scored: int) -> None:
+    rows: list[list[Any]] = []
+    for name, count in zip(("before", "after"), right, strict=True):
+        low, high = wilson_interval(count, scored)
+        rows.append([name, f"{count} of {scored}", f"{count / scored:.1%}", f"{low:.1%} to {high:.1%}"])
+    stage.show(Table(title="Right answers", columns=["model", "right", "share", "95% interval"], rows=rows))
+    stage.figure("right answers on held-out problems", f"{rows[0][2]} → {rows[1][2]} of {scored} ({rows[1][3]})")

@@ -1,0 +1,87 @@
+"""The stages of a fine-tuning run, in the order of `jobs/finetune.py`."""
+
+from __future__ import annotations
+
+from squadron.core.run import Stage
+from squadron.methods.finetune.config import (
+    DataConfig,
+    DpoConfig,
+    ExportConfig,
+    ModelConfig,
+    ObjectiveName,
+    SamplesConfig,
+)
+from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export, Rows, Trained
+from squadron.train.spec import TrainSpec
+
+
+def read_data(stage: Stage, objective: ObjectiveName, data: DataConfig, file_stamp: str) -> Dataset:
+    """Read and check every record, and hold some out."""
+    from squadron.methods.finetune import dataset
+
+    return dataset.read(stage, objective, data)
+
+
+def prepare_model(
+    stage: Stage, data: Dataset, objective: ObjectiveName, settings: DataConfig, config: ModelConfig
+) -> BaseModel:
+    """Find the model, or make a small one with a tokenizer of its own."""
+    from squadron.methods.finetune import base
+
+    return base.prepare(stage, data, objective, settings, config)
+
+
+def encode(
+    stage: Stage, data: Dataset, model: BaseModel, objective: ObjectiveName, settings: DataConfig, spec: TrainSpec
+) -> Rows:
+    """Turn records into token ids, and count what is too long."""
+    from squadron.methods.finetune import dataset
+
+    return dataset.encode(stage, data, model, objective, settings, spec)
+
+
+def train(
+    stage: Stage,
+    rows: Rows,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    config: ModelConfig,
+    dpo: DpoConfig,
+    spec: TrainSpec,
+) -> Trained:
+    """Train, from the newest checkpoint if there is one."""
+    from squadron.methods.finetune import training
+
+    return training.run(stage, rows, data, model, objective, config, dpo, spec)
+
+
+def export(
+    stage: Stage,
+    trained: Trained,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    config: ModelConfig,
+    spec: TrainSpec,
+    settings: ExportConfig,
+) -> Export:
+    """Write the trained model as files, load them in a clean process, and compare."""
+    from squadron.methods.finetune import training
+
+    return training.export(stage, trained, data, model, objective, config, spec, settings)
+
+
+def compare(
+    stage: Stage,
+    exported: Export,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    settings: DataConfig,
+    config: SamplesConfig,
+) -> Comparison:
+    """Let the model answer held-out prompts, as it was and as it is."""
+    from squadron.methods.finetune import samples
+
+    return samples.compare(stage, exported, data, model, objective, settings, config)

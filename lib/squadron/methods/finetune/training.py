@@ -1,0 +1,240 @@
+"""Training and export, by `squadron.train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from squadron.core.folder import relative
+from squadron.core.panels import Curves, Series, Table
+from squadron.core.profile import WorkerResources
+from squadron.core.progress import progress
+from squadron.core.run import Stage
+from squadron.methods.finetune import plan
+from squadron.methods.finetune.base import resolve
+from squadron.methods.finetune.config import DpoConfig, ExportConfig, ModelConfig, ObjectiveName
+from squadron.methods.finetune.records import BaseModel, Dataset, Export, Rows, Trained
+from squadron.train.batches import RowSource
+from squadron.train.models import Head, PolicyWithReference, Pretrained
+from squadron.train.quiet import quiet_libraries
+from squadron.train.rows import ArrowRows
+from squadron.train.spec import TrainSpec
+
+_HEADS: dict[ObjectiveName, Head] = {
+    "sft": "causal",
+    "dpo": "causal",
+    "reward": "sequence",
+    "process_reward": "token",
+    "classification": "sequence",
+}
+_SKIPPED_STEPS = 5
+
+
+def run(
+    stage: Stage,
+    rows: Rows,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    config: ModelConfig,
+    dpo: DpoConfig,
+    spec: TrainSpec,
+) -> Trained:
+    """Train on the cluster; loss curves and throughput go into the report.
+
+    Raises ConfigError or ResourceError before a worker starts if the batch cannot be dealt out to the workers, or the
+    model cannot fit.
+    """
+    from squadron.train.loop import fit
+    from squadron.train.place import place
+
+    workers, resources = place(stage, spec)
+    plan.check_fits(stage, model, config, spec, workers, resources, rows.longest)
+    folder = stage.run.folder
+    source = RowSource(ArrowRows(folder, rows.train), _length)
+    total = spec.steps or source.steps(spec)
+    with progress(total, "train", "step") as bar:
+
+        def on_step(step: int, metrics: dict[str, float]) -> None:
+            stage.log(step, **metrics)
+            bar.advance(step - bar.done)
+
+        fitted = fit(
+            make_objective(objective, model, dpo, spec),
+            make_build(stage, data, model, objective, config, spec),
+            source,
+            spec,
+            stage.folder,
+            held_out=ArrowRows(folder, rows.held_out) if rows.held_out else (),
+            workers=workers,
+            resources=resources,
+            identity=f"{model.path} {model.revision} {config.lora}",
+            on_step=on_step,
+        )
+    steps = stage.metrics()
+    show_curves(stage, steps)
+    show_speed(stage, steps, model, config, spec, workers, resources, rows)
+    held_out = [step["held_out_loss"] for step in steps if step.get("held_out_loss") is not None]
+    stage.figure("training loss", f"{steps[0]['loss']:.4f} → {_recent(steps):.4f}")
+    if held_out:
+        stage.figure(
+            "held-out loss", f"{held_out[0]:.4f} → {held_out[-1]:.4f}" if held_out[1:] else f"{held_out[0]:.4f}"
+        )
+    return Trained(
+        store=relative(stage.folder, folder),
+        step=fitted.step,
+        best_step=fitted.best_step,
+        loss=_recent(steps),
+        held_out_loss=held_out[-1] if held_out else None,
+    )
+
+
+def export(
+    stage: Stage,
+    trained: Trained,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    config: ModelConfig,
+    spec: TrainSpec,
+    settings: ExportConfig,
+) -> Export:
+    """Write the trained model and prove it. Raises WorkerError if the files answer differently."""
+    import tempfile
+    from pathlib import Path
+
+    from squadron.train.checkpoint import Reader
+    from squadron.train.export import export as write
+
+    quiet_libraries()
+    build = make_build(stage, data, model, objective, config, spec)
+    policy = build.policy if isinstance(build, PolicyWithReference) else build
+    run_folder = stage.run.folder
+    step = trained.best_step if settings.weights == "best" else trained.step
+    with Reader(run_folder / trained.store, step) as reader, tempfile.TemporaryDirectory() as scratch:
+        place = Path(f"{stage.folder.path}/model") if stage.folder.path else Path(scratch)
+        exported = write(
+            policy,
+            reader,
+            place,
+            average=settings.weights == "average",
+            merge=settings.merge,
+            tokenizer=resolve(run_folder, model.tokenizer, model.inside_run),
+            verify=settings.verify,
+        )
+        if not stage.folder.path:
+            for file in sorted(place.iterdir()):
+                stage.folder.put(f"model/{file.name}", str(file))
+    path = f"{relative(stage.folder, run_folder)}/model"
+    stage.figure("model files", run_folder.file(path))
+    if settings.verify:
+        stage.figure("reloaded in a clean process", f"logits differ by {exported.largest_difference:.1e} at the most")
+    return Export(
+        path=path,
+        kind=exported.kind,
+        parameters=exported.parameters,
+        largest_difference=exported.largest_difference if settings.verify else -1.0,
+    )
+
+
+def make_build(
+    stage: Stage, data: Dataset, model: BaseModel, objective: ObjectiveName, config: ModelConfig, spec: TrainSpec
+) -> Pretrained | PolicyWithReference:
+    """What builds the model on each worker."""
+    labels = {"classification": len(data.classes), "process_reward": 2}.get(objective, 1)
+    build = Pretrained(
+        resolve(stage.run.folder, model.path, model.inside_run),
+        head=_HEADS[objective],
+        labels=labels,
+        precision=spec.precision,
+        lora=config.lora,
+        pad_token_id=model.pad_token_id if objective != "sft" else None,
+    )
+    if objective == "dpo" and (config.lora is None or config.reference):
+        reference = replace(build, path=config.reference or build.path, lora=None)
+        return PolicyWithReference(build, reference)
+    return build
+
+
+def make_objective(objective: ObjectiveName, model: BaseModel, dpo: DpoConfig, spec: TrainSpec) -> Any:
+    """The loss of this run."""
+    from squadron.train.objectives import language, reward
+
+    match objective:
+        case "sft":
+            return language.SupervisedFineTuning(spec.loss_chunk)
+        case "dpo":
+            return language.DirectPreference(dpo.beta, dpo.label_smoothing, spec.loss_chunk)
+        case "reward":
+            return reward.OutcomeReward(model.pad_token_id)
+        case "process_reward":
+            return reward.ProcessReward(model.pad_token_id)
+        case "classification":
+            return reward.Classification(model.pad_token_id)
+
+
+def show_curves(stage: Stage, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Loss by step, held-out loss beside it; accuracy if the objective has one."""
+    at = [step["step"] for step in steps]
+    series = [Series(name="training", x=at, y=_smooth([step["loss"] for step in steps]))]
+    held_out = [step for step in steps if step.get("held_out_loss") is not None]
+    if held_out:
+        values = [step["held_out_loss"] for step in held_out]
+        series.append(Series(name="held out", x=[step["step"] for step in held_out], y=values))
+    stage.show(Curves(title="Loss by step", x_label="step", y_label="loss", series=series))
+    if "accuracy" in steps[0]:
+        accuracy = _smooth([step["accuracy"] for step in steps])
+        stage.show(
+            Curves(
+                title="Accuracy by step", x_label="step", y_label="share", series=[Series(name="", x=at, y=accuracy)]
+            )
+        )
+
+
+def show_speed(
+    stage: Stage,
+    steps: Sequence[Mapping[str, Any]],
+    model: BaseModel,
+    config: ModelConfig,
+    spec: TrainSpec,
+    workers: int,
+    resources: WorkerResources,
+    rows: Rows,
+) -> None:
+    """Tokens a second, and which share of the hardware's arithmetic they are."""
+    steady = list(steps[_SKIPPED_STEPS:] or steps)
+    rate = median(step["tokens"] / step["seconds"] for step in steady)
+    tokens = median(step["tokens"] for step in steady)
+    seconds = median(step["seconds"] for step in steady)
+    stage.figure("tokens a second", f"{rate:,.0f}")
+    table: list[list[Any]] = [
+        ["workers", f"{workers}, each {resources.cpus:g} CPU and {resources.gpus:g} GPU"],
+        ["steps", len(steps)],
+        ["seconds a step", f"{seconds:.3g}"],
+        ["tokens a step", f"{tokens:,.0f}"],
+        ["tokens a second", f"{rate:,.0f}"],
+        ["tokens with a target", f"{rows.targets / max(1, rows.tokens):.0%} of {rows.tokens:,}"],
+    ]
+    table += plan.utilisation(stage, model, config, spec, workers, resources, tokens, seconds, rows)
+    stage.show(Table(title="Speed", columns=["what", "figure"], rows=table, note="Medians over steps after the first."))
+
+
+def _length(row: Mapping[str, Any]) -> int:
+    return int(row.get("packed_length", row["length"]))
+
+
+def _recent(steps: Sequence[Mapping[str, Any]]) -> float:
+    losses = [step["loss"] for step in steps[-20:]]
+    return sum(losses) / len(losses)
+
+
+def _smooth(values: Sequence[float], points: int = 400) -> list[float]:
+    """A moving average that widens with the number of values, as long as they are."""
+    width = max(1, len(values) // 50)
+    sums, total = [], 0.0
+    for number, value in enumerate(values):
+        total += value - (values[number - width] if number >= width else 0.0)
+        sums.append(total / min(number + 1, width))
+    return sums

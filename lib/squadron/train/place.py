@@ -1,0 +1,30 @@
+"""On how many workers, and on what share of a node each, a job trains: from its profile and the cluster."""
+
+from __future__ import annotations
+
+import math
+
+from squadron.core.profile import WorkerResources
+from squadron.core.run import Stage
+from squadron.train.spec import TrainSpec
+
+
+def place(stage: Stage, spec: TrainSpec) -> tuple[int, WorkerResources]:
+    """As many workers as the profile asks for; else one a card, or one a node where there is none.
+
+    Not asked for a number, it takes the largest that the batch can be dealt out to. Raises ResourceError if the
+    cluster cannot hold the workers, ConfigError if the batch cannot be dealt out to as many as were asked for.
+    """
+    cluster, profile = stage.cluster(), stage.run.profile
+    share = profile.trainer
+    if share is None:
+        node = max(cluster.nodes, key=lambda node: (node.gpus, node.cpus))
+        parts = int(node.gpus) or math.ceil((profile.workers or 1) / len(cluster.nodes))
+        share = WorkerResources(cpus=max(1, node.cpus // parts), gpus=min(1, node.gpus))
+    count = profile.workers or max(1, cluster.fit(share, profile.max_workers))
+    cluster.require(count, share, "training")
+    if profile.workers is None:
+        micro = spec.batch_size // spec.micro_batch_size
+        count = max(n for n in range(1, count + 1) if micro % n == 0)
+    spec.accumulation(count)
+    return count, share
