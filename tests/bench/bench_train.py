@@ -116,7 +116,7 @@ def small_model(implementation: str) -> torch.nn.Module:
     torch.manual_seed(0)
     model: Any = FromConfig(VOCABULARY, layers=6, intermediate_size=1408, tie_embeddings=False)()
     model.set_attn_implementation(implementation)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def large_config() -> Any:
@@ -184,7 +184,7 @@ def run_deepspeed(build: Build, rows: list[dict[str, Any]], spec: TrainSpec) -> 
     batches = [[packed_batch(micro) for micro in next(steps)] for _ in range(spec.steps or 0)]
     with only_worker():
         deepspeed, model, chosen = quiet_deepspeed(CUDA), build(), spec.optimizer
-        common = {"betas": chosen.betas, "eps": chosen.epsilon, "weight_decay": chosen.weight_decay}
+        common: dict[str, Any] = {"betas": chosen.betas, "eps": chosen.epsilon, "weight_decay": chosen.weight_decay}
         optimizer = torch.optim.AdamW(model.parameters(), chosen.learning_rate, fused=CUDA or None, **common)
         config = deepspeed_config(spec, 1, CUDA)
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
@@ -327,7 +327,7 @@ def bench_large(texts: list[str], tokenizer: Any, repeats: int) -> bool:
     print(f"\n{LARGE}, LoRA of rank {LORA.rank}, bf16\n{describe_rows(rows, LARGE_SPEC)}", flush=True)
     facts, peaks = dict[str, str](), dict[str, float]()
     mine, theirs = fastest_attention("packed"), fastest_attention("sdpa")
-    ours = {"build": lambda: large_model(mine, LORA), "rows": rows, "spec": LARGE_SPEC}
+    ours: dict[str, Any] = {"build": lambda: large_model(mine, LORA), "rows": rows, "spec": LARGE_SPEC}
     others = {**ours, "build": lambda: large_model(theirs, None), "lora": lora_config(LORA, "causal")}
     sides = {
         "squadron": lambda: with_peak("squadron", lambda: run_squadron(**ours), peaks),

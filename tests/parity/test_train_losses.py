@@ -100,7 +100,7 @@ def assert_same(found: tuple[float, dict[str, torch.Tensor]], expected: tuple[fl
     assert largest > 0
     for name, gradient in expected[1].items():
         torch.testing.assert_close(
-            found[1][name], gradient, rtol=1e-5, atol=1e-5 * largest, msg=lambda m, n=name: n + m
+            found[1][name], gradient, rtol=1e-5, atol=1e-5 * largest, msg=f"the gradient of {name} differs"
         )
 
 
@@ -129,7 +129,7 @@ def test_fine_tuning_is_transformers_own_loss(name: str, attention_name: str, ch
 @pytest.mark.parametrize("attention_name", ATTENTIONS)
 def test_capped_logits_stay_capped_in_chunks(attention_name: str, chunk: int) -> None:
     """Gemma 2 with a cap low enough to matter."""
-    settings_of_gemma = {"head_dim": 8, "final_logit_softcapping": 1.5}
+    settings_of_gemma: dict[str, Any] = {"head_dim": 8, "final_logit_softcapping": 1.5}
     model = tiny("Gemma2ForCausalLM", attention_name, **settings_of_gemma)
     rows, reference = make_rows(), tiny("Gemma2ForCausalLM", **settings_of_gemma)
     expected = own_causal_loss(reference, rows)
@@ -455,3 +455,46 @@ def test_a_row_without_targets_weighs_nothing_and_leaves_the_weights_alone() -> 
 
 if __name__ == "__main__":
     contrastive_worker(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+
+
+@pytest.mark.parametrize("architecture", ["Mistral", "Qwen2", "Gemma2"])
+def test_windows_and_caps_on_attention_hold_in_rows_of_several_sequences(architecture: str) -> None:
+    """Sequences longer than the model's window, against transformers' own eager attention on the padded batch."""
+    import transformers
+
+    from squadron.train.attention import choose
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    window: dict[str, Any] = {"sliding_window": 8}
+    if architecture == "Qwen2":
+        window |= {"use_sliding_window": True, "max_window_layers": 0}
+    if architecture == "Gemma2":
+        window |= {"attn_logit_softcapping": 0.5}
+    config = getattr(transformers, f"{architecture}Config")(**sizes, **heads, **window)
+    model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
+    draw = np.random.default_rng(0)
+    rows = [{"input_ids": ids, "labels": ids} for ids in (draw.integers(3, 64, n) for n in (40, 30, 5))]
+    objective = SupervisedFineTuning()
+    choose(model)
+    ours = objective(model, objective.collate(rows))
+    model.set_attn_implementation("eager")
+    longest = max(len(row["input_ids"]) for row in rows)
+    fill = lambda ids, value: np.pad(ids, (0, longest - len(ids)), constant_values=value)  # noqa: E731
+    ids = torch.as_tensor(np.stack([fill(row["input_ids"], 0) for row in rows]))
+    labels = torch.as_tensor(np.stack([fill(row["labels"], -100) for row in rows]))
+    mask = torch.as_tensor(np.stack([fill(np.ones(len(row["input_ids"]), np.int64), 0) for row in rows]))
+    theirs = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+
+
+def test_a_model_with_recurrent_layers_is_refused() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    from squadron.core.errors import InputError
+    from squadron.train.attention import choose
+
+    config = MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(InputError, match="recurrent layers"):
+        choose(MambaForCausalLM(config))

@@ -33,6 +33,7 @@ class Scenario(Config):
     objective: str = "sft"
     lora: LoraSettings | None = None
     cut_at: int | None = None
+    probe: bool = False
     rows: int = 24
 
 
@@ -57,6 +58,23 @@ class CutShort:
             yield micro
 
 
+class Probed:
+    """An objective that, when it measures the held-out loss, also keeps the model's logits on a fixed text."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.logits = inner, None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, model: Any, batch: Any) -> Any:
+        import torch
+
+        if not model.training:
+            self.logits = model(input_ids=torch.arange(3, 19)[None]).logits.tolist()
+        return self.inner(model, batch)
+
+
 def make_rows(count: int, vocabulary: int = 64) -> list[dict[str, Any]]:
     """Sequences of different lengths, whose first third has no label: what each weighs differs."""
     draw = np.random.default_rng(0)
@@ -64,7 +82,9 @@ def make_rows(count: int, vocabulary: int = 64) -> list[dict[str, Any]]:
     for number in range(count):
         ids = draw.integers(3, vocabulary, int(draw.integers(6, 30)))
         labels = np.where(np.arange(len(ids)) < len(ids) // 3, -100, ids)
-        answers = {name: draw.integers(3, vocabulary, int(draw.integers(2, 9))) for name in ("chosen_ids", "rejected_ids")}
+        answers = {
+            name: draw.integers(3, vocabulary, int(draw.integers(2, 9))) for name in ("chosen_ids", "rejected_ids")
+        }
         more = {"negative_ids": [draw.integers(3, vocabulary, 5) for _ in range(2)], "label": int(ids[0] % 2)}
         row = {"input_ids": ids, "labels": labels, "prompt_ids": ids[:5], **answers, **more, "number": number}
         rows.append({**row, "query_ids": ids[:4], "positive_ids": ids})
@@ -85,13 +105,17 @@ def run(scenario: Scenario, rank: int, workers: int) -> dict[str, Any]:
     steps: dict[int, dict[str, float]] = {}
     store = Folder(scenario.store)
     held_out = make_rows(7)
+    if scenario.probe:
+        objective = Probed(objective)
     training = Training(build, objective, source, held_out, scenario.spec, store, "tiny")
     error = ""
     try:
         train(training, rank, workers, torch.device("cpu"), lambda step, metrics: steps.update({step: metrics}))
     except Exception as raised:
         error = f"{type(raised).__name__}: {raised}"
-    answer = {"steps": {str(step): metrics for step, metrics in steps.items()}, "error": error}
+    answer: dict[str, Any] = {"steps": {str(step): metrics for step, metrics in steps.items()}, "error": error}
+    if scenario.probe:
+        answer["logits"] = objective.logits
     if rank == 0 and not error:
         total = scenario.spec.steps or 0
         with Reader(store, total) as reader:

@@ -1,11 +1,13 @@
 """Attention for sequences laid end to end in one row, none of which sees another.
 
-Registered with transformers as `packed`: any of its decoder models takes it by `attn_implementation="packed"`.
+Registered with transformers as `packed`; `choose` gives it to the models that it is right for.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from squadron.core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,31 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, _no_mask_if_packed)
 
 
+def choose(model: Any) -> None:
+    """Let a causal language model compute attention over rows of several sequences, the best way that it can.
+
+    That is flash-attn where it is installed and can run, `packed` for models that know SDPA, else transformers' eager
+    attention, whose masks keep sequences apart too: for models with sinks, or a cap on attention logits, which SDPA
+    cannot express. Raises InputError for a model with recurrent layers, whose state would run from one sequence into
+    the next.
+    """
+    import importlib.util
+
+    import torch
+
+    if getattr(model, "_is_stateful", False):
+        what = f"{type(model).__name__} has recurrent layers, which would carry state from one sequence into the next"
+        raise InputError(what, where=str(model.config.name_or_path), fix="take a model of attention layers alone")
+    register()
+    flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.is_available()
+    if flash and model.dtype == torch.bfloat16 and model._supports_flash_attn:
+        model.set_attn_implementation("flash_attention_2")
+    elif model._supports_sdpa and getattr(model.config, "attn_logit_softcapping", None) is None:
+        model.set_attn_implementation(NAME)
+    else:
+        model.set_attn_implementation("eager")
+
+
 def packed_attention(
     module: torch.nn.Module,
     query_BHTD: torch.Tensor,
@@ -30,12 +57,14 @@ def packed_attention(
     cu_seq_lens_q: torch.Tensor | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each sequence of a row; over rows with padding, what transformers' `sdpa` does.
 
     H query heads share G key heads. `cu_seq_lens_q` [S + 1] holds where each of S sequences begins, and the end of the
-    last. No mask is built and nothing outside a sequence's own triangle is computed. Returns [B, T, H, D].
+    last. No mask is built and nothing outside a sequence's own triangle is computed, except for sequences longer than
+    `sliding_window`. Returns [B, T, H, D].
     """
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -44,15 +73,30 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query_BHTD, key_BGTD, value_BGTD, attention_mask, scaling=scaling, dropout=dropout, **unused
         )
+
+    def mask(length: int) -> torch.Tensor | None:
+        """Which keys each query sees, [T, T], where a window bounds it."""
+        if sliding_window is None or length <= sliding_window:
+            return None
+        places = torch.arange(length, device=query_BHTD.device)
+        distance = places[:, None] - places[None]
+        return (distance >= 0) & (distance < sliding_window)
+
     lengths = cu_seq_lens_q.diff().tolist()
     grouped = query_BHTD.shape[1] != key_BGTD.shape[1]
+    split = (tensor.split(lengths, 2) for tensor in (query_BHTD, key_BGTD, value_BGTD))
     parts = [
         torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
+            q,
+            k,
+            v,
+            attn_mask=mask(q.shape[2]),
+            is_causal=mask(q.shape[2]) is None,
+            dropout_p=dropout,
+            scale=scaling,
+            enable_gqa=grouped,
         )
-        for q, k, v in zip(
-            query_BHTD.split(lengths, 2), key_BGTD.split(lengths, 2), value_BGTD.split(lengths, 2), strict=True
-        )
+        for q, k, v in zip(*split, strict=True)
     ]
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
 

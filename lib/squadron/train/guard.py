@@ -34,28 +34,38 @@ class Stall(Config):
 
     rank: int
     step: int
+    micro_batch: int
     phase: str
     seconds: float
     stacks: str
 
 
 class Watch:
-    """Ends this process if one phase of one step takes longer than `limit_s`, after writing down where it stood.
+    """Ends this process if one phase of one step takes longer than `limit_s` (the first, which loads the model,
+    `start_limit_s`), after writing down where it stood.
 
     A lost peer or a deadlocked exchange of gradients hangs all workers without a word; the process that ends lets the
     group be started again from the last checkpoint.
     """
 
-    def __init__(self, rank: int, folder: Folder, limit_s: float, end: Callable[[int], object] = os._exit) -> None:
-        self._rank, self._folder, self._limit_s, self._end = rank, folder, limit_s, end
-        self._step, self._phase, self._since = -1, "start", time.monotonic()
+    def __init__(
+        self,
+        rank: int,
+        folder: Folder,
+        limit_s: float,
+        start_limit_s: float,
+        end: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._rank, self._folder, self._end = rank, folder, end
+        self._limit_s, self._start_limit_s = limit_s, start_limit_s
+        self._step, self._micro, self._phase, self._since = -1, 0, "start", time.monotonic()
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
 
     @contextlib.contextmanager
-    def phase(self, step: int, name: str) -> Iterator[None]:
+    def phase(self, step: int, name: str, micro_batch: int = 0) -> Iterator[None]:
         """What is being done until the block ends."""
-        self._step, self._phase, self._since = step, name, time.monotonic()
+        self._step, self._micro, self._phase, self._since = step, micro_batch, name, time.monotonic()
         yield
         self._phase, self._since = f"after {name}", time.monotonic()
 
@@ -65,9 +75,14 @@ class Watch:
     def _watch(self) -> None:
         while not self._closed.wait(min(1.0, self._limit_s / 4)):
             seconds = time.monotonic() - self._since
-            if seconds > self._limit_s:
+            if seconds > (self._start_limit_s if self._phase == "start" else self._limit_s):
                 stall = Stall(
-                    rank=self._rank, step=self._step, phase=self._phase, seconds=round(seconds, 1), stacks=_stacks()
+                    rank=self._rank,
+                    step=self._step,
+                    micro_batch=self._micro,
+                    phase=self._phase,
+                    seconds=round(seconds, 1),
+                    stacks=_stacks(),
                 )
                 self._folder.write_json(f"stalls/rank-{self._rank:02d}.json", stall.model_dump())
                 self._end(STALLED_EXIT)
@@ -78,10 +93,20 @@ def read_stalls(folder: Folder) -> list[Stall]:
     """What stalled workers wrote down, the one that others waited for first: the least advanced."""
     names = (folder / "stalls").ls()
     found = [Stall.model_validate((folder / "stalls").read_json(name)) for name in names]
-    return sorted(found, key=lambda stall: (stall.step, _PHASES.get(stall.phase, 0), stall.rank))
+    return sorted(found, key=_advance)
 
 
-_PHASES = {name: number for number, name in enumerate(("data", "forward and backward", "update", "evaluate", "save"))}
+_PHASES = ("start", "data", "forward", "backward", "update", "evaluate", "save")
+
+
+def _advance(stall: Stall) -> tuple[int, ...]:
+    """How far a worker had come: steps, then micro-batches, then phases. A step's data comes before all, its update
+    after."""
+    name = stall.phase.removeprefix("after ")
+    number = 2 * _PHASES.index(name) + (name != stall.phase)
+    inside = name in ("forward", "backward")
+    block = 1 if inside else 0 if name in ("start", "data") else 2
+    return stall.step, block, stall.micro_batch if inside else 0, number, stall.rank
 
 
 class LossGuard:

@@ -7,6 +7,7 @@ worker does is in `worker.py`.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,7 @@ def fit(
     store.remove("stalls")
     if checkpoints.complete_steps(store)[-1:] != [total]:
         training = Training(build, objective, source, held_out, spec, store, identity)
-        restarts = _Group(training, workers, resources, on_step).run()
+        restarts = _Group(training, workers, resources, on_step, total).run()
     else:
         restarts = 0
     return Fitted(step=total, best_step=checkpoints.best_step(store) or total, restarts=restarts)
@@ -84,7 +85,7 @@ class _Mailbox:
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, dict[str, float]]] = []
-        self._errors: list[tuple[int, str]] = []
+        self._errors: list[tuple[int, int, str]] = []
         self._refusal: tuple[str, str, str, str] | None = None
         self._starts = 0
 
@@ -96,27 +97,32 @@ class _Mailbox:
         steps, self._steps = self._steps, []
         return steps, self._starts
 
-    def start(self) -> bool:
-        """Whether this attempt should begin at all: not after a refusal, nor after the same error twice."""
+    def start(self, workers: int) -> tuple[int, bool]:
+        """The number of this attempt, and whether to begin at all: not after a refusal, nor after an error that two
+        attempts ended with."""
+        attempt = self._starts // workers
         self._starts += 1
-        texts = [text for _, text in self._errors]
-        return self._refusal is None and len(texts) == len(set(texts))
+        kinds = {(number, _kind(text)) for number, _, text in self._errors}
+        repeated = len({kind for _, kind in kinds}) < len(kinds)
+        return attempt, self._refusal is None and not repeated
 
     def refuse(self, kind: str, what: str, where: str, fix: str) -> None:
         self._refusal = kind, what, where, fix
 
-    def error(self, rank: int, text: str) -> None:
-        self._errors.append((rank, text))
+    def error(self, attempt: int, rank: int, text: str) -> None:
+        self._errors.append((attempt, rank, text))
 
-    def verdict(self) -> tuple[tuple[str, str, str, str] | None, list[tuple[int, str]]]:
+    def verdict(self) -> tuple[tuple[str, str, str, str] | None, list[tuple[int, int, str]]]:
         return self._refusal, self._errors
 
 
 class _Group:
     """One group of workers and its driver."""
 
-    def __init__(self, training: Training, workers: int, resources: WorkerResources, on_step: OnStep | None) -> None:
-        self._training, self._workers, self._resources = training, workers, resources
+    def __init__(
+        self, training: Training, workers: int, resources: WorkerResources, on_step: OnStep | None, total: int
+    ) -> None:
+        self._training, self._workers, self._resources, self._total = training, workers, resources, total
         self._on_step = on_step or (lambda step, metrics: None)
         self._mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
         self._starts = 0
@@ -185,25 +191,24 @@ class _Group:
             kind, what, where, fix = refusal
             raise _KINDS.get(kind, WorkerError)(what, where=where, fix=fix)
         store = self._training.store
-        if errors and (error is not None or checkpoints.complete_steps(store) == []):
-            rank, text = errors[-1]
+        if error is None and checkpoints.complete_steps(store)[-1:] == [self._total]:
+            return
+        if errors:
+            _, rank, text = errors[-1]
             what = f"worker {rank} failed, the last lines of its error:\n{_tail(text)}"
             raise WorkerError(what, where=str(store), fix=_advice(text))
         if isinstance(error, KeyboardInterrupt):
             raise error
-        if error is not None:
-            if stalls := read_stalls(store):
-                first = stalls[0]
-                what = (
-                    f"worker {first.rank} stood still for {first.seconds:g} s in step {first.step + 1}: {first.phase}"
-                )
-                fix = "its stacks are in that file; raise guard.stall_s if the phase is only slow"
-                raise WorkerError(what, where=store.file(f"stalls/rank-{first.rank:02d}.json"), fix=fix)
-            raise WorkerError(
-                f"the workers were lost more than {self._training.spec.guard.max_restarts} times: {_tail(str(error))}",
-                where=str(store),
-                fix="look for a lack of memory; then give the same command to go on from the last checkpoint",
-            ) from error
+        if stalls := read_stalls(store):
+            first = stalls[0]
+            what = f"worker {first.rank} stood still for {first.seconds:g} s in step {first.step + 1}: {first.phase}"
+            fix = "its stacks are in that file; raise guard.stall_s if the phase is only slow"
+            raise WorkerError(what, where=store.file(f"stalls/rank-{first.rank:02d}.json"), fix=fix)
+        raise WorkerError(
+            f"the workers were lost more than {self._training.spec.guard.max_restarts} times: {_tail(str(error))}",
+            where=str(store),
+            fix="look for a lack of memory; then give the same command to go on from the last checkpoint",
+        ) from error
 
 
 _KINDS: Mapping[str, type[SquadronError]] = {
@@ -220,7 +225,8 @@ def _work(config: dict[str, Any]) -> None:
 
     training, mailbox = config["training"], config["mailbox"]
     rank, workers = get_context().get_world_rank(), get_context().get_world_size()
-    if not ray.get(mailbox.start.remote()):
+    attempt, go = ray.get(mailbox.start.remote(workers))
+    if not go:
         return
     cuda = torch.cuda.is_available() and torch.distributed.get_backend() == "nccl"
     if not cuda:
@@ -238,10 +244,24 @@ def _work(config: dict[str, Any]) -> None:
             ray.get(mailbox.refuse.remote(type(error).__name__, error.what, error.where, error.fix))
         if not isinstance(error, TrainingStopped):
             raise  # the others may be waiting for this worker
-    except Exception:
-        ray.get(mailbox.error.remote(rank, traceback.format_exc()))
+    except Exception as error:
+        if not _lost_a_peer(error):
+            ray.get(mailbox.error.remote(attempt, rank, traceback.format_exc()))
         time.sleep(1)  # let the others' reports arrive before the group is taken down
         raise
+
+
+def _lost_a_peer(error: Exception) -> bool:
+    """Whether this is what the other workers see when one of them is gone."""
+    import torch
+
+    text = str(error).lower()
+    return isinstance(error, torch.distributed.DistError) or "gloo" in text or "nccl" in text
+
+
+def _kind(text: str) -> str:
+    """The last line of a traceback without its numbers, which change from attempt to attempt."""
+    return re.sub(r"\d+", "", text.strip().rpartition("\n")[2])
 
 
 def _tail(text: str, count: int = 6) -> str:

@@ -49,11 +49,6 @@ class Pretrained:
         import torch
 
         settings: dict[str, Any] = {"dtype": torch.bfloat16 if self.precision == "bf16" else torch.float32}
-        if self.head == "causal":
-            from squadron.train import attention
-
-            attention.register()
-            settings["attn_implementation"] = _attention(settings["dtype"])
         if self.head in ("sequence", "token"):
             settings["num_labels"] = self.labels
         if self.lora is not None and self.lora.quantize == "nf4":
@@ -66,6 +61,10 @@ class Pretrained:
         except (OSError, ValueError) as error:
             fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
             raise InputError(f"the model cannot be loaded: {_first_line(error)}", where=self.path, fix=fix) from error
+        if self.head == "causal":
+            from squadron.train import attention
+
+            attention.choose(model)
         if self.pad_token_id is not None:
             model.config.pad_token_id = self.pad_token_id
         return model
@@ -168,16 +167,6 @@ def lora_config(settings: LoraSettings, head: Head) -> Any:
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type=_TASKS[head],
     )
-
-
-def _attention(dtype: torch.dtype) -> str:
-    """flash-attn where it is installed and can run, else our own, which does the same without a mask."""
-    import importlib.util
-
-    import torch
-
-    flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.is_available()
-    return "flash_attention_2" if flash and dtype == torch.bfloat16 else "packed"
 
 
 def four_bits(dtype: torch.dtype) -> dict[str, Any]:

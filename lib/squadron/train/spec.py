@@ -72,6 +72,7 @@ class GuardConfig(Config):
         10.0, gt=1, description="stop when the loss is so many times its mean over the first ten steps; None: never"
     )
     stall_s: float = Field(1800.0, gt=0, description="longest time for one phase of one step before it is a stall")
+    start_s: float = Field(3600.0, gt=0, description="longest time to load the model and the checkpoint")
     max_restarts: int = Field(3, ge=0, description="restarts of the group of workers after the loss of one")
 
 

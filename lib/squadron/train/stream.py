@@ -9,9 +9,9 @@ the rows from s · batch_size on, so that the step is all the cursor there is, a
 row counts, unread. Rows mix within row groups and row groups with each other; shards should be written shuffled.
 
 Each worker runs a pipeline of its own, whose tasks keep only the worker's rows of a row group before they prepare them.
-A row group is so read by every worker that has rows in it, but prepared once, and workers need not agree on anything
-while they train. Ray Data's `streaming_split` would read once, but promises no order, deals whole blocks by their
-sizes, and needs its iterators handed round beside the training's own collectives.
+A row group is so read by every worker that has rows in it, but each row is prepared once, and workers need not agree
+on anything while they train. Ray Data's `streaming_split` would read once, but promises no order, deals out whole
+blocks by their sizes, and must hand round its iterators beside the training's own collectives.
 """
 
 from __future__ import annotations
@@ -259,7 +259,8 @@ def _prepared(prepare: Prepare, rows: pa.Table, where: str) -> Columns:
 
 def _unreadable(folder: Folder, name: str, error: Exception) -> InputError:
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"not a whole Parquet file: {first}", where=folder.file(name), fix="write or copy it again")
+    fix = "see that the file is there and whole; write or copy it again"
+    return InputError(f"cannot be read as Parquet: {first}", where=folder.file(name), fix=fix)
 
 
 def _check_unpacked(spec: TrainSpec) -> None:

@@ -47,6 +47,8 @@ class Worker:
     workers: int
     device: torch.device
     report: Report
+    total: int = 0
+    watch: Watch = field(init=False)
     engine: Any = None
     owned: list[Shard] = field(default_factory=list)
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -66,13 +68,13 @@ def train(training: Training, rank: int, workers: int, device: torch.device, rep
     """
     spec = training.spec
     worker = Worker(training, rank, workers, device, report)
-    watch = Watch(rank, training.store, spec.guard.stall_s)
+    watch = worker.watch = Watch(rank, training.store, spec.guard.stall_s, spec.guard.start_s)
     try:
-        total = spec.steps or training.source.steps(spec)
+        total = worker.total = spec.steps or training.source.steps(spec)
         with watch.phase(0, "start"):
             start = _start(worker)
-        for step, micro in _prefetched(worker, watch, start, total):
-            _one_step(worker, watch, step, total, micro)
+        for step, micro in _prefetched(worker, start):
+            _one_step(worker, step, micro)
     finally:
         watch.close()
         if worker.engine is not None:
@@ -104,13 +106,13 @@ def _start(worker: Worker) -> int:
     return done[-1]
 
 
-def _one_step(worker: Worker, watch: Watch, step: int, total: int, micro: list[tuple[list[Row], Any]]) -> None:
+def _one_step(worker: Worker, step: int, micro: list[tuple[list[Row], Any]]) -> None:
     """Train on one batch; evaluate, save and report as the settings say."""
-    spec, started = worker.spec, time.perf_counter()
+    spec, watch, total = worker.spec, worker.watch, worker.total
+    started = time.perf_counter()
     rate = spec.learning_rate(step, total)
     deepspeed.set_learning_rate(worker.engine, rate)
-    with watch.phase(step, "forward and backward"):
-        metrics = _accumulate(worker, step, micro)
+    metrics = _accumulate(worker, step, micro)
     with watch.phase(step, "update"):
         worker.engine.step()
         if spec.ema_decay is not None:
@@ -148,9 +150,11 @@ def _accumulate(worker: Worker, step: int, micro: list[tuple[list[Row], Any]]) -
     sums: dict[str, torch.Tensor] = {}
     for number, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
         torch.manual_seed(_seed(worker, step, number))
-        loss, metrics = engine(batch)
-        # DeepSpeed takes the mean over micro-batches and workers.
-        engine.backward(loss * (weight / max(whole, 1e-12) * len(batches) * worker.workers))
+        with worker.watch.phase(step, "forward", number):
+            loss, metrics = engine(batch)
+        with worker.watch.phase(step, "backward", number):
+            # DeepSpeed takes the mean over micro-batches and workers.
+            engine.backward(loss * (weight / max(whole, 1e-12) * len(batches) * worker.workers))
         for name, value in {"loss": loss, **metrics}.items():
             sums[name] = sums.get(name, 0) + value.detach().double() * weight
         if number + 1 < len(batches):
@@ -204,11 +208,9 @@ def _save(worker: Worker, step: int) -> None:
         checkpoints.prune(training.store, keep.keep_last, keep.keep_best)
 
 
-def _prefetched(
-    worker: Worker, watch: Watch, start: int, total: int
-) -> Iterator[tuple[int, list[tuple[list[Row], Any]]]]:
+def _prefetched(worker: Worker, start: int) -> Iterator[tuple[int, list[tuple[list[Row], Any]]]]:
     """Steps with their collated micro-batches, the next step's made in a thread while this one computes."""
-    training = worker.training
+    training, total = worker.training, worker.total
     if start >= total:
         return
     steps = training.source.read(worker.spec, worker.rank, worker.workers, start)
@@ -219,7 +221,7 @@ def _prefetched(
     with ThreadPoolExecutor(1, "collate") as thread:
         coming = thread.submit(collate)
         for step in range(start, total):
-            with watch.phase(step, "data"):
+            with worker.watch.phase(step, "data"):
                 micro = coming.result()
             if step + 1 < total:
                 coming = thread.submit(collate)
@@ -231,7 +233,7 @@ def _shapes(worker: Worker) -> dict[str, tuple[int, ...]]:
 
 
 def _identity(worker: Worker) -> dict[str, Any]:
-    return {"model": worker.training.identity, **describe(worker.spec)}
+    return {"model": worker.training.identity, **describe(worker.spec), "total steps": worker.total}
 
 
 def _seed(worker: Worker, step: int, number: int) -> int:

@@ -18,7 +18,14 @@ from squadron.train.objectives.layout import IGNORED, end_to_end
 if TYPE_CHECKING:
     import torch
 
-_SCALED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+_SCALED_LOGITS = (
+    "final_logit_softcapping",
+    "logits_scaling",
+    "logit_scale",
+    "lm_head_multiplier",
+    "output_multiplier",
+)
+"""Settings of models that do more to the head's output than the head; their logits are always the model's own."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def with_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> torch
     return PolicyAndReference()
 
 
-def token_logprobs(model: torch.nn.Module, batch: dict[str, torch.Tensor], chunk: int = 0) -> torch.Tensor:
+def token_logprobs(model: Any, batch: dict[str, torch.Tensor], chunk: int = 0) -> torch.Tensor:
     """Log-probability of every target of an `end_to_end` batch: [K], float32.
 
     Logits are computed for the K places that have a target and no others. With `chunk`, for so many at a time, and
@@ -125,7 +132,7 @@ def token_logprobs(model: torch.nn.Module, batch: dict[str, torch.Tensor], chunk
     if not len(batch["targets"]):
         # Still a function of the weights, so that every worker takes part in every exchange of gradients.
         return _forward(model, batch, logits_to_keep=1).logits.sum()[None][:0].float()
-    if not chunk or any(getattr(model.config, name, None) for name in _SCALED_LOGITS):
+    if not chunk or any(getattr(model.config.get_text_config(), name, None) for name in _SCALED_LOGITS):
         return _pick(_forward(model, batch, logits_to_keep=batch["keep"]).logits[0], batch["targets"])
     whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     hidden_KE = _forward(whole.get_decoder(), batch).last_hidden_state[0, batch["keep"]]

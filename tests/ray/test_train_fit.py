@@ -1,0 +1,170 @@
+"""fit() on a real group of Ray Train workers: what it survives, and what it says of what it cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
+from squadron.core.folder import Folder
+from squadron.train import TrainSpec, fit, per_row
+from squadron.train.checkpoint import Reader, complete_steps
+from squadron.train.guard import TrainingStopped, read_stalls
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+SPEC = TrainSpec.model_validate(
+    {
+        "steps": 24,
+        "batch_size": 8,
+        "micro_batch_size": 2,
+        "optimizer": {"learning_rate": 0.05},
+        "sharding": {"zero": 2},
+        "checkpoint": {"every": 5, "keep_last": 2},
+    }
+)
+
+
+def rows() -> list[dict[str, Any]]:
+    draw = np.random.default_rng(0)
+    points = draw.normal(size=(40, 4)).astype(np.float32)
+    return [{"x": x, "y": x[:1] - 2 * x[1:2], "number": np.int64(n)} for n, x in enumerate(points)]
+
+
+def build() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """A loss that does `trouble` on one rank once it has seen so many batches; `done` makes it once only."""
+
+    trouble: str = ""
+    rank: int = 1
+    after: int = 30
+    done: str = ""
+
+    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss = ((model(batch["x"]) - batch["y"]) ** 2).mean()
+        seen = getattr(model, "seen", 0) + 1
+        model.seen = seen
+        here = torch.distributed.get_rank() == self.rank and seen == self.after
+        if self.trouble and here and not (self.done and os.path.exists(self.done)):
+            if self.done:
+                Path(self.done).write_text("")
+            return self._make_trouble(loss)
+        return loss
+
+    def _make_trouble(self, loss: torch.Tensor) -> torch.Tensor:
+        if self.trouble == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == "hang":
+            time.sleep(600)
+        if self.trouble == "nan":
+            return loss * float("nan")
+        raise ValueError("this loss is broken")
+
+
+def train(folder: Path, objective: SquaredError, spec: TrainSpec = SPEC, workers: int = 2) -> tuple[Any, list[int]]:
+    steps: list[int] = []
+    fitted = fit(
+        per_row(objective), build, rows(), spec, Folder(folder), workers=workers, on_step=lambda n, _: steps.append(n)
+    )
+    return fitted, steps
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    with Reader(Folder(folder), 24) as reader:
+        return dict(reader.tensors())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    fitted, steps = train(folder, SquaredError())
+    assert steps == list(range(1, 25)) and fitted.restarts == 0
+    assert complete_steps(Folder(folder)) == [20, 24]
+    return weights(folder)
+
+
+def test_a_killed_worker_costs_at_most_the_steps_since_the_last_checkpoint(
+    uninterrupted: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted, steps = train(tmp_path, SquaredError("kill", done=str(tmp_path / "killed")))
+    assert fitted.restarts == 1
+    assert len(steps) - len(set(steps)) <= SPEC.checkpoint.every and sorted(set(steps)) == list(range(1, 25))
+    assert "a worker was lost; all workers start again from step" in " ".join(capsys.readouterr().out.split())
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(value, uninterrupted[name]), name
+
+
+def test_a_stall_names_the_rank_and_the_phase_and_the_run_goes_on(
+    uninterrupted: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = SPEC.model_copy(update={"guard": SPEC.guard.model_copy(update={"stall_s": 6.0})})
+    fitted, _ = train(tmp_path, SquaredError("hang", done=str(tmp_path / "hung")), spec)
+    assert fitted.restarts == 1
+    assert "worker 1 stood still" in (out := " ".join(capsys.readouterr().out.split())), out
+    stalled = {stall.rank: stall for stall in read_stalls(Folder(tmp_path))}
+    assert stalled[1].phase == "forward" and "_make_trouble" in stalled[1].stacks
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(value, uninterrupted[name]), name
+
+
+def test_a_loss_that_is_no_number_stops_with_its_batch_saved(tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped, match="the loss is nan") as stopped:
+        train(tmp_path, SquaredError("nan"))
+    saved = sorted((tmp_path / "stopped").iterdir())
+    assert len(saved) == 2 and "stopped" in stopped.value.where
+    from safetensors import safe_open
+
+    with safe_open(saved[1], framework="pt") as file:
+        assert file.get_tensor("0.x").shape == (2, 4)
+    assert complete_steps(Folder(tmp_path))[-1] < 24, "no checkpoint holds weights that the bad batch has changed"
+
+
+def test_an_error_of_the_loss_is_tried_once_more_and_then_shown(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="this loss is broken"):
+        train(tmp_path, SquaredError("raise", rank=0, after=22), workers=1)
+    assert complete_steps(Folder(tmp_path))[-1] < 24, "and what was saved before is not taken for the end"
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, SquaredError(), SPEC.model_copy(update={"steps": 5}), workers=1)
+
+    def wider() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))
+
+    same_length = SPEC.model_copy(update={"steps": 5})
+    (tmp_path / "checkpoints" / "step-000005").rename(tmp_path / "checkpoints" / "step-000003")
+    complete = tmp_path / "checkpoints" / "step-000003" / "complete.json"
+    complete.write_text(complete.read_text().replace('"step": 5', '"step": 3'))
+    with pytest.raises(InputError, match=r"another model: model\.0\.bias is \(8,\) in it and \(9,\) here"):
+        fit(per_row(SquaredError()), wider, rows(), same_length, Folder(tmp_path))
+    with pytest.raises(InputError, match="differs in steps"):
+        train(tmp_path, SquaredError(), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "data", "workers", "kind", "words"),
+    [
+        ({"batch_size": 8, "micro_batch_size": 4}, rows(), 3, ConfigError, ["3 workers", "batch_size to 12", "2"]),
+        ({}, [], 1, InputError, ["no rows"]),
+        ({"packing": True, "max_length": 8}, rows(), 1, InputError, ["cannot be packed"]),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_worker_starts(
+    tmp_path: Path, spec: dict[str, Any], data: Any, workers: int, kind: type[SquadronError], words: list[str]
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(kind) as refused:
+        fit(per_row(SquaredError()), build, data, TrainSpec.model_validate(spec), Folder(tmp_path), workers=workers)
+    assert all(word in str(refused.value) for word in words) and time.monotonic() - started < 2

@@ -1,0 +1,66 @@
+"""Groups of workers without Ray, and a tiny model for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+Answers = dict[str, dict[str, Any]]
+RunGroup = Callable[[int, Sequence[dict[str, Any]]], Answers]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Llama of two layers with random weights, on disk."""
+    import torch
+
+    from squadron.train.models import FromConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    size = {"hidden_size": 64, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 128}
+    FromConfig(vocabulary=64, special_tokens={"pad_token_id": 0, "eos_token_id": 1}, **size)().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def run_group(tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
+    """`run_group(workers, scenarios)`: what each scenario of `group.py` came to, by its name."""
+
+    def run(workers: int, scenarios: Sequence[dict[str, Any]]) -> Answers:
+        folder = tmp_path_factory.mktemp("group")
+        (folder / "scenarios.json").write_text(json.dumps(list(scenarios)))
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"}
+        words = [sys.executable, str(Path(__file__).with_name("group.py")), str(folder / "scenarios.json")]
+        port = _free_port()
+        group = [
+            subprocess.Popen(
+                [*words, str(rank), str(workers), str(port), str(folder)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(workers)
+        ]
+        outputs = [process.communicate(timeout=600)[0] for process in group]
+        assert all(process.returncode == 0 for process in group), outputs[0][-3000:]
+        return {s["name"]: json.loads((folder / f"{s['name']}.json").read_text()) for s in scenarios}
+
+    return run
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
