@@ -37,6 +37,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "qlora": {"spec": spec(2), "lora": QLORA},
     "packed": {"spec": spec(1, packing=True, max_length=64)},
     "chunks and recomputation": {"spec": spec(3, activation_checkpointing=True, loss_chunk=16)},
+    "optimiser offloaded": {"spec": spec(2) | {"sharding": {"zero": 2, "offload_optimizer": "cpu"}}},
+    "all offloaded": {
+        "spec": spec(3) | {"sharding": {"zero": 3, "offload_optimizer": "cpu", "offload_weights": "cpu"}}
+    },
     "dpo": {"spec": spec(3), "objective": "dpo"},
     "reward": {"spec": spec(2), "objective": "reward"},
     "classification": {"spec": spec(3), "objective": "classification"},

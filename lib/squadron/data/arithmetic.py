@@ -14,7 +14,6 @@ MARKER = "####"
 
 _NAMES = ("Mia", "Tom", "Ada", "Ben", "Eva", "Leo", "Zoe", "Max", "Ida", "Sam")
 _THINGS = ("shells", "coins", "books", "stamps", "apples", "pens", "cards", "stones", "keys", "cups")
-_LARGEST = 99
 
 
 class Problem(NamedTuple):
@@ -30,13 +29,13 @@ class Problem(NamedTuple):
         return "\n".join((*self.steps, f"{MARKER} {self.answer}"))
 
 
-def draw_problem(draw: random.Random, steps: int) -> Problem:
-    """A problem of so many steps; every number on the way is between 0 and 99."""
+def draw_problem(draw: random.Random, steps: int, largest: int = 99) -> Problem:
+    """A problem of so many steps; every number on the way is between 1 and `largest`."""
     name, thing = draw.choice(_NAMES), draw.choice(_THINGS)
-    have = draw.randint(2, 40)
+    have = draw.randint(2, max(2, largest // 2))
     sentences, worked = [f"{name} has {have} {thing}."], []
     for _ in range(steps):
-        sentence, operator, other = _change(draw, name, thing, have)
+        sentence, operator, other = _change(draw, name, thing, have, largest)
         result = {"+": have + other, "-": have - other, "*": have * other}[operator]
         sentences.append(sentence)
         worked.append(f"{have} {operator} {other} = {result}")
@@ -44,11 +43,11 @@ def draw_problem(draw: random.Random, steps: int) -> Problem:
     return Problem(" ".join((*sentences, f"How many {thing} does {name} have?")), tuple(worked), have)
 
 
-def problems(count: int, seed: int, fewest_steps: int = 2, most_steps: int = 3) -> Iterator[Problem]:
-    """`count` problems, no question twice as long as there are enough of them."""
+def problems(count: int, seed: int, fewest_steps: int = 2, most_steps: int = 3, largest: int = 99) -> Iterator[Problem]:
+    """`count` problems, no question twice. There are millions of two steps with numbers up to 30."""
     draw, seen = random.Random(seed), set[str]()
     while len(seen) < count:
-        problem = draw_problem(draw, draw.randint(fewest_steps, most_steps))
+        problem = draw_problem(draw, draw.randint(fewest_steps, most_steps), largest)
         if problem.question not in seen:
             seen.add(problem.question)
             yield problem
@@ -73,16 +72,16 @@ def is_correct(text: str, reference: str, marker: str = MARKER) -> bool:
     return answer is not None and answer == wanted
 
 
-def _change(draw: random.Random, name: str, thing: str, have: int) -> tuple[str, str, int]:
+def _change(draw: random.Random, name: str, thing: str, have: int, largest: int) -> tuple[str, str, int]:
     """One sentence that changes how many there are, and the operation it stands for."""
-    kinds = ["+"] * (have < _LARGEST - 1) + ["-"] * (have > 1) + ["*"] * (1 < have <= _LARGEST // 2)
-    kind = draw.choice(kinds or ["+"])
+    kinds = ["+"] * (have < largest) + ["-"] * (have > 1) + ["*"] * (1 < have <= largest // 2)
+    kind = draw.choice(kinds)
     if kind == "+":
-        more = draw.randint(1, min(40, _LARGEST - have))
+        more = draw.randint(1, min(40, largest - have))
         return draw.choice((f"{name} finds {more} more.", f"A friend brings {more} {thing}.")), "+", more
     if kind == "-":
         less = draw.randint(1, min(40, have - 1))
         return draw.choice((f"{name} gives away {less}.", f"{less} of them get lost.")), "-", less
-    times = draw.randint(2, min(4, _LARGEST // have))
+    times = draw.randint(2, min(4, largest // have))
     word = {2: "twice", 3: "three times", 4: "four times"}[times]
     return f"Now {name} gets {word} as many.", "*", times

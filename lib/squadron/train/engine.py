@@ -53,7 +53,12 @@ def start_engine(build: Callable[[], Any], objective: Objective, spec: TrainSpec
     numel = sum(math.prod(full_shape(weight)) for weight in trainable(module).values())
     config["zero_optimization"]["reduce_bucket_size"] = min(BUCKET, numel)
     optimizer = _optimizer(module, spec, cuda)
+    buffers = [(part, name, values) for part in module.modules() for name, values in part._buffers.items()]
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config, dist_init_required=False)
+    for part, name, values in buffers:
+        # DeepSpeed has rounded them to bf16: the frequencies of rotary embeddings too, whose angles then drift.
+        if values is not None:
+            part._buffers[name] = values.to(engine.device)
     if spec.compile:
         engine.compile()
     return engine

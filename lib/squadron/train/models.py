@@ -40,6 +40,7 @@ class Pretrained:
     precision: Literal["fp32", "bf16"] = "fp32"
     lora: LoraSettings | None = None
     pad_token_id: int | None = None
+    fused: bool = True
 
     def __call__(self) -> Any:
         return self.adapted(self.base())
@@ -62,9 +63,11 @@ class Pretrained:
             fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
             raise InputError(f"the model cannot be loaded: {_first_line(error)}", where=self.path, fix=fix) from error
         if self.head == "causal":
-            from squadron.train import attention
+            from squadron.train import attention, kernels
 
             attention.choose(model)
+            if self.fused:
+                kernels.fuse(model)
         if self.pad_token_id is not None:
             model.config.pad_token_id = self.pad_token_id
         return model

@@ -93,6 +93,7 @@ class TrainSpec(Config):
     loss_chunk: int = Field(
         0, ge=0, description="tokens whose logits are in memory at once in the loss; 0: all at once"
     )
+    fused_kernels: bool = Field(True, description="Liger's, for language models on GPUs, where they are installed")
     compile: bool = Field(False, description="torch.compile; worth its minutes on GPUs")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="keep a moving average of the weights")
     evaluate_every: int | None = Field(None, ge=1, description="steps between held-out losses; None: at the end")
@@ -154,5 +155,14 @@ class LoraSettings(Config):
 
 def describe(spec: TrainSpec) -> dict[str, Any]:
     """What of the settings decides the weights: a checkpoint of other settings is another run's."""
-    free = {"checkpoint", "guard", "evaluate_every", "sharding", "micro_batch_size", "compile", "loss_chunk"}
+    free = {
+        "checkpoint",
+        "guard",
+        "evaluate_every",
+        "sharding",
+        "micro_batch_size",
+        "compile",
+        "fused_kernels",
+        "loss_chunk",
+    }
     return spec.model_dump(mode="json", exclude=free | {"activation_checkpointing"})

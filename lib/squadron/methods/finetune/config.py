@@ -32,7 +32,14 @@ class ArithmeticConfig(Config):
     problems: int = Field(20_000, ge=10)
     fewest_steps: int = Field(2, ge=1)
     most_steps: int = Field(3, ge=1)
+    largest: int = Field(99, ge=20, description="no number on the way is larger")
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> ArithmeticConfig:
+        if self.fewest_steps > self.most_steps:
+            raise ValueError(f"fewest_steps {self.fewest_steps} is more than most_steps {self.most_steps}")
+        return self
 
 
 class DataConfig(Config):

@@ -74,7 +74,7 @@ def encode(
         "run": run, "folder": stage.folder, "model": model, "objective": objective, "settings": settings,
         "limit": limit, "classes": data.classes,
     }  # fmt: skip
-    answers = map_rows(stage, tasks, Encoder, unit="chunk", resources=WorkerResources(), **arguments)
+    answers = map_rows(stage, tasks, encode_chunk, unit="chunk", resources=WorkerResources(), **arguments)
     if failures := stage.failures():
         what = f"{len(failures)} of {len(tasks)} chunks of records cannot be encoded: {failures[0]['error']}"
         raise InputError(what, where=str(stage.folder), fix="mend the records, then give the same command")
@@ -105,48 +105,40 @@ def encode(
     )
 
 
-class Encoder:
-    """Encodes chunks of records. Built once a worker."""
+def encode_chunk(
+    task: Mapping[str, Any],
+    run: Folder,
+    folder: Folder,
+    model: BaseModel,
+    objective: ObjectiveName,
+    settings: DataConfig,
+    limit: int,
+    classes: Sequence[Any],
+) -> dict[str, Any]:
+    """Encode a chunk of records into an Arrow file of its own, and say how long they are. Runs on a worker."""
+    from squadron.methods.finetune.base import load_tokenizer
+    from squadron.methods.finetune.encoding import cut, encoder
 
-    def __init__(
-        self,
-        run: Folder,
-        folder: Folder,
-        model: BaseModel,
-        objective: ObjectiveName,
-        settings: DataConfig,
-        limit: int,
-        classes: Sequence[Any],
-    ) -> None:
-        from squadron.methods.finetune.base import load_tokenizer
-        from squadron.methods.finetune.encoding import encoder
-
-        self._run, self._folder, self._limit = run, folder, limit
-        self._long = settings.too_long
-        self._encode = encoder(objective, settings, load_tokenizer(run, model), classes)
-
-    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
-        records = ArrowRows(self._run, [task["file"]])
-        rows, lengths = [], []
-        for number in range(task["start"], task["stop"]):
-            row = self._encode(records[number]) | {"number": int(records[number]["number"])}
-            lengths.append(row["length"])
-            if row["length"] > self._limit:
-                if self._long != "cut":
-                    continue
-                from squadron.methods.finetune.encoding import cut
-
-                row = cut(row, self._limit)
+    encode_record = encoder(objective, settings, load_tokenizer(run, model), classes)
+    records = ArrowRows(run, [task["file"]])
+    rows, lengths = [], []
+    for number in range(task["start"], task["stop"]):
+        record = records[number]
+        row = encode_record(record) | {"number": int(record["number"])}
+        lengths.append(row["length"])
+        if row["length"] <= limit:
             rows.append(row)
-        write_rows(self._folder, f"{task['id']}.arrow", rows)
-        return {
-            "rows": len(rows),
-            "tokens": sum(row.get("packed_length", row["length"]) for row in rows),
-            "targets": sum(_targets(row) for row in rows),
-            "too_long": sum(length > self._limit for length in lengths),
-            "longest": max(lengths),
-            "histogram": _histogram(lengths),
-        }
+        elif settings.too_long == "cut":
+            rows.append(cut(row, limit))
+    write_rows(folder, f"{task['id']}.arrow", rows)
+    return {
+        "rows": len(rows),
+        "tokens": sum(row.get("packed_length", row["length"]) for row in rows),
+        "targets": sum(_targets(row) for row in rows),
+        "too_long": sum(length > limit for length in lengths),
+        "longest": max(lengths),
+        "histogram": _histogram(lengths),
+    }
 
 
 def _source(data: DataConfig) -> Iterator[Record]:
@@ -156,7 +148,7 @@ def _source(data: DataConfig) -> Iterator[Record]:
     from squadron.data.arithmetic import problems
 
     world = data.arithmetic
-    drawn = problems(world.problems, world.seed, world.fewest_steps, world.most_steps)
+    drawn = problems(world.problems, world.seed, world.fewest_steps, world.most_steps, world.largest)
     for number, problem in enumerate(drawn):
         values = {data.columns.prompt: f"{problem.question}\n", data.columns.completion: problem.solution}
         yield Record(f"arithmetic, problem {number}", values)

@@ -150,6 +150,7 @@ def make_build(
         labels=labels,
         precision=spec.precision,
         lora=config.lora,
+        fused=spec.fused_kernels,
         pad_token_id=model.pad_token_id if objective != "sft" else None,
     )
     if objective == "dpo" and (config.lora is None or config.reference):

@@ -45,7 +45,10 @@ class SupervisedFineTuning:
         return float(len(batch["targets"]))
 
     def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return -token_logprobs(model, batch, self.chunk).sum() / max(1, len(batch["targets"]))
+        total = _fused(model, batch) if self.chunk else None
+        if total is None:
+            total = -token_logprobs(model, batch, self.chunk).sum()
+        return total / max(1, len(batch["targets"]))
 
 
 @dataclass(frozen=True)
@@ -132,17 +135,37 @@ def token_logprobs(model: Any, batch: dict[str, torch.Tensor], chunk: int = 0) -
     if not len(batch["targets"]):
         # Still a function of the weights, so that every worker takes part in every exchange of gradients.
         return _forward(model, batch, logits_to_keep=1).logits.sum()[None][:0].float()
-    if not chunk or any(getattr(model.config.get_text_config(), name, None) for name in _SCALED_LOGITS):
+    if not chunk or not _head_is_all(model):
         return _pick(_forward(model, batch, logits_to_keep=batch["keep"]).logits[0], batch["targets"])
-    whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    hidden_KE = _forward(whole.get_decoder(), batch).last_hidden_state[0, batch["keep"]]
-    head = whole.get_output_embeddings()
+    hidden_KE, head = _hidden_and_head(model, batch)
     count = _most_of_all_workers(-(-len(hidden_KE) // chunk), hidden_KE.device)
     parts = [
         torch.utils.checkpoint.checkpoint(lambda h, t: _pick(head(h), t), hidden, targets, use_reentrant=False)
         for hidden, targets in zip(hidden_KE.tensor_split(count), batch["targets"].tensor_split(count), strict=True)
     ]
     return torch.cat(parts)
+
+
+def _fused(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """The sum of the negative log-likelihoods by Liger's kernel; None where there is no GPU for it."""
+    from squadron.train import kernels
+
+    if not kernels.available() or not len(batch["targets"]) or not _head_is_all(model):
+        return None
+    hidden_KE, head = _hidden_and_head(model, batch)
+    return kernels.fused_cross_entropy(head, hidden_KE, batch["targets"])
+
+
+def _head_is_all(model: Any) -> bool:
+    """Whether the logits are the head's output and nothing more."""
+    return not any(getattr(model.config.get_text_config(), name, None) for name in _SCALED_LOGITS)
+
+
+def _hidden_and_head(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
+    """The last hidden states at the K places that have a target, and what turns them into logits."""
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden_KE = _forward(whole.get_decoder(), batch).last_hidden_state[0, batch["keep"]]
+    return hidden_KE, whole.get_output_embeddings()
 
 
 def _most_of_all_workers(count: int, device: torch.device) -> int:
