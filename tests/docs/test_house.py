@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from squadron.core import catalog
-from squadron.core.cli import _parser
+from squadron.core.cli import _parser, parse
 from squadron.core.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +68,7 @@ def test_commands_on_the_pages_are_understood(page: Path) -> None:
     commands = [shlex.split(line, comments=True) for line in blocks.splitlines() if line.startswith("squadron ")]
     assert commands
     for words in commands:
-        options = _parser().parse_args(words[1:])
+        options = parse(_parser(), words[1:])
         if words[1] in ("plan", "run"):
             job = catalog.load_job(options.job)
             settings = list(options.settings)

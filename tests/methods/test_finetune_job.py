@@ -87,10 +87,6 @@ PAIRS = [{"prompt": f"{n} + 1 =", "chosen": f" {n + 1}", "rejected": f" {n + 3}"
 CLASSES = [
     {"text": f"it is {'warm' if n % 2 else 'cold'} today", "label": "warm" if n % 2 else "cold"} for n in range(24)
 ]
-STEPWISE = [
-    {"prompt": "count to three\n", "steps": ["one", "two" if n % 3 else "six"], "labels": [True, bool(n % 3)]}
-    for n in range(24)
-]
 CHATS = [
     {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": str(n)}]} for n in range(24)
 ]
@@ -100,12 +96,10 @@ CHATS = [
     ("rows", "words"),
     [
         (PAIRS, ["objective=dpo", "dpo.beta=0.4", "data.end_of_sequence=false"]),
-        (PAIRS, ["objective=reward"]),
         (CLASSES, ["objective=classification", "export.weights=average", "training.ema_decay=0.9"]),
-        (STEPWISE, ["objective=process_reward"]),
         (CHATS, ["data.columns.messages=messages", "training.packing=true"]),
     ],
-    ids=["dpo", "reward", "classification", "process_reward", "chat"],
+    ids=["dpo", "classification", "chat"],
 )
 def test_every_objective_runs_from_a_file_to_a_verified_export(
     ray_cluster: object, tmp_path: Path, rows: list[dict[str, Any]], words: list[str]

@@ -137,22 +137,6 @@ def test_an_error_of_the_loss_is_tried_once_more_and_then_shown(tmp_path: Path) 
     assert complete_steps(Folder(tmp_path))[-1] < 24, "and what was saved before is not taken for the end"
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    train(tmp_path, SquaredError(), SPEC.model_copy(update={"steps": 5}), workers=1)
-
-    def wider() -> torch.nn.Module:
-        return torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))
-
-    same_length = SPEC.model_copy(update={"steps": 5})
-    (tmp_path / "checkpoints" / "step-000005").rename(tmp_path / "checkpoints" / "step-000003")
-    complete = tmp_path / "checkpoints" / "step-000003" / "complete.json"
-    complete.write_text(complete.read_text().replace('"step": 5', '"step": 3'))
-    with pytest.raises(InputError, match=r"another model: model\.0\.bias is \(8,\) in it and \(9,\) here"):
-        fit(per_row(SquaredError()), wider, rows(), same_length, Folder(tmp_path))
-    with pytest.raises(InputError, match="differs in steps"):
-        train(tmp_path, SquaredError(), workers=1)
-
-
 @pytest.mark.parametrize(
     ("spec", "data", "workers", "kind", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,50 @@ def test_a_file_that_answers_otherwise_is_no_export(
     monkeypatch.setattr(module, "_write_safetensors", spoil)
     with Reader(Folder(stores / "full-1"), 3) as reader, pytest.raises(WorkerError, match="answers differently"):
         export(build_of("full", tiny_model), reader, tmp_path)
+
+
+def test_a_checkpoint_of_another_model_or_run_is_refused(
+    trained: Answers, run_group: RunGroup, stores: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    from squadron.train.models import FromConfig
+
+    FromConfig(vocabulary=64, hidden_size=32, layers=2, intermediate_size=64)().save_pretrained(tmp_path / "narrow")
+    run = {"steps": 3, "batch_size": 4, "micro_batch_size": 2, "optimizer": {"learning_rate": 0.02}, "ema_decay": 0.5}
+    common = {"store": str(stores / "full-2"), "model": str(tmp_path / "narrow")}
+    other = run | {"optimizer": {"learning_rate": 0.01}}
+    answers = run_group(
+        1,
+        [
+            {"name": "narrow", "spec": run, **common},
+            {"name": "other", "spec": other, **common, "model": tiny_model},
+        ],
+    )
+    assert "is of another model: model." in answers["narrow"]["error"]
+    assert "(64, 64) in it and (64, 32) here" in answers["narrow"]["error"]
+    assert "belongs to another run: it differs in optimizer" in answers["other"]["error"]
+
+
+@pytest.mark.parametrize(("head", "labels"), [("sequence", 1), ("sequence", 3), ("token", 2), ("none", 1)])
+def test_models_with_other_heads_reload_too(tiny_model: str, tmp_path: Path, head: Any, labels: int) -> None:
+    """Reward models, classifiers and encoders: a checkpoint made of their own weights, exported and reloaded."""
+    from safetensors.torch import save_file
+
+    from squadron.train.checkpoint import Complete
+
+    build = Pretrained(tiny_model, head=head, labels=labels, pad_token_id=0)
+    torch.manual_seed(1)
+    weights = {f"model.{name}": value.detach() + 0.01 for name, value in build().named_parameters()}
+    folder = tmp_path / "checkpoints" / "step-000001"
+    folder.mkdir(parents=True)
+    starts = json.dumps(dict.fromkeys(weights, 0))
+    flat = {f"{name}|weight": value.flatten() for name, value in weights.items()}
+    save_file(flat, folder / "rank-00-of-01.safetensors", metadata={"starts": starts})
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    complete = Complete(step=1, files=("rank-00-of-01.safetensors",), shapes=shapes, identity={})
+    (folder / "complete.json").write_text(complete.model_dump_json())
+    with Reader(Folder(tmp_path), 1) as reader:
+        done = export(build, reader, tmp_path / "out")
+    assert done.largest_difference < 1e-5 and done.parameters == sum(value.numel() for value in weights.values())
 
 
 def test_a_damaged_checkpoint_is_named(trained: Answers, stores: Path, tiny_model: str, tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_every_job_ships_a_demo_and_a_smoke_setting_that_load() -> None:
             load_config(job.config_type, catalog.find_config(name, config))
 
 
+def test_settings_may_stand_before_and_after_options(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "flame", "paper", "homes.clients=70", "--workers", "2", "strategy.name=krum", "homes.seed=3"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "clients: 70" in out and "name: krum" in out and "seed: 3" in out
+    with pytest.raises(SystemExit):
+        main([*words, "--wrong"])
+    assert "unrecognized arguments: --wrong" in capsys.readouterr().err
+
+
 def test_plan_tells_settings_stages_and_resources(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["plan", "flame", "paper", "strategy.name=krum", "--run", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out

@@ -20,7 +20,7 @@ EXIT_INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 an error that the user can mend, 130 interrupted."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if not getattr(options, "command", None):
         parser.print_help()
         return 0
@@ -36,6 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The words of one command. Settings may stand before and after options, which argparse alone does not allow."""
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "settings")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.settings = [*options.settings, *rest]
+    return options
 
 
 def ls(options: argparse.Namespace) -> None:

@@ -95,8 +95,10 @@ class _Writer:
 
 def _value(scalar: Any) -> Any:
     """A list of numbers as a NumPy array, without copying; anything else as Python's own."""
+    import pyarrow as pa
+
     values = getattr(scalar, "values", None)
-    if values is not None and values.type.num_fields == 0 and hasattr(values.type, "bit_width"):
+    if values is not None and pa.types.is_primitive(values.type):
         return values.to_numpy(zero_copy_only=False)
     return scalar.as_py()
 

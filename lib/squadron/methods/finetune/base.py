@@ -31,7 +31,7 @@ def prepare(
     else:
         model = _found(config.path)
     check_template(load_tokenizer(stage.run.folder, model), settings)
-    stage.figure("model", f"{config.path or 'from scratch'}, {model.parameters / 1e6:,.2f} M parameters")
+    stage.figure(f"parameters, {config.path or 'from scratch'}", f"{model.parameters / 1e6:,.2f} M")
     return model
 
 

@@ -104,7 +104,7 @@ def utilisation(
     peak = memory.GPUS[gpu].tflops * 1e12 * workers if gpu and resources.gpus else _matrix_product_rate() * workers
     source = f"{gpu}'s peak" if gpu and resources.gpus else "this machine's own rate of large matrix products"
     share = flops / seconds / peak
-    stage.figure("MFU", f"{share:.0%} of {source}")
+    stage.figure("MFU" if gpu and resources.gpus else "MFU, of own matrix products", f"{share:.0%}")
     return [["arithmetic", f"{flops / seconds / 1e9:,.1f} GFLOP/s"], ["MFU", f"{share:.1%} of {source}"]]
 
 

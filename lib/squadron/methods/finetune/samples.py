@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,8 +42,13 @@ def compare(
     after = answer(base if adapter else trained, trained if adapter else None, prompts, stage, model, config)
     tokenizer = load_tokenizer(run, model)
     for number in range(min(config.shown, count)):
-        parts = ["asked", tokenizer.decode(prompts[number]), "reference", references[number], "before", before[number]]
-        text = "\n".join([*parts, "after", after[number]])
+        said = {
+            "asked": tokenizer.decode(prompts[number]),
+            "reference": references[number],
+            "before": before[number],
+            "after": after[number],
+        }
+        text = "\n\n".join(f"— {name} —\n{_shown(answer)}" for name, answer in said.items())
         stage.show(Text(title=f"Sample {number + 1}", text=text))
     scored = min(config.scored, count)
     right = [sum(map(is_correct, answers[:scored], references[:scored])) for answers in (before, after)]
@@ -115,10 +121,17 @@ def _prompts(
     return prompts, references
 
 
+def _shown(text: str, most: int = 600) -> str:
+    """Text as a reader wants it: without runs of empty lines, and no longer than a paragraph."""
+    text = re.sub(r"\s*\n\s*\n\s*", "\n", text).strip()
+    return (text if len(text) <= most else f"{text[:most]} …") or "(nothing)"
+
+
 def _show_scores(stage: Stage, right: Sequence[int], scored: int) -> None:
     rows: list[list[Any]] = []
     for name, count in zip(("before", "after"), right, strict=True):
         low, high = wilson_interval(count, scored)
         rows.append([name, f"{count} of {scored}", f"{count / scored:.1%}", f"{low:.1%} to {high:.1%}"])
     stage.show(Table(title="Right answers", columns=["model", "right", "share", "95% interval"], rows=rows))
-    stage.figure("right answers on held-out problems", f"{rows[0][2]} → {rows[1][2]} of {scored} ({rows[1][3]})")
+    stage.figure(f"right answers, {scored} held-out problems", f"{rows[0][2]} → {rows[1][2]}")
+    stage.figure("its 95% interval", rows[1][3])

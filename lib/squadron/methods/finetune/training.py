@@ -128,9 +128,9 @@ def export(
             for file in sorted(place.iterdir()):
                 stage.folder.put(f"model/{file.name}", str(file))
     path = f"{relative(stage.folder, run_folder)}/model"
-    stage.figure("model files", run_folder.file(path))
+    stage.figure("model files", path)
     if settings.verify:
-        stage.figure("reloaded in a clean process", f"logits differ by {exported.largest_difference:.1e} at the most")
+        stage.figure("largest change of a logit, reloaded", f"{exported.largest_difference:.1e}")
     return Export(
         path=path,
         kind=exported.kind,

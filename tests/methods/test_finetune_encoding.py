@@ -1,0 +1,155 @@
+"""From records to token ids: what is a target, what ends a sequence, what is cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from squadron.core.errors import ConfigError, InputError
+from squadron.core.folder import Folder
+from squadron.data.records import read_records
+from squadron.methods.finetune.config import DataConfig
+from squadron.methods.finetune.encoding import check_template, cut, encoder
+from squadron.train.rows import ArrowRows, write_rows
+from squadron.train.tokenizer import train_tokenizer
+
+TALK = [
+    {"role": "user", "content": "two and two?"},
+    {"role": "assistant", "content": "four"},
+    {"role": "user", "content": "and one more?"},
+    {"role": "assistant", "content": "five"},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(["two and two? four", "and one more? five", "Question: 12 + 7 = 19"], 300, folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def targets(tokenizer: Any, row: dict[str, Any]) -> str:
+    kept = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+    assert all(token == label for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100)
+    text: str = tokenizer.decode(kept)
+    return text
+
+
+def test_any_text_comes_back_from_the_trained_tokenizer_and_digits_stand_alone(tokenizer: Any) -> None:
+    for text in ("12 + 7 = 19", "Ünïcode → 漢字\n\ttabs", "<|end|>"):
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+    assert len(tokenizer("1234", add_special_tokens=False)["input_ids"]) == 4
+
+
+def test_only_the_completion_is_a_target_unless_all_is_asked_for(tokenizer: Any) -> None:
+    record = {"prompt": "two and two?", "completion": " four"}
+    row = encoder("sft", DataConfig(prompt_format="Question: {prompt}"), tokenizer)(record)
+    assert tokenizer.decode(row["input_ids"]) == "Question: two and two? four<|end|>"
+    assert targets(tokenizer, row) == " four<|end|>" and row["length"] == len(row["input_ids"])
+    everything = encoder("sft", DataConfig(train_on="all"), tokenizer)(record)
+    assert targets(tokenizer, everything) == "two and two? four<|end|>"
+
+
+def test_in_a_conversation_what_the_assistant_says_is_the_target(tokenizer: Any) -> None:
+    data = DataConfig.model_validate({"columns": {"messages": "messages"}})
+    row = encoder("sft", data, tokenizer)({"messages": TALK})
+    assert tokenizer.decode(row["input_ids"]) == tokenizer.apply_chat_template(TALK, tokenize=False)
+    assert targets(tokenizer, row) == "four<|end|>\nfive<|end|>\n"
+
+
+def test_a_step_has_no_end_and_its_context_is_the_prompt(tokenizer: Any) -> None:
+    record = {"prompt": "two and two?\nStep 1: add\n", "chosen": "Step 2: four", "rejected": "Step 2: five"}
+    row = encoder("dpo", DataConfig(end_of_sequence=False), tokenizer)(record)
+    assert tokenizer.decode(row["chosen_ids"]) == record["chosen"]
+    assert tokenizer.decode(row["prompt_ids"]) == record["prompt"]
+    ended = encoder("dpo", DataConfig(), tokenizer)(record)
+    assert ended["chosen_ids"] == [*row["chosen_ids"], tokenizer.eos_token_id]
+    assert row["packed_length"] == 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+
+
+def test_a_step_is_judged_at_its_last_token(tokenizer: Any) -> None:
+    record = {"prompt": "two and two?\n", "steps": ["two", "four"], "labels": [True, False]}
+    row = encoder("process_reward", DataConfig(), tokenizer)(record)
+    places = [place for place, label in enumerate(row["labels"]) if label != -100]
+    assert [row["labels"][place] for place in places] == [1, 0] and places[-1] == len(row["input_ids"]) - 1
+    assert tokenizer.decode(row["input_ids"][: places[0] + 1]) == "two and two?\ntwo\n"
+
+
+def test_cutting_takes_from_the_end_and_never_from_a_prompt(tokenizer: Any) -> None:
+    row = encoder("sft", DataConfig(), tokenizer)({"prompt": "two and two?", "completion": "four " * 40})
+    short = cut(row, 20)
+    assert short["input_ids"] == row["input_ids"][:20] and short["labels"] == row["labels"][:20]
+    pair = encoder("dpo", DataConfig(), tokenizer)({"prompt": "two and two?", "chosen": "a " * 40, "rejected": "b"})
+    kept = cut(pair, 20)
+    assert kept["prompt_ids"] == pair["prompt_ids"] and len(kept["prompt_ids"]) + len(kept["chosen_ids"]) == 20
+
+
+def test_a_model_without_a_template_is_refused_where_one_is_needed(tokenizer: Any) -> None:
+    bare = type("Bare", (), {"chat_template": None})()
+    check_template(bare, DataConfig())
+    for data in (DataConfig(chat=True), DataConfig.model_validate({"columns": {"messages": "m"}})):
+        check_template(tokenizer, data)
+        with pytest.raises(ConfigError, match="no chat template"):
+            check_template(bare, data)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
+    import copy
+
+    odd = copy.deepcopy(tokenizer)
+    odd.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(ConfigError, match="rewrites earlier turns"):
+        encoder("sft", DataConfig.model_validate({"columns": {"messages": "messages"}}), odd)({"messages": TALK})
+
+
+def test_rows_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
+    rows = [
+        {"ids": list(range(n % 7)), "n": n, "text": str(n), "words": ["a", str(n)], "nested": [{"a": n}]}
+        for n in range(2500)
+    ]
+    write_rows(Folder(tmp_path), "a.arrow", rows[:2000])
+    write_rows(Folder(tmp_path), "b.arrow", rows[2000:])
+    read = ArrowRows(Folder(tmp_path), ["a.arrow", "b.arrow"])
+    assert len(read) == 2500 and write_rows(Folder(tmp_path), "none.arrow", []) == 0
+    for number in (0, 1023, 1024, 1999, 2000, 2499):
+        got = read[number]
+        assert np.array_equal(got["ids"], rows[number]["ids"]) and isinstance(got["ids"], np.ndarray)
+        assert (got["n"], got["text"], got["nested"]) == (number, str(number), [{"a": number}])
+        assert got["words"] == ["a", str(number)]
+    assert [row["n"] for row in read[10:13]] == [10, 11, 12]
+    with pytest.raises(IndexError):
+        read[2500]
+
+
+def test_records_of_every_format_are_the_same(tmp_path: Path) -> None:
+    import gzip
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"prompt": f"p{n}", "answer": n} for n in range(5)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_text(text)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
+    for name in ("a.jsonl", "b.jsonl.gz", "c.parquet"):
+        assert [record.values for record in read_records(str(tmp_path / name))] == rows
+    assert len(list(read_records(str(tmp_path)))) == 15
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(text.encode())[:-6])
+    with pytest.raises(InputError, match="cut short"):
+        list(read_records(str(tmp_path / "b.jsonl.gz")))
+    (tmp_path / "c.parquet").write_bytes((tmp_path / "c.parquet").read_bytes()[:-9])
+    with pytest.raises(InputError, match="no Parquet"):
+        list(read_records(str(tmp_path / "c.parquet")))
+    (tmp_path / "a.jsonl").write_text(text + "{broken\n")
+    with pytest.raises(InputError, match="not valid JSON") as refused:
+        list(read_records(str(tmp_path / "a.jsonl")))
+    assert "a.jsonl:6" in refused.value.where
+    with pytest.raises(InputError, match=r"did you mean a\.jsonl"):
+        list(read_records(str(tmp_path / "aa.jsonl")))
