@@ -36,8 +36,9 @@ import torch
 from squadron.core.folder import Folder
 from squadron.train import attention
 from squadron.train.batches import Row, RowSource
+from squadron.train.cost import GPUS, step_flops
 from squadron.train.engine import deepspeed_config, quiet_deepspeed
-from squadron.train.memory import GPUS, MemoryPlan, plan_memory, read_shapes, step_flops
+from squadron.train.memory import MemoryPlan, plan_memory, read_shapes
 from squadron.train.models import FromConfig, Pretrained
 from squadron.train.objectives.language import SupervisedFineTuning
 from squadron.train.spec import LoraSettings, OptimizerConfig, ScheduleConfig, TrainSpec

@@ -127,6 +127,13 @@ def test_qlora_does_not_depend_on_sharding(run_group: RunGroup, scenario: Any) -
         assert values == pytest.approx(losses[0], abs=1e-4)
 
 
+def test_in_bf16_the_stages_begin_alike_and_stay_close(cut_and_resumed: dict[str, Answers]) -> None:
+    """Rotary frequencies stay float32, which DeepSpeed rounds at one stage and transformers at another."""
+    two, three = (cut_and_resumed["one"][f"whole bf16 zero {zero}"]["steps"] for zero in (2, 3))
+    assert two["1"]["loss"] == pytest.approx(three["1"]["loss"], abs=1e-6)
+    assert two[str(STEPS)]["loss"] == pytest.approx(three[str(STEPS)]["loss"], abs=0.02)
+
+
 def test_held_out_loss_and_average_do_not_depend_on_workers(cut_and_resumed: dict[str, Answers], stores: Path) -> None:
     one = cut_and_resumed["one"]["whole zero 2"]["steps"][str(STEPS)]["held_out_loss"]
     two = cut_and_resumed["two"]["zero 2 2"]["steps"][str(STEPS)]["held_out_loss"]

@@ -18,19 +18,23 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Pretrain
 
 from squadron.core.errors import ConfigError, ResourceError
 from squadron.train.architectures import ARCHITECTURES, find_architecture
+from squadron.train.cost import (
+    gpu_hours,
+    step_flops,
+)
+from squadron.train.fitting import (
+    alternatives,
+    cheapest,
+    refusal,
+)
 from squadron.train.memory import (
     GB,
     MemoryPlan,
     Shapes,
     activations,
-    alternatives,
-    cheapest,
     fits,
-    gpu_hours,
     plan_memory,
     read_shapes,
-    refusal,
-    step_flops,
     trainable_parameters,
 )
 from squadron.train.spec import LoraSettings, ShardingConfig, TrainSpec

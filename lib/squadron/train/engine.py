@@ -45,6 +45,7 @@ def start_engine(build: Callable[[], Any], objective: Objective, spec: TrainSpec
     config = deepspeed_config(spec, workers, cuda)
     with _building(config):
         model = build()
+    _compute_frequencies(model)
     if spec.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     module = _loss_module(model, objective)
@@ -99,6 +100,19 @@ def _building(config: dict[str, Any]) -> Iterator[None]:
     finally:
         del keep
         unset_hf_deepspeed_config()
+
+
+def _compute_frequencies(model: Any) -> None:
+    """Compute the frequencies of rotary embeddings again where they were rounded.
+
+    Under ZeRO 3 and bf16, transformers makes them in bf16, off by up to 0.4%: at the thousandth token that is radians.
+    """
+    import torch
+
+    for part in model.modules():
+        frequencies = part._buffers.get("inv_freq")
+        if frequencies is not None and frequencies.dtype != torch.float32 and hasattr(part, "config"):
+            part._buffers.update(type(part)(part.config)._buffers)
 
 
 def _loss_module(model: torch.nn.Module, objective: Objective) -> torch.nn.Module:

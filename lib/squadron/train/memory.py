@@ -27,13 +27,12 @@ What DeepSpeed keeps was read from its source, version 0.19: runtime/zero/stage_
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from squadron.core.config import Config, flatten
-from squadron.core.errors import ConfigError, ResourceError, nearest
-from squadron.train.spec import BUCKET, LoraSettings, Offload, ShardingConfig, TrainSpec
+from squadron.core.config import Config
+from squadron.core.errors import ConfigError
+from squadron.train.spec import BUCKET, LoraSettings, Offload, TrainSpec
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -60,30 +59,6 @@ SWAPPED_WEIGHTS = 1_500_000_000
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in nf4: 4 bits, an 8-bit scale per 64, a float32 scale per 256 of those (Dettmers et al. 2023)."""
-
-MOST_WORKERS = 4096
-"""Where the search for enough GPUs ends."""
-
-
-class Gpu(NamedTuple):
-    """A card. `gb`: memory, 10⁹ bytes; `tflops`: peak of dense bf16, 10¹² operations a second."""
-
-    gb: float
-    tflops: float
-
-
-GPUS = {
-    "A10G": Gpu(24, 70),
-    "RTX 4090": Gpu(24, 165),
-    "L40S": Gpu(48, 362),
-    "A100-40": Gpu(40, 312),
-    "A100-80": Gpu(80, 312),
-    "H100": Gpu(80, 989),
-    "H200": Gpu(141, 989),
-    "B200": Gpu(180, 2250),
-}
-"""From the vendor's data sheets, without sparsity; H100 and H200 as SXM. A card has as many GiB as its sheet says GB,
-or a little less: what that leaves over the plan's GB goes to the driver and to fragmentation."""
 
 
 class LinearShape(NamedTuple):
@@ -147,32 +122,6 @@ class MemoryPlan(Config):
         """Bytes on the GPU."""
         parts = (self.weights, self.gradients, self.optimizer, self.activations, self.logits, self.buffers)
         return sum(parts) + self.context
-
-
-class Suggestion(NamedTuple):
-    """Settings that fit, and what they need. `changes` are the settings that differ, as `key=value`."""
-
-    spec: TrainSpec
-    lora: LoraSettings | None
-    workers: int
-    plan: MemoryPlan
-    changes: tuple[str, ...]
-
-
-class Alternatives(NamedTuple):
-    """The nearest things that fit where what was asked does not; None for each that does not fit either."""
-
-    lora: Suggestion | None
-    qlora: Suggestion | None
-    more_gpus: Suggestion | None
-    """What was asked, on the fewest GPUs."""
-
-
-class StepFlops(NamedTuple):
-    """Floating-point operations: what the model needs, which MFU counts, and what the hardware does."""
-
-    model: float
-    hardware: float
 
 
 def read_shapes(config: PretrainedConfig) -> Shapes:
@@ -316,122 +265,6 @@ def fits(plan: MemoryPlan, gpu_bytes: float, host_bytes: float) -> bool:
     return plan.total <= gpu_bytes and plan.host <= host_bytes
 
 
-def cheapest(
-    shapes: Shapes,
-    spec: TrainSpec,
-    lora: LoraSettings | None,
-    gpu_gb: float,
-    host_gb: float,
-    workers: int,
-    sequence_length: int,
-) -> Suggestion | None:
-    """The settings that fit and cost the least speed: more sharding, then activation checkpointing, smaller
-    micro-batches, the optimiser offloaded to the CPU, the weights too, and both to NVMe if the spec names a folder. A
-    batch that cannot be dealt out evenly to the workers becomes the next larger one that can.
-
-    `gpu_gb` is the memory of a card and `host_gb` a worker's share of the host's, in 10⁹ bytes. None if nothing fits;
-    then see `alternatives`.
-    """
-    for candidate in _candidates(spec, workers):
-        plan = plan_memory(shapes, candidate, workers, lora, candidate.micro_batch_size * sequence_length)
-        if fits(plan, gpu_gb * GB, host_gb * GB):
-            return Suggestion(candidate, lora, workers, plan, _changes(spec, candidate))
-    return None
-
-
-def alternatives(
-    shapes: Shapes,
-    spec: TrainSpec,
-    lora: LoraSettings | None,
-    gpu_gb: float,
-    host_gb: float,
-    workers: int,
-    sequence_length: int,
-) -> Alternatives:
-    """What fits instead: LoRA on the same GPUs, then QLoRA, and what was asked on the fewest GPUs that hold it.
-
-    Arguments as for `cheapest`, which found nothing. Only methods that need less than the one asked for are tried.
-    """
-    adapters = (lora or LoraSettings()).model_copy(update={"quantize": "none"})
-    quantised = adapters.model_copy(update={"quantize": "nf4"})
-
-    def attempt(method: LoraSettings | None, count: int) -> Suggestion | None:
-        return cheapest(shapes, spec, method, gpu_gb, host_gb, count, sequence_length)
-
-    return Alternatives(
-        lora=attempt(adapters, workers) if lora is None else None,
-        qlora=attempt(quantised, workers) if lora is None or lora.quantize == "none" else None,
-        more_gpus=_fewest(lambda count: attempt(lora, count), workers + 1),
-    )
-
-
-def refusal(
-    name: str,
-    shapes: Shapes,
-    spec: TrainSpec,
-    lora: LoraSettings | None,
-    gpu_gb: float,
-    host_gb: float,
-    workers: int,
-    sequence_length: int,
-) -> ResourceError:
-    """The error to raise where `cheapest` finds nothing for the model called `name`: the least that it would need here,
-    and as its fix what would work. Arguments as for `cheapest`."""
-    least = min(
-        (
-            plan_memory(shapes, candidate, workers, lora, candidate.micro_batch_size * sequence_length)
-            for candidate in _candidates(spec, workers)
-        ),
-        key=lambda plan: (not fits(plan, gpu_gb * GB, float("inf")), max(plan.total - gpu_gb * GB, plan.host)),
-    )
-    other = alternatives(shapes, spec, lora, gpu_gb, host_gb, workers, sequence_length)
-    found = [suggestion for suggestion in other if suggestion is not None]
-    return ResourceError(
-        f"{name} cannot be trained {_method(lora)} here: the least it needs is {_gb(least.total)} on each GPU and "
-        f"{_gb(least.host)} of the host's memory for each worker",
-        where=f"{_cards(workers, gpu_gb)} with {host_gb:,.0f} GB of the host's memory each",
-        fix="; or ".join(_sentence(suggestion, gpu_gb) for suggestion in found)
-        or "choose a smaller model, shorter sequences, larger GPUs or more memory",
-    )
-
-
-def step_flops(
-    shapes: Shapes, tokens: int, sequence_length: int, lora: LoraSettings | None, activation_checkpointing: bool
-) -> StepFlops:
-    """Operations of a forward and backward pass over `tokens`, in sequences of `sequence_length` with causal attention.
-
-    Two a weight and token forwards, two for the gradients of activations, two for those of weights, which frozen
-    weights do not have (Kaplan et al. 2020; Chowdhery et al. 2022, appendix B). Looking up an embedding costs none.
-    """
-    weights = shapes.parameters - (0 if shapes.tied else shapes.embedding)
-    # Half of 4 · layers · width · length: a causal query sees half of the keys on average.
-    attention = 2 * shapes.layers * shapes.heads * shapes.head_dim * sequence_length
-    model = 6 * weights + 3 * attention
-    if lora is not None:
-        model = 4 * weights + 6 * trainable_parameters(shapes, lora) + 3 * attention
-    # Checkpointing recomputes the layers and not the head.
-    again = 2 * (weights - shapes.vocabulary * shapes.hidden) + attention if activation_checkpointing else 0
-    return StepFlops(float(tokens * model), float(tokens * (model + again)))
-
-
-def gpu_hours(
-    shapes: Shapes,
-    tokens: int,
-    gpu: str,
-    mfu: float = 0.4,
-    sequence_length: int = 4096,
-    lora: LoraSettings | None = None,
-) -> float:
-    """Hours of one `gpu` for training on `tokens`, at `mfu`, the share of the peak that the model's own operations get.
-
-    Raises ConfigError for a card that is not in `GPUS`.
-    """
-    if gpu not in GPUS:
-        raise ConfigError(f"no GPU called {gpu!r}", where="gpu", fix=nearest(gpu, GPUS))
-    operations = step_flops(shapes, tokens, sequence_length, lora, activation_checkpointing=False).model
-    return operations / (GPUS[gpu].tflops * 1e12 * mfu * 3600)
-
-
 def _bytes(precision: str) -> int:
     return 2 if precision == "bf16" else 4
 
@@ -497,80 +330,3 @@ def _step(spec: TrainSpec, trained: int, size: int, workers: int) -> int:
 def _put(device: Offload, moved: int, staging: int, host: int, nvme: int) -> tuple[int, int]:
     """Bytes of the host and of NVMe once `moved` is on `device`; NVMe needs `staging` on the host."""
     return (host + moved, nvme) if device == "cpu" else (host + staging, nvme + moved)
-
-
-def _candidates(spec: TrainSpec, workers: int) -> Iterator[TrainSpec]:
-    """The spec with settings that need ever less of the GPU and ever more time, and with the next larger batch that can
-    be dealt out evenly to the workers."""
-    stages = (1, 2, 3) if spec.precision == "bf16" else (0, 1, 2, 3)
-    share = -(-spec.batch_size // workers)
-    spec = spec.model_copy(update={"batch_size": share * workers})
-    micros = [rows for rows in range(min(spec.micro_batch_size, share), 0, -1) if share % rows == 0]
-    for checkpointing in sorted({spec.activation_checkpointing, True}):
-        yield from (_resharded(spec, micros[0], checkpointing, zero=zero) for zero in stages)
-    for rows in micros[1:]:
-        yield from (_resharded(spec, rows, True, zero=zero) for zero in stages)
-    offloads: list[tuple[int, Offload, Offload]] = [(2, "cpu", "none"), (3, "cpu", "none"), (3, "cpu", "cpu")]
-    if spec.sharding.nvme_path:
-        offloads += [(3, "nvme", "cpu"), (3, "nvme", "nvme")]
-    for zero, optimizer, weights in offloads:
-        for rows in micros:
-            yield _resharded(spec, rows, True, zero=zero, offload_optimizer=optimizer, offload_weights=weights)
-
-
-def _resharded(spec: TrainSpec, micro_batch_size: int, checkpointing: bool, **sharding: int | str) -> TrainSpec:
-    settings = {**sharding, "nvme_path": spec.sharding.nvme_path}
-    update = {
-        "micro_batch_size": micro_batch_size,
-        "activation_checkpointing": checkpointing,
-        "sharding": ShardingConfig.model_validate(settings),
-    }
-    return spec.model_copy(update=update)
-
-
-def _changes(before: TrainSpec, after: TrainSpec) -> tuple[str, ...]:
-    old, new = flatten(before.model_dump()), flatten(after.model_dump())
-    return tuple(
-        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in new.items()
-        if value != old[key]
-    )
-
-
-def _fewest(attempt: Callable[[int], Suggestion | None], start: int) -> Suggestion | None:
-    """What `attempt` finds for the smallest number from `start` for which it finds anything: more never hurt."""
-    short, enough = start - 1, start
-    while (found := attempt(enough)) is None:
-        if enough >= MOST_WORKERS:
-            return None
-        short, enough = enough, min(2 * enough, MOST_WORKERS)
-    while enough - short > 1:
-        middle = (short + enough) // 2
-        fewer = attempt(middle)
-        if fewer is None:
-            short = middle
-        else:
-            found, enough = fewer, middle
-    return found
-
-
-def _sentence(suggestion: Suggestion, gpu_gb: float) -> str:
-    changed = f" with {' '.join(suggestion.changes)}" if suggestion.changes else ""
-    return (
-        f"train {_method(suggestion.lora)} on {_cards(suggestion.workers, gpu_gb)}{changed}, "
-        f"which needs {_gb(suggestion.plan.total)} on each and {_gb(suggestion.plan.host)} of the host's memory"
-    )
-
-
-def _method(lora: LoraSettings | None) -> str:
-    if lora is None:
-        return "in full"
-    return f"by {'LoRA' if lora.quantize == 'none' else 'QLoRA'} of rank {lora.rank}"
-
-
-def _cards(workers: int, gpu_gb: float) -> str:
-    return f"{workers} GPU{'s' if workers > 1 else ''} of {gpu_gb:g} GB"
-
-
-def _gb(count: int) -> str:
-    return f"{count / GB:,.1f} GB"

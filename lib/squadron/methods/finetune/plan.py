@@ -20,7 +20,7 @@ _LONGEST = 2048
 
 def estimate(config: FinetuneConfig, workers: int, profile: Profile) -> list[tuple[str, str]]:
     """Rows for `squadron plan`: parameters, memory of each worker, whether it fits, what a billion tokens cost."""
-    from squadron.train import memory
+    from squadron.train import cost, fitting, memory
 
     spec, lora = config.training, config.model.lora
     try:
@@ -38,14 +38,14 @@ def estimate(config: FinetuneConfig, workers: int, profile: Profile) -> list[tup
     ]
     if profile.gpu is None:
         return rows
-    card = memory.GPUS[profile.gpu]
+    card = cost.GPUS[profile.gpu]
     host = 10**6  # what a node has is not known before there is a cluster
     fits = memory.fits(needed, card.gb * memory.GB, host * memory.GB)
     rows.append((f"on {profile.gpu}, {card.gb:g} GB", "fits" if fits else "does not fit"))
     if not fits:
-        refusal = memory.refusal(_name(config.model), shapes, spec, lora, card.gb, host, count, length)
+        refusal = fitting.refusal(_name(config.model), shapes, spec, lora, card.gb, host, count, length)
         rows.append(("what would", refusal.fix))
-    hours = memory.gpu_hours(shapes, 10**9, profile.gpu, sequence_length=length, lora=lora)
+    hours = cost.gpu_hours(shapes, 10**9, profile.gpu, sequence_length=length, lora=lora)
     rows.append(("a billion tokens", f"{hours:,.0f} GPU-hours at 40% of the card's peak"))
     return rows
 
@@ -60,7 +60,7 @@ def check_fits(
     longest: int,
 ) -> None:
     """Raise ResourceError, with the nearest setting that would work, if the model cannot be trained here."""
-    from squadron.train import memory
+    from squadron.train import fitting, memory
 
     shapes = _shapes(stage, model)
     if shapes is None:
@@ -78,7 +78,7 @@ def check_fits(
             return
     elif memory.fits(needed, card_gb * memory.GB, host_gb * memory.GB):
         return
-    raise memory.refusal(model.path, shapes, spec, config.lora, card_gb, host_gb, workers, length)
+    raise fitting.refusal(model.path, shapes, spec, config.lora, card_gb, host_gb, workers, length)
 
 
 def utilisation(
@@ -93,15 +93,15 @@ def utilisation(
     rows: Rows,
 ) -> list[list[Any]]:
     """Model FLOPs utilisation: the arithmetic that the model asks for over what the hardware could do."""
-    from squadron.train import memory
+    from squadron.train import cost
 
     shapes = _shapes(stage, model)
     if shapes is None:
         return []
     mean = max(1, rows.tokens // max(1, rows.train_rows))
-    flops = memory.step_flops(shapes, round(tokens), mean, config.lora, spec.activation_checkpointing).model
+    flops = cost.step_flops(shapes, round(tokens), mean, config.lora, spec.activation_checkpointing).model
     gpu = stage.run.profile.gpu
-    peak = memory.GPUS[gpu].tflops * 1e12 * workers if gpu and resources.gpus else _matrix_product_rate() * workers
+    peak = cost.GPUS[gpu].tflops * 1e12 * workers if gpu and resources.gpus else _matrix_product_rate() * workers
     source = f"{gpu}'s peak" if gpu and resources.gpus else "this machine's own rate of large matrix products"
     share = flops / seconds / peak
     stage.figure("MFU" if gpu and resources.gpus else "MFU, of own matrix products", f"{share:.0%}")
@@ -161,7 +161,8 @@ def _shapes(stage: Stage, model: BaseModel) -> Shapes | None:
 
 def _card_gb(stage: Stage) -> float | None:
     """Memory of one card: by the profile's name for it, else as this process sees it."""
-    from squadron.train.memory import GB, GPUS
+    from squadron.train.cost import GPUS
+    from squadron.train.memory import GB
 
     if stage.run.profile.gpu:
         return GPUS[stage.run.profile.gpu].gb
