@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
+from squadron.core.errors import ConfigError, InputError, ResourceError, SquadronError, WorkerError
 from squadron.core.folder import Folder
 from squadron.train import TrainSpec, fit, per_row
 from squadron.train.checkpoint import Reader, complete_steps
@@ -141,6 +141,7 @@ def test_an_error_of_the_loss_is_tried_once_more_and_then_shown(tmp_path: Path) 
     ("spec", "data", "workers", "kind", "words"),
     [
         ({"batch_size": 8, "micro_batch_size": 4}, rows(), 3, ConfigError, ["3 workers", "batch_size to 12", "2"]),
+        ({"batch_size": 64, "micro_batch_size": 1}, rows(), 64, ResourceError, ["asks for 64 workers", "room for 2"]),
         ({}, [], 1, InputError, ["no rows"]),
         ({"packing": True, "max_length": 8}, rows(), 1, InputError, ["cannot be packed"]),
     ],

@@ -150,3 +150,21 @@ def test_held_out_loss_and_average_do_not_depend_on_workers(cut_and_resumed: dic
         assert not torch.equal(value, plain[name])
         for other in averages[1:]:
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-4)
+
+
+def test_the_best_checkpoint_is_the_one_that_was_measured_best(
+    run_group: RunGroup, scenario: Any, stores: Path
+) -> None:
+    from squadron.core.folder import Folder
+    from squadron.train.checkpoint import best_step, complete_steps
+
+    keep = {"every": 4, "keep_last": 1, "keep_best": True}
+    rising = {"kind": "constant", "warmup_ratio": 0.9}
+    fast = spec(1, checkpoint=keep, evaluate_every=3, optimizer={"learning_rate": 0.3}, schedule=rising)
+    steps = run_group(1, [scenario("best", spec=fast)])["best"]["steps"]
+    measured = {step: steps[str(step)]["held_out_loss"] for step in range(4, STEPS + 1, 4)}
+    best = min(measured, key=lambda step: measured[step])
+    assert best < STEPS, "the learning rate rises until it does harm"
+    store = Folder(stores / "best")
+    assert best_step(store) == best and complete_steps(store) == [best, STEPS]
+    assert "held_out_loss" in steps["3"] and "held_out_loss" not in steps["5"]

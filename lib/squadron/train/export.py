@@ -6,6 +6,7 @@ from workers nor needs a model in memory; a tensor that is missing or short is a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from squadron.core.config import Config
 from squadron.core.errors import InputError, WorkerError
 from squadron.train.checkpoint import AVERAGE, WEIGHT, Reader
-from squadron.train.models import Pretrained
+from squadron.train.models import Pretrained, local_folder
 from squadron.train.worker import PREFIX
 
 if TYPE_CHECKING:
@@ -90,9 +91,13 @@ def export(
 
 
 def _write_full(build: Pretrained, weights: Iterator[tuple[str, torch.Tensor]], folder: Path) -> int:
+    from transformers import GenerationConfig
+
     config = build.on_meta().config
     config.dtype = "bfloat16" if build.precision == "bf16" else "float32"
     config.save_pretrained(folder)
+    with contextlib.suppress(OSError):  # not every model comes with settings of generation
+        GenerationConfig.from_pretrained(local_folder(build.path)).save_pretrained(folder)
     return _write_safetensors(weights, folder, "model", _dtype(build))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from squadron.core import console
+from squadron.core.cluster import connect
 from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
 from squadron.core.folder import Folder
@@ -63,13 +64,14 @@ def fit(
     from. `on_step(step, metrics)` is called here for every step, in order, and again for steps that are repeated after
     the loss of a worker. The trained weights are those of `Reader(store, fitted.step)`.
 
-    Raises ConfigError or InputError before anything starts if the settings contradict each other or the data,
-    TrainingStopped if the loss goes wrong, WorkerError if workers are lost more often than `spec.guard` allows. What
+    Raises ConfigError, InputError or ResourceError before anything starts if the settings contradict each other or the
+    data, or the cluster has no room for the workers, TrainingStopped if the loss goes wrong, WorkerError if workers are lost more often than `spec.guard` allows. What
     was trained until the last checkpoint is kept in each case, and the same call goes on from there.
     """
     source: Source = data if hasattr(data, "read") else RowSource(data)  # type: ignore[assignment]
     spec.accumulation(workers)
     total = spec.steps or source.steps(spec)
+    connect().require(workers, resources, "training")
     store.make()
     store.remove("stalls")
     if checkpoints.complete_steps(store)[-1:] != [total]:

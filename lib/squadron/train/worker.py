@@ -52,7 +52,6 @@ class Worker:
     engine: Any = None
     owned: list[Shard] = field(default_factory=list)
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
-    held_out_loss: float | None = None
     guard: LossGuard = field(default_factory=lambda: LossGuard(None))
 
     @property
@@ -101,7 +100,6 @@ def _start(worker: Worker) -> int:
     with checkpoints.Reader(training.store, done[-1]) as reader:
         checkpoints.check_same(reader.about, _shapes(worker), _identity(worker))
         checkpoints.load_shards(worker.engine, worker.owned, worker.averages, reader)
-    worker.held_out_loss = reader.about.held_out_loss
     worker.guard = LossGuard(spec.guard.explode_factor, reader.about.first_losses)
     return done[-1]
 
@@ -122,16 +120,22 @@ def _one_step(worker: Worker, step: int, micro: list[tuple[list[Row], Any]]) -> 
     norm = worker.engine.get_global_grad_norm()
     if norm is not None:
         metrics["grad_norm"] = float(norm)
-    last = step + 1 == total
-    if len(worker.training.held_out) and (last or (spec.evaluate_every and (step + 1) % spec.evaluate_every == 0)):
+    saves, evaluates = _due(spec, step + 1, total)
+    if len(worker.training.held_out) and evaluates:
         with watch.phase(step, "evaluate"):
-            worker.held_out_loss = _evaluate(worker)
-        metrics["held_out_loss"] = worker.held_out_loss
-    if last or (step + 1) % spec.checkpoint.every == 0:
+            metrics["held_out_loss"] = _evaluate(worker)
+    if saves:
         with watch.phase(step, "save"):
-            _save(worker, step + 1)
+            _save(worker, step + 1, metrics.get("held_out_loss"))
     if worker.rank == 0:
         worker.report(step + 1, metrics)
+
+
+def _due(spec: TrainSpec, done: int, total: int) -> tuple[bool, bool]:
+    """Whether a checkpoint and a held-out loss are due after so many steps. To keep the best, each is measured."""
+    saves = done == total or done % spec.checkpoint.every == 0
+    regular = spec.evaluate_every is not None and done % spec.evaluate_every == 0
+    return saves, done == total or regular or (saves and spec.checkpoint.keep_best)
 
 
 def _accumulate(worker: Worker, step: int, micro: list[tuple[list[Row], Any]]) -> dict[str, float]:
@@ -189,7 +193,7 @@ def _evaluate(worker: Worker) -> float:
     return loss_sum / max(weight_sum, 1e-12)
 
 
-def _save(worker: Worker, step: int) -> None:
+def _save(worker: Worker, step: int, held_out_loss: float | None) -> None:
     """Save a checkpoint; the marker that completes it is written when every worker's part is there."""
     training, keep = worker.training, worker.spec.checkpoint
     folder = training.store / "checkpoints" / checkpoints.name_of(step)
@@ -202,7 +206,7 @@ def _save(worker: Worker, step: int) -> None:
             shapes=_shapes(worker),
             identity=_identity(worker),
             first_losses=tuple(worker.guard.first),
-            held_out_loss=worker.held_out_loss,
+            held_out_loss=held_out_loss,
         )
         folder.write_json("complete.json", complete.model_dump(mode="json"))
         checkpoints.prune(training.store, keep.keep_last, keep.keep_best)
