@@ -65,8 +65,9 @@ def fit(
     the loss of a worker. The trained weights are those of `Reader(store, fitted.step)`.
 
     Raises ConfigError, InputError or ResourceError before anything starts if the settings contradict each other or the
-    data, or the cluster has no room for the workers, TrainingStopped if the loss goes wrong, WorkerError if workers are lost more often than `spec.guard` allows. What
-    was trained until the last checkpoint is kept in each case, and the same call goes on from there.
+    data, or the cluster has no room for the workers; TrainingStopped if the loss goes wrong; WorkerError if workers are
+    lost more often than `spec.guard` allows. What was trained until the last checkpoint is kept in each case, and the
+    same call goes on from there.
     """
     source: Source = data if hasattr(data, "read") else RowSource(data)  # type: ignore[assignment]
     spec.accumulation(workers)
