@@ -6,7 +6,6 @@ worker does is in `worker.py`.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -151,7 +150,6 @@ class _Group:
         return max(0, self._starts - 1)
 
     def _trainer(self) -> Any:
-        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
