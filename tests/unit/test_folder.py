@@ -71,3 +71,18 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_unknown_protocol_is_explained() -> None:
     with pytest.raises(InputError, match="no driver"):
         Folder("nosuch://bucket/x").exists("a")
+
+
+def test_large_files_move_in_whole_and_come_back_from_any_store(tmp_path: Path) -> None:
+    for number, folder in enumerate((Folder(tmp_path / "here"), Folder("memory://large-files"))):
+        source = tmp_path / f"source-{number}"
+        source.write_bytes(b"first")
+        folder.put("deep/name", str(source))
+        assert not source.exists() and folder.read_bytes("deep/name") == b"first"
+        path = folder.local("deep/name")
+        assert Path(path).read_bytes() == b"first" and folder.local("deep/name") == path
+        source.write_bytes(b"the second")
+        folder.put("deep/name", str(source))
+        assert Path(folder.local("deep/name")).read_bytes() == b"the second", "a copy is of the file as it is"
+        with pytest.raises(FileNotFoundError):
+            Path(folder.local("absent")).read_bytes()

@@ -74,6 +74,8 @@ def test_every_row_is_seen_once_an_epoch_whatever_the_workers(rows: int, size: i
     skip = -(start * spec.batch_size) % rows
     epochs = [seen[n : n + rows] for n in range(skip, len(seen) - rows + 1, rows)]
     assert all(sorted(epoch) == list(range(rows)) for epoch in epochs)
+    begun = [seen[:skip], *(seen[n : n + rows] for n in range(skip, len(seen), rows))]
+    assert all(len(set(part)) == len(part) for part in begun), "also the epochs that were seen in part"
 
 
 @given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 4))

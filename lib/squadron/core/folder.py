@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +133,22 @@ class Folder:
         filesystem, root = self._filesystem()
         path = os.path.join(into, name.replace("/", "--"))
         filesystem.get_file(f"{root}/{name}", path)
+        return path
+
+    def local(self, name: str) -> str:
+        """A local path of the file: its own, or a copy that this node keeps for all its processes, fetched once.
+
+        Raises FileNotFoundError.
+        """
+        if self.path:
+            return os.path.join(self.path, name)
+        key = hashlib.sha256(f"{self.file(name)} {self.size(name)}".encode()).hexdigest()[:32]
+        place = os.path.join(tempfile.gettempdir(), "squadron-files", key)
+        path = os.path.join(place, name.rpartition("/")[2])
+        if not os.path.exists(path):
+            os.makedirs(place, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place) as scratch:
+                os.replace(self.fetch(name, scratch), path)
         return path
 
     def open(self, name: str, mode: str = "rb") -> IO[Any]:

@@ -30,12 +30,12 @@ _POLICY = PREFIX + "policy."
 
 
 class Exported(Config):
-    """A verified export."""
+    """An export; `largest_difference` of a logit when it was loaded again, None if it was not."""
 
     path: str
     kind: Literal["full", "adapter"]
     parameters: int
-    largest_difference: float
+    largest_difference: float | None
 
 
 def trained_weights(reader: Reader, *, average: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
@@ -86,7 +86,7 @@ def export(
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
-    difference = _verify(build, reader, folder, kind, average, merge) if verify else float("nan")
+    difference = _verify(build, reader, folder, kind, average, merge) if verify else None
     return Exported(path=str(folder), kind=kind, parameters=count, largest_difference=difference)
 
 

@@ -121,10 +121,11 @@ class FromConfig:
     tie_embeddings: bool = True
     special_tokens: dict[str, int] = field(default_factory=dict)
 
-    def __call__(self) -> torch.nn.Module:
-        from transformers import LlamaConfig, LlamaForCausalLM
+    def config(self) -> Any:
+        """transformers' configuration of it."""
+        from transformers import LlamaConfig
 
-        config = LlamaConfig(
+        return LlamaConfig(
             vocab_size=self.vocabulary,
             hidden_size=self.hidden_size,
             intermediate_size=self.intermediate_size,
@@ -135,7 +136,11 @@ class FromConfig:
             tie_word_embeddings=self.tie_embeddings,
             **self.special_tokens,  # type: ignore[arg-type]
         )
-        return LlamaForCausalLM(config)
+
+    def __call__(self) -> torch.nn.Module:
+        from transformers import LlamaForCausalLM
+
+        return LlamaForCausalLM(self.config())
 
 
 def local_folder(path: str) -> str:
@@ -143,11 +148,12 @@ def local_folder(path: str) -> str:
     if "://" not in path:
         return path
     folder = Folder(path)
-    place = os.path.join(tempfile.gettempdir(), "squadron-models", hashlib.sha256(path.encode()).hexdigest()[:16])
+    place = os.path.join(tempfile.gettempdir(), "squadron-models", hashlib.sha256(path.encode()).hexdigest()[:32])
     os.makedirs(place, exist_ok=True)
     for name in folder.ls():
         if not os.path.exists(os.path.join(place, name)):
-            os.replace(folder.fetch(name, tempfile.mkdtemp(dir=place)), os.path.join(place, name))
+            with tempfile.TemporaryDirectory(dir=place) as scratch:
+                os.replace(folder.fetch(name, scratch), os.path.join(place, name))
     return place
 
 

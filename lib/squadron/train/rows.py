@@ -73,10 +73,7 @@ class ArrowRows(Sequence[Mapping[str, Any]]):
         if self._batches is None:
             import pyarrow as pa
 
-            cache = os.path.join(tempfile.gettempdir(), "squadron-rows")
-            if not self.folder.path:
-                os.makedirs(cache, exist_ok=True)
-            files = [pa.ipc.open_file(pa.memory_map(self.folder.fetch(name, cache))) for name in self.names]
+            files = [pa.ipc.open_file(pa.memory_map(self.folder.local(name))) for name in self.names]
             self._batches = [file.get_batch(n) for file in files for n in range(file.num_record_batches)]
             total = 0
             for batch in self._batches:

@@ -13,7 +13,7 @@ from squadron.core.run import Stage
 from squadron.methods.finetune.config import DataConfig, ModelConfig, ObjectiveName, ScratchConfig
 from squadron.methods.finetune.encoding import check_template, wanted_columns
 from squadron.methods.finetune.records import BaseModel, Dataset
-from squadron.train.models import local_folder
+from squadron.train.models import FromConfig, local_folder
 from squadron.train.quiet import quiet_libraries
 from squadron.train.rows import ArrowRows
 
@@ -99,7 +99,6 @@ def _from_scratch(
 
     import torch
 
-    from squadron.train.models import FromConfig
     from squadron.train.tokenizer import END, PAD, train_tokenizer
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,16 +106,7 @@ def _from_scratch(
         texts = _texts(ArrowRows(stage.run.folder, [data.train]), objective, settings)
         vocabulary = train_tokenizer(texts, config.vocabulary, place)
         torch.manual_seed(config.seed)
-        model = FromConfig(
-            vocabulary=vocabulary,
-            hidden_size=config.hidden_size,
-            layers=config.layers,
-            heads=config.heads,
-            kv_heads=config.kv_heads,
-            intermediate_size=config.intermediate_size,
-            context=config.context,
-            special_tokens={"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None},  # type: ignore[dict-item]
-        )()
+        model = small_model(config, vocabulary)()
         assert (PAD, END) == ("<|pad|>", "<|end|>")  # tokens 0 and 1 of every such tokenizer
         model.save_pretrained(place)  # type: ignore[operator]
         for file in sorted(place.iterdir()):
@@ -129,6 +119,20 @@ def _from_scratch(
         parameters=sum(weight.numel() for weight in model.parameters()),
         context=config.context,
         pad_token_id=0,
+    )
+
+
+def small_model(config: ScratchConfig, vocabulary: int) -> FromConfig:
+    """The builder of the model from scratch, for a tokenizer of `train_tokenizer` with so many tokens."""
+    return FromConfig(
+        vocabulary=vocabulary,
+        hidden_size=config.hidden_size,
+        layers=config.layers,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        intermediate_size=config.intermediate_size,
+        context=config.context,
+        special_tokens={"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None},  # type: ignore[dict-item]
     )
 
 

@@ -16,6 +16,7 @@ from squadron.data.records import Record, check_columns, read_records
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.methods.finetune.encoding import wanted_columns
 from squadron.methods.finetune.records import BaseModel, Dataset, Rows
+from squadron.train.objectives.layout import IGNORED
 from squadron.train.rows import ArrowRows, write_rows
 from squadron.train.spec import TrainSpec
 
@@ -190,7 +191,7 @@ def _classes(objective: ObjectiveName, data: DataConfig, records: Sequence[Mappi
 
 def _targets(row: Mapping[str, Any]) -> int:
     if "labels" in row:
-        return sum(label != -100 for label in row["labels"])
+        return sum(label != IGNORED for label in row["labels"])
     return sum(len(row[name]) for name in ("chosen_ids", "rejected_ids") if name in row) or 1
 
 

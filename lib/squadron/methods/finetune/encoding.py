@@ -7,8 +7,8 @@ from typing import Any
 
 from squadron.core.errors import ConfigError
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
+from squadron.train.objectives.layout import IGNORED
 
-IGNORED = -100
 Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 

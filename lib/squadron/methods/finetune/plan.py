@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from squadron.core.errors import SquadronError
 from squadron.core.profile import Profile, WorkerResources
-from squadron.methods.finetune.config import FinetuneConfig, ModelConfig, ScratchConfig
+from squadron.methods.finetune.config import FinetuneConfig, ModelConfig
 from squadron.methods.finetune.records import BaseModel, Rows
 from squadron.train.spec import TrainSpec
 
@@ -124,27 +124,13 @@ def _matrix_product_rate() -> float:
 
 
 def _architecture(config: ModelConfig) -> Any:
-    if config.path is None:
-        return _scratch_architecture(config.scratch)
-    from squadron.methods.finetune.base import load_config
+    from squadron.methods.finetune.base import load_config, small_model
     from squadron.train.architectures import find_architecture
 
+    if config.path is None:
+        return small_model(config.scratch, config.scratch.vocabulary).config()
     # Those that we know are not asked of the hub, so that planning them works, and at once, without a network.
     return find_architecture(config.path) or load_config(config.path)
-
-
-def _scratch_architecture(config: ScratchConfig) -> Any:
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=config.vocabulary,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        tie_word_embeddings=True,
-    )
 
 
 def _shapes(stage: Stage, model: BaseModel) -> Shapes | None:

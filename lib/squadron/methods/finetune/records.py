@@ -58,7 +58,7 @@ class Export(Config):
     path: str
     kind: str
     parameters: int
-    largest_difference: float
+    largest_difference: float | None
 
 
 class Comparison(Config):

@@ -14,6 +14,7 @@ from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesC
 from squadron.methods.finetune.encoding import encoder
 from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export
 from squadron.metrics.statistics import wilson_interval
+from squadron.train.objectives.layout import IGNORED
 from squadron.train.quiet import quiet_libraries
 from squadron.train.rows import ArrowRows
 
@@ -112,7 +113,7 @@ def _prompts(
         if objective == "dpo":
             asked, said = row["prompt_ids"], row["chosen_ids"]
         else:
-            begins = next((n for n, label in enumerate(row["labels"]) if label != -100), 0)
+            begins = next((n for n, label in enumerate(row["labels"]) if label != IGNORED), 0)
             if settings.train_on == "all":
                 begins = len(encode(record | {settings.columns.completion: ""})["input_ids"]) - settings.end_of_sequence
             asked, said = row["input_ids"][:begins], row["input_ids"][begins:]

@@ -129,13 +129,13 @@ def export(
                 stage.folder.put(f"model/{file.name}", str(file))
     path = f"{relative(stage.folder, run_folder)}/model"
     stage.figure("model files", path)
-    if settings.verify:
+    if exported.largest_difference is not None:
         stage.figure("largest change of a logit, reloaded", f"{exported.largest_difference:.1e}")
     return Export(
         path=path,
         kind=exported.kind,
         parameters=exported.parameters,
-        largest_difference=exported.largest_difference if settings.verify else -1.0,
+        largest_difference=exported.largest_difference,
     )
 
 
@@ -231,7 +231,7 @@ def _recent(steps: Sequence[Mapping[str, Any]]) -> float:
     return sum(losses) / len(losses)
 
 
-def _smooth(values: Sequence[float], points: int = 400) -> list[float]:
+def _smooth(values: Sequence[float]) -> list[float]:
     """A moving average that widens with the number of values, as long as they are."""
     width = max(1, len(values) // 50)
     sums, total = [], 0.0
