@@ -369,6 +369,7 @@ def contrastive_worker(folder: str, rank: int, workers: int) -> None:
         tensor /= workers
     if rank == 0:
         torch.save(means, f"{folder}/means.pt")
+    dist.barrier()  # neither leaves while the other still writes or exchanges
     dist.destroy_process_group()
 
 
