@@ -11,9 +11,9 @@ import pytest
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.data.records import read_records
+from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import DataConfig
 from squadron.methods.finetune.encoding import check_template, cut, encoder
-from squadron.train.rows import ArrowRows, write_rows
 from squadron.train.tokenizer import train_tokenizer
 
 TALK = [

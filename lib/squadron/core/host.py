@@ -55,6 +55,12 @@ def use_threads(count: int) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
+def settle_worker() -> None:
+    """Give this Ray worker the threads that were reserved for it, so that workers do not crowd each other."""
+    use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+    reuse_freed_memory()
+
+
 def reuse_freed_memory() -> None:
     """Let this process keep the large blocks that it frees for its next ones.
 

@@ -165,7 +165,9 @@ class _Answerer:
         key: str,
         deadline_s: float,
     ) -> None:
-        _settle()
+        from squadron.core.host import settle_worker
+
+        settle_worker()
         self.function = function(**arguments) if isinstance(function, type) else function
         self.arguments = {} if isinstance(function, type) else arguments
         self.parts, self.key, self.deadline_s = parts, key, deadline_s
@@ -222,16 +224,6 @@ class _Answerer:
         stream = io.BytesIO()
         pq.write_table(pa.Table.from_pylist([record]), stream)
         self.parts.write_bytes(f"{name}.parquet", stream.getvalue())
-
-
-def _settle() -> None:
-    """Give this worker the threads that Ray reserved for it, so that workers do not crowd each other."""
-    import ray
-
-    from squadron.core.host import reuse_freed_memory, use_threads
-
-    use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
-    reuse_freed_memory()
 
 
 def _checked_ids(rows: Sequence[Row], key: str) -> list[str]:

@@ -10,12 +10,12 @@ from typing import Any
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.run import Stage
+from squadron.data.rows import ArrowRows
 from squadron.methods.finetune.config import DataConfig, ModelConfig, ObjectiveName, ScratchConfig
 from squadron.methods.finetune.encoding import check_template, wanted_columns
 from squadron.methods.finetune.records import BaseModel, Dataset
 from squadron.train.models import FromConfig, local_folder
 from squadron.train.quiet import quiet_libraries
-from squadron.train.rows import ArrowRows
 
 
 def prepare(

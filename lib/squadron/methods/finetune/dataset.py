@@ -13,11 +13,11 @@ from squadron.core.profile import WorkerResources
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
+from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.methods.finetune.encoding import wanted_columns
 from squadron.methods.finetune.records import BaseModel, Dataset, Rows
 from squadron.train.objectives.layout import IGNORED
-from squadron.train.rows import ArrowRows, write_rows
 from squadron.train.spec import TrainSpec
 
 CHUNK = 4096

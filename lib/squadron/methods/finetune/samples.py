@@ -9,6 +9,7 @@ from typing import Any
 from squadron.core.panels import Table, Text
 from squadron.core.run import Stage
 from squadron.data.arithmetic import is_correct
+from squadron.data.rows import ArrowRows
 from squadron.methods.finetune.base import load_tokenizer, resolve
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesConfig
 from squadron.methods.finetune.encoding import encoder
@@ -16,7 +17,6 @@ from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Ex
 from squadron.metrics.statistics import wilson_interval
 from squadron.train.objectives.layout import IGNORED
 from squadron.train.quiet import quiet_libraries
-from squadron.train.rows import ArrowRows
 
 
 def compare(

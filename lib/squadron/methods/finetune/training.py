@@ -12,6 +12,7 @@ from squadron.core.panels import Curves, Series, Table
 from squadron.core.profile import WorkerResources
 from squadron.core.progress import progress
 from squadron.core.run import Stage
+from squadron.data.rows import ArrowRows
 from squadron.methods.finetune import plan
 from squadron.methods.finetune.base import resolve
 from squadron.methods.finetune.config import DpoConfig, ExportConfig, ModelConfig, ObjectiveName
@@ -19,7 +20,6 @@ from squadron.methods.finetune.records import BaseModel, Dataset, Export, Rows, 
 from squadron.train.batches import RowSource
 from squadron.train.models import Head, PolicyWithReference, Pretrained
 from squadron.train.quiet import quiet_libraries
-from squadron.train.rows import ArrowRows
 from squadron.train.spec import TrainSpec
 
 _HEADS: dict[ObjectiveName, Head] = {
