@@ -1,0 +1,1 @@
+"""CrowdSelect: the instructions that many models' rewards call worth training on (arXiv 2503.01836)."""
