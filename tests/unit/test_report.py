@@ -19,7 +19,23 @@ from pydantic import ValidationError
 
 from squadron.core import charts
 from squadron.core.folder import Folder
-from squadron.core.panels import Curves, Film, Images, Panel, Series, Table, Text, read_panel
+from squadron.core.panels import (
+    Bar,
+    Bars,
+    Cloud,
+    Curves,
+    Film,
+    Heatmap,
+    Histogram,
+    Images,
+    Panel,
+    Points,
+    Sample,
+    Series,
+    Table,
+    Text,
+    read_panel,
+)
 from squadron.core.report import FAILURES_SHOWN, RunView, StageView, format_cell, format_duration, render
 
 VOID = {"meta", "img", "br", "path", "use", "rect", "line", "circle"}
@@ -99,9 +115,17 @@ series = st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max
         name="s", **dict(zip(("x", "y", "low", "high"), map(list, zip(*rows, strict=True)), strict=True))
     )
 )
+gappy = st.lists(st.none() | numbers, min_size=2, max_size=2)
+more_charts = st.one_of(
+    st.builds(lambda x, v: Heatmap(title=x, rows=[x], columns=["b", "c"], values=[v], label=x), st.text(), gappy),
+    st.builds(lambda text, x, y: Points(title=text, groups=[Cloud(name=text, x=x, y=y)]), st.text(), gappy, gappy),
+    st.builds(lambda text, value: Bars(title=text, label=text, bars=[Bar(name=text, value=value)]), st.text(), numbers),
+    st.builds(lambda x, v: Histogram(title=x, x_label=x, groups=[Sample(name=x, values=v)]), st.text(), gappy),
+)
 names = st.from_regex(r"[a-z0-9_]{1,8}\.(png|gif)", fullmatch=True)
 panels = st.one_of(
     tables,
+    more_charts,
     st.builds(Curves, title=st.text(), x_label=st.text(), y_label=st.text(), series=st.lists(series, max_size=3)),
     st.builds(Images, title=st.text(), files=st.lists(names, max_size=3)),
     st.builds(Film, title=st.text(), file=names, caption=st.text()),
@@ -130,6 +154,11 @@ def test_panels_take_numpy_and_turn_what_is_not_finite_into_gaps() -> None:
         lambda: Table(title="t", columns=["a"], rows=[[1, 2]]),
         lambda: Series(name="s", x=[1, 2], y=[1]),
         lambda: Series(name="s", x=[1], y=[1], low=[0]),
+        lambda: Heatmap(title="t", rows=["a"], columns=["b"], values=[[1, 2]], label="l"),
+        lambda: Heatmap(title="t", rows=["a", "b"], columns=["c"], values=[[1]], label="l"),
+        lambda: Cloud(name="g", x=[1, 2], y=[1]),
+        lambda: Bar(name="b", value=1, low=0),
+        lambda: Bar(name="b", value=1, low=2, high=0),
         lambda: Images(title="t", files=["a.png"], captions=["a", "b"]),
         lambda: Film(title="t", file="../../secret.gif"),
         lambda: Images(title="t", files=["/etc/passwd"]),
@@ -147,6 +176,10 @@ def all_kinds(text: str) -> list[Panel]:
     return [
         Table(title=text, columns=[text], rows=[[text]], note=text),
         Curves(title=text, x_label=text, y_label=text, series=[curve, curve], note=text),
+        Heatmap(title=text, rows=[text], columns=[text], values=[[0.5]], label=text, note=text),
+        Points(title=text, x_label=text, y_label=text, groups=[Cloud(name=text, x=[1], y=[2])] * 2, note=text),
+        Bars(title=text, label=text, bars=[Bar(name=text, value=1)], reference=2, reference_name=text, note=text),
+        Histogram(title=text, x_label=text, groups=[Sample(name=text, values=[1, 2])] * 2, note=text),
         Images(title=text, files=["a.png"], captions=[text]),
         Film(title=text, file="film.gif", caption=text),
         Text(title=text, text=text),
@@ -165,16 +198,16 @@ def test_hostile_text_stays_text(folder: Folder) -> None:
     benign, hostile = Page(render(whole_view(folder, "plain"))), Page(render(whole_view(folder, NASTY)))
     assert hostile.tags == benign.tags
     assert {pair[:2] for pair in hostile.attributes} == {pair[:2] for pair in benign.attributes}
-    # The text appears as given wherever the harmless one does; only legends may shorten it.
-    legends = 2
-    assert hostile.texts.count(NASTY) == benign.texts.count("plain") - legends > 15
+    # The text appears as given wherever the harmless one does; only legends and the names of rows may shorten it.
+    legends, names = 2 + 2 + 1 + 2, 2 + 1
+    assert hostile.texts.count(NASTY) == benign.texts.count("plain") - legends - names > 25
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text())
 def test_any_text_leaves_the_structure_alone(folder: Folder, text: str) -> None:
     def view(text: str) -> RunView:
-        shown = [
+        shown: list[Panel] = [
             Table(title=text, columns=["a"], rows=[[text + "x"]], note="n" + text),
             Text(title=text, text=text),
         ]
@@ -291,13 +324,108 @@ def test_a_missing_value_is_a_gap_and_curves_keep_apart() -> None:
         assert words in svg
 
 
-def test_charts_follow_the_page_and_are_reproducible() -> None:
+def each_chart() -> list[Panel]:
     curves = [Series(name=f"s{n}", x=[0, 1], y=[n, n + 1], low=[n - 1, n], high=[n + 1, n + 2]) for n in range(8)]
-    panel = Curves(title="t", x_label="x", y_label="y", series=curves)
+    draw = np.random.default_rng(0)
+    clouds = [Cloud(name=f"c{n}", x=draw.normal(size=50), y=draw.normal(size=50), faint=n == 0) for n in range(4)]
+    samples = [Sample(name=f"h{n}", values=draw.normal(size=100)) for n in range(3)]
+    names = ["a", "b", "c"]
+    return [
+        Curves(title="t", x_label="x", y_label="y", series=curves),
+        Heatmap(title="t", rows=names, columns=names, values=draw.random((3, 3)), label="share"),
+        Heatmap(title="t", rows=names, columns=[f"{n}" for n in range(20)], values=draw.random((3, 20)), label="share"),
+        Points(title="t", x_label="x", y_label="y", groups=clouds),
+        Points(title="t", groups=clouds, ticks=False),
+        Bars(title="t", label="accuracy [%]", bars=[Bar(name=n, value=3, low=2, high=4) for n in names], reference=1),
+        Histogram(title="t", x_label="reward", groups=samples, scale="density"),
+    ]
+
+
+@pytest.mark.parametrize("panel", each_chart(), ids=lambda panel: panel.kind)
+def test_charts_follow_the_page_and_are_reproducible(panel: charts.Chart) -> None:
     svg = charts.draw(panel)
     assert not re.findall(r"(?:fill|stroke): #", svg), "a fixed colour would not follow dark mode"
+    assert "<image" not in svg
     assert "width=" not in svg.partition(">")[0]
     assert svg == charts.draw(panel)
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        Heatmap(title="t", rows=[], columns=[], values=[], label="l"),
+        Heatmap(title="t", rows=["a"], columns=["b"], values=[[None]], label="l"),
+        Heatmap(title="t", rows=["a"], columns=["b", "c"], values=[[2.0, 2.0]], label="l"),
+        Points(title="t", groups=[]),
+        Points(title="t", groups=[Cloud(name="g", x=[None, 1], y=[1, None])]),
+        Bars(title="t", label="l", bars=[]),
+        Bars(title="t", label="l", bars=[Bar(name="a", value=None), Bar(name="b", value=-2.0)]),
+        Histogram(title="t", x_label="x", groups=[]),
+        Histogram(title="t", x_label="x", groups=[Sample(name="g", values=[None])]),
+        Histogram(title="t", x_label="x", groups=[Sample(name="g", values=[1.0, math.nextafter(1.0, 2)])]),
+    ],
+)
+def test_charts_of_little_are_drawn(panel: charts.Chart) -> None:
+    assert Page(charts.draw(panel)).tags[0] == "svg"
+
+
+def test_a_heat_map_prints_its_values_and_tints_them_in_order() -> None:
+    panel = Heatmap(title="t", rows=["r"], columns=["a", "b", "c", "d"], values=[[0.1, 0.5, None, 0.9]], label="share")
+    svg = charts.draw(panel)
+    assert [text for text in Page(svg).texts if re.fullmatch(r"0\.\d{3}|–", text)] == ["0.100", "0.500", "–", "0.900"]
+    tiles = svg.partition("QuadMesh")[0]
+    tints = [float(tint) for tint in re.findall(r"fill: var\(--series-1\); fill-opacity: ([\d.]+)", tiles)][:3]
+    assert tints == sorted(set(tints)) and len(tints) == 3
+    many = [f"{n}" for n in range(30)]
+    crowded = charts.draw(Heatmap(title="t", rows=["r"], columns=many, values=[[0.25] * 30], label="l"))
+    assert "0.250" not in Page(crowded).texts
+
+
+def test_points_are_where_their_values_are() -> None:
+    x, y = [0.0, 1.0, 4.0, None], [1.0, 3.0, 2.0, 9.0]
+    svg = charts.draw(Points(title="t", groups=[Cloud(name="g", x=x, y=y)]))
+    drawn = np.array([[float(place) for place in dot] for dot in re.findall(r"M(-?[\d.]+) (-?[\d.]+)h0", svg)])
+    assert drawn.shape == (3, 2)
+    for values, places in ((x[:3], drawn[:, 0]), (y[:3], drawn[:, 1])):
+        slope, offset = np.polyfit(np.array(values, float), places, 1)
+        assert places == pytest.approx(slope * np.array(values, float) + offset, abs=0.2)
+
+
+def test_many_points_are_thinned_evenly_and_the_note_says_so(folder: Folder) -> None:
+    draw = np.random.default_rng(0)
+    groups = [
+        Cloud(name="all", x=draw.normal(size=20_000), y=draw.normal(size=20_000), faint=True),
+        Cloud(name="picked", x=draw.normal(size=100), y=draw.normal(size=100)),
+    ]
+    panel = Points(title="t", groups=groups, note="A projection.")
+    svg = charts.draw(panel)
+    dots = [path.count("h0") for path in re.findall(r'<path d="(M[^"]*h0)"', svg)]
+    assert dots == [4900, 100], "the small group stays whole"
+    assert len(svg) < 100_000
+    html = render(run_view(folder, panel))
+    assert "A projection. 5,000 of 20,100 points are drawn" in html
+
+
+def test_bars_show_values_intervals_and_gaps() -> None:
+    rows = [Bar(name="ours", value=61.3, low=58, high=64), Bar(name="_base", value=52.0), Bar(name="gone", value=None)]
+    svg = charts.draw(Bars(title="t", label="accuracy [%]", bars=rows, reference=50, reference_name="full data"))
+    texts = Page(svg).texts
+    assert [text for text in texts if text in ("61.3", "52.0", "–")] == ["61.3", "52.0", "–"]
+    assert "full data" in texts and "accuracy [%]" in texts
+    bars = re.findall(r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+)[^"]*z\s*" [^>]*fill: var\(--series-1\)', svg)
+    widths = [float(end) - float(start) for start, end in bars]
+    assert len(widths) == 2 and widths[0] / widths[1] == pytest.approx(61.3 / 52.0, rel=1e-3)
+
+
+def test_a_histogram_counts_every_value_once() -> None:
+    draw = np.random.default_rng(0)
+    values = [*draw.normal(size=500), None]
+    svg = charts.draw(Histogram(title="t", x_label="x", groups=[Sample(name="g", values=values)]))
+    (line,) = re.findall(r'<path d="([^"]*)"[^>]*stroke: var\(--series-1\); stroke-width: 1.8', svg)
+    places = np.array([[float(x), float(y)] for x, y in re.findall(r"[ML] (-?[\d.]+) (-?[\d.]+)", line)])
+    heights = places[:, 1].max() - places[1:-1:2, 1]
+    counts, _ = np.histogram(values[:-1], len(heights))
+    assert heights / heights.sum() == pytest.approx(counts / 500, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,107 @@ class Curves(Config):
     note: str = ""
 
 
+class Heatmap(Config):
+    """A value for every pair of a row and a column, as tiles of one hue. A missing one is left blank.
+
+    `label` says what the values are. They are printed into the tiles where there is room.
+    """
+
+    kind: Literal["heatmap"] = "heatmap"
+    title: str
+    rows: list[str]
+    columns: list[str]
+    values: Annotated[list[Numbers], BeforeValidator(_as_list)]
+    label: str
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _values_match_names(self) -> Heatmap:
+        if len(self.values) != len(self.rows):
+            raise ValueError(f"{len(self.values)} rows of values for {len(self.rows)} names")
+        for name, row in zip(self.rows, self.values, strict=True):
+            if len(row) != len(self.columns):
+                raise ValueError(f"row {name!r} has {len(row)} values for {len(self.columns)} columns")
+        return self
+
+
+class Cloud(Config):
+    """Points of one group. One that misses a coordinate is left out; a `faint` group is the others' background."""
+
+    name: str
+    x: Numbers
+    y: Numbers
+    faint: bool = False
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Cloud:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"{len(self.x)} x for {len(self.y)} y")
+        return self
+
+
+class Points(Config):
+    """Groups of points in a plane. Without `ticks`, where only nearness means something (a projection)."""
+
+    kind: Literal["points"] = "points"
+    title: str
+    x_label: str = ""
+    y_label: str = ""
+    groups: list[Cloud]
+    ticks: bool = True
+    note: str = ""
+
+
+class Bar(Config):
+    """One bar; with `low` and `high` it has an interval."""
+
+    name: str
+    value: Number
+    low: Number = None
+    high: Number = None
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> Bar:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval needs both low and high")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the interval of {self.name!r} ends ({self.high}) below its start ({self.low})")
+        return self
+
+
+class Bars(Config):
+    """Named bars from the top down, each with its value; `reference` is a line across them, such as a baseline."""
+
+    kind: Literal["bars"] = "bars"
+    title: str
+    label: str
+    bars: list[Bar]
+    reference: Number = None
+    reference_name: str = ""
+    note: str = ""
+
+
+class Sample(Config):
+    """Values of one group. Missing ones are not counted."""
+
+    name: str
+    values: Numbers
+
+
+class Histogram(Config):
+    """How the values of groups are distributed, over bins that the groups share.
+
+    `scale`: on the y axis the share of a group's values in a bin, or their density.
+    """
+
+    kind: Literal["histogram"] = "histogram"
+    title: str
+    x_label: str
+    groups: list[Sample]
+    scale: Literal["share", "density"] = "share"
+    note: str = ""
+
+
 class Images(Config):
     """Pictures side by side: PNG, JPEG, WebP or GIF files in the stage folder, each with its caption."""
 
@@ -113,7 +214,8 @@ class Text(Config):
     text: str
 
 
-Panel = Annotated[Table | Curves | Images | Film | Text, Field(discriminator="kind")]
+Chart = Curves | Heatmap | Points | Bars | Histogram
+Panel = Annotated[Table | Chart | Images | Film | Text, Field(discriminator="kind")]
 _panel: TypeAdapter[Panel] = TypeAdapter(Panel)
 
 

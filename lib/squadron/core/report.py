@@ -13,7 +13,7 @@ from typing import Any
 from squadron.core.config import flatten, mask_secrets
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.panels import Curves, Film, Images, Panel, Table, Text
+from squadron.core.panels import Chart, Film, Images, Panel, Table, Text
 
 FAILURES_SHOWN = 50
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -95,19 +95,22 @@ _HALF_PAGE_PX = 480
 
 @dataclass
 class _Shown:
-    """A panel made ready for the template: `content` is the columns, drawing or media that it shows."""
+    """A panel made ready for the template: `content` is the columns, drawing or media that it shows, and `words` say
+    what a drawing shows.
+    """
 
     panel: Panel
     wide: bool
     content: Any = None
+    words: str = ""
+    note: str = ""
 
 
 def _show(panel: Panel, folder: Folder) -> _Shown:
     match panel:
         case Table():
-            return _Shown(panel, wide=len(panel.columns) > 4, content=_columns(panel.columns, panel.rows))
-        case Curves():
-            return _Shown(panel, wide=False, content=_chart(panel))
+            columns = _columns(panel.columns, panel.rows)
+            return _Shown(panel, wide=len(panel.columns) > 4, content=columns, note=panel.note)
         case Images():
             captions = panel.captions or [""] * len(panel.files)
             pictures = [_embed(folder, *pair) for pair in zip(panel.files, captions, strict=True)]
@@ -118,14 +121,17 @@ def _show(panel: Panel, folder: Folder) -> _Shown:
             return _Shown(panel, wide=film.width > _HALF_PAGE_PX, content=film)
         case Text():
             return _Shown(panel, wide=len(panel.text) > 600)
+        case _:
+            return _chart(panel)
 
 
-def _chart(panel: Curves) -> Any:
+def _chart(panel: Chart) -> _Shown:
     from markupsafe import Markup
 
-    from squadron.core.charts import draw
+    from squadron.core import charts
 
-    return Markup(draw(panel))  # our own drawing: the SVG writer has escaped its texts
+    drawing = Markup(charts.draw(panel))  # our own drawing: the SVG writer has escaped its texts
+    return _Shown(panel, charts.is_wide(panel), drawing, charts.describe(panel), charts.note(panel))
 
 
 @dataclass

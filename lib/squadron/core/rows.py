@@ -101,7 +101,7 @@ def _compute(
 
     from squadron.core.progress import progress
 
-    _quiet_ray_data()
+    quiet_ray_data()
     answerer = (function, arguments, parts, key, deadline_s)
     form: dict[str, Any] = {"fn": _answer_batch, "fn_args": answerer, "compute": ray.data.TaskPoolStrategy(workers)}
     if isinstance(function, type):
@@ -127,7 +127,7 @@ def _compute(
         raise WorkerError(what, fix="give the same command again to go on") from error
 
 
-def _quiet_ray_data() -> None:
+def quiet_ray_data() -> None:
     """The stage has a progress bar of its own; Ray Data's logs still go to its log files."""
     import ray.data
 
