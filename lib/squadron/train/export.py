@@ -20,6 +20,7 @@ from squadron.core.config import Config
 from squadron.core.errors import InputError, WorkerError
 from squadron.train.checkpoint import AVERAGE, WEIGHT, Reader
 from squadron.train.models import Pretrained, local_folder
+from squadron.train.reload import main as reload
 from squadron.train.worker import PREFIX
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ def export(
     merge: bool = True,
     tokenizer: str | None = None,
     verify: bool = True,
+    clean_process: bool = True,
 ) -> Exported:
     """Write what was trained as a model that `from_pretrained` loads, and prove it.
 
     With adapters, `merge` folds them into the base model (dequantised first, if it was in 4 bits); otherwise the
-    adapter alone is written. Then a process of its own loads the files with nothing but transformers and peft, and its
-    logits must be those of the trained model. Raises WorkerError if they are not.
+    adapter alone is written. Then a process of its own (this one, if `clean_process` is false) loads the files with
+    nothing but transformers and peft, and its logits must be those of the trained model. Raises WorkerError if they are
+    not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if build.lora is None:
@@ -86,7 +89,7 @@ def export(
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
-    difference = _verify(build, reader, folder, kind, average, merge) if verify else None
+    difference = _verify(build, reader, folder, kind, average, merge, clean_process) if verify else None
     return Exported(path=str(folder), kind=kind, parameters=count, largest_difference=difference)
 
 
@@ -163,7 +166,9 @@ def _write_safetensors(weights: Iterator[tuple[str, torch.Tensor]], folder: Path
     return count
 
 
-def _verify(build: Pretrained, reader: Reader, folder: Path, kind: str, average: bool, merge: bool) -> float:
+def _verify(
+    build: Pretrained, reader: Reader, folder: Path, kind: str, average: bool, merge: bool, clean_process: bool
+) -> float:
     """The largest difference of any logit between the trained model here and the files read by a clean process."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -181,12 +186,10 @@ def _verify(build: Pretrained, reader: Reader, folder: Path, kind: str, average:
         save_file({"input_ids": ids}, given)
         four_bits = build.lora is not None and build.lora.quantize == "nf4" and kind == "adapter"
         words = [str(folder), kind, build.head, build.precision, "nf4" if four_bits else "none", given, got]
-        command = [sys.executable, "-m", "squadron.train.reload", *words]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            what = f"the export cannot be loaded again:\n{done.stderr.strip()[-600:]}"
-            raise WorkerError(what, where=str(folder), fix="report this as a fault of Squadron")
+        if clean_process:
+            _reload_elsewhere(words, folder)
+        else:
+            reload(*words)  # type: ignore[arg-type]
         actual = load_file(got)["logits"]
     difference = float((actual.float() - expected.float()).abs().max())
     scale = float(expected.float().abs().max())
@@ -194,6 +197,15 @@ def _verify(build: Pretrained, reader: Reader, folder: Path, kind: str, average:
         what = f"the export answers differently from the trained model: by {difference:.3g} of {scale:.3g}"
         raise WorkerError(what, where=str(folder), fix="report this as a fault of Squadron")
     return difference
+
+
+def _reload_elsewhere(words: list[str], folder: Path) -> None:
+    command = [sys.executable, "-m", "squadron.train.reload", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        what = f"the export cannot be loaded again:\n{done.stderr.strip()[-600:]}"
+        raise WorkerError(what, where=str(folder), fix="report this as a fault of Squadron")
 
 
 def _dtype(build: Pretrained) -> torch.dtype:

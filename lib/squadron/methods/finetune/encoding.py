@@ -7,6 +7,7 @@ from typing import Any
 
 from squadron.core.errors import ConfigError
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
+from squadron.train.conversations import encode_conversation, prompt_text, token_ids
 from squadron.train.objectives.layout import IGNORED
 
 Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -46,8 +47,8 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
 
     def sft(record: Mapping[str, Any]) -> dict[str, Any]:
         if columns.messages:
-            ids, labels = text.conversation(record[columns.messages])
-        elif columns.text:
+            return encode_conversation(tokenizer, record[columns.messages], data.train_on)
+        if columns.text:
             ids = text.ids(record[columns.text]) + text.end
             labels = list(ids)
         else:
@@ -110,39 +111,13 @@ class _Text:
         self._begin = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
 
     def ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return token_ids(self._tokenizer, text)
 
     def prompt(self, text: str) -> list[int]:
         shaped = self._data.prompt_format.format(prompt=text)
         if self._data.chat:
-            return self.ids(self._shape([{"role": "user", "content": shaped}], answer_next=True))
+            return self.ids(prompt_text(self._tokenizer, [{"role": "user", "content": shaped}]))
         return self._begin + self.ids(shaped)
 
     def answer(self, text: str) -> list[int]:
         return self.ids(text) + self.end
-
-    def conversation(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
-        """Ids and labels of a conversation; only what the assistant says is a target, its end of turn included."""
-        ids: list[int] = []
-        labels: list[int] = []
-        done = ""
-        for number, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            before = self._shape(messages[:number], answer_next=True)
-            whole = self._shape(messages[: number + 1], answer_next=False)
-            if not before.startswith(done) or not whole.startswith(before):
-                what = "the chat template rewrites earlier turns, so that targets cannot be told from the rest"
-                raise ConfigError(what, where="data.columns.messages", fix="use conversations of one answer")
-            asked, said = self.ids(before[len(done) :]), self.ids(whole[len(before) :])
-            ids += asked + said
-            labels += (asked if self._data.train_on == "all" else [IGNORED] * len(asked)) + said
-            done = whole
-        return ids, labels
-
-    def _shape(self, messages: Sequence[Mapping[str, str]], *, answer_next: bool) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=answer_next
-        )
-        return text

@@ -1,0 +1,162 @@
+"""Several trainings of one stage: side by side on CPUs, one after the other on all GPUs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from squadron.core.errors import WorkerError
+from squadron.core.folder import Folder, relative
+from squadron.core.rows import map_rows
+from squadron.core.run import Stage
+from squadron.train.batches import Row, RowSource
+from squadron.train.models import Pretrained
+from squadron.train.objectives import Objective
+from squadron.train.place import place
+from squadron.train.spec import TrainSpec
+
+_A_WEEK_S = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One training: what from, on what, how. `name` is its folder."""
+
+    name: str
+    build: Pretrained
+    objective: Objective
+    rows: Sequence[Row]
+    spec: TrainSpec
+    tokenizer: str
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A finished training: its model's folder (relative to the run folder) and the loss of each step."""
+
+    name: str
+    path: str
+    losses: tuple[float, ...]
+
+
+def train_several(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
+    """Train and export every lesson into `<stage>/<name>/model`; finished ones are kept, others go on where they were.
+
+    Where the workers of training have no GPU and no number of workers was asked for, lessons run side by side, each on
+    one worker; else one after the other by `fit`. Raises WorkerError if one fails, with its cause; the others are kept.
+    """
+    asked = stage.run.profile.workers
+    side_by_side = all(place(stage, lesson.spec)[1].gpus == 0 for lesson in lessons) and (asked or 1) <= 1
+    if side_by_side:
+        return _side_by_side(stage, lessons)
+    return [_in_turn(stage, lesson) for lesson in lessons]
+
+
+def _side_by_side(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
+    rows = [{"id": lesson.name, "place": place} for place, lesson in enumerate(lessons)]
+    shared: dict[str, Any] = {"lessons": tuple(lessons), "folder": stage.folder}
+    map_rows(stage, rows, _train_here, unit="model", deadline_s=_A_WEEK_S, **shared)
+    if failures := stage.failures():
+        what = f"{len(failures)} of {len(lessons)} trainings failed; {failures[0]['item']}: {failures[0]['error']}"
+        fix = "mend the cause and give the same command: the others are kept"
+        raise WorkerError(what, where=str(stage.folder), fix=fix)
+    return [_learned(stage, lesson) for lesson in lessons]
+
+
+def _in_turn(stage: Stage, lesson: Lesson) -> Learned:
+    from squadron.core.progress import progress
+    from squadron.train.loop import fit
+
+    source, store = _source(lesson), stage.folder / lesson.name
+    workers, resources = place(stage, lesson.spec)
+    with progress(lesson.spec.steps or source.steps(lesson.spec), lesson.name, "step") as bar:
+
+        def on_step(step: int, metrics: dict[str, float]) -> None:
+            _note_loss(store, step, metrics)
+            bar.advance(step - bar.done)
+
+        fitted = fit(
+            lesson.objective,
+            lesson.build,
+            source,
+            lesson.spec,
+            store,
+            workers=workers,
+            resources=resources,
+            identity=lesson.build.path,
+            on_step=on_step,
+        )
+    if not store.exists("model/config.json"):
+        _export(lesson, store, fitted.step, clean_process=True)
+    return _learned(stage, lesson)
+
+
+def _train_here(row: dict[str, Any], lessons: tuple[Lesson, ...], folder: Folder) -> dict[str, Any]:
+    """Train and export one lesson in this process. Runs on a worker."""
+    lesson = lessons[row["place"]]
+    store = folder / lesson.name
+    step = train_alone(
+        lesson.objective,
+        lesson.build,
+        _source(lesson),
+        lesson.spec,
+        store,
+        identity=lesson.build.path,
+        on_step=lambda step, metrics: _note_loss(store, step, metrics),
+    )
+    _export(lesson, store, step, clean_process=False)
+    return {"step": step}
+
+
+def train_alone(
+    objective: Objective,
+    build: Callable[[], Any],
+    source: RowSource,
+    spec: TrainSpec,
+    store: Folder,
+    *,
+    identity: str = "",
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> int:
+    """`fit` with one worker that is this process: the same loop without Ray. Returns the number of steps."""
+    import torch
+
+    from squadron.train.quiet import quiet_libraries
+    from squadron.train.worker import Training, train
+
+    quiet_libraries()
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # DeepSpeed reads them
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    training = Training(build, objective, source, (), spec, store.make(), identity)
+    return train(training, 0, 1, torch.device("cpu"), on_step)
+
+
+def _source(lesson: Lesson) -> RowSource:
+    return RowSource(lesson.rows, lambda row: int(row["length"]))
+
+
+def _export(lesson: Lesson, store: Folder, step: int, *, clean_process: bool) -> None:
+    from squadron.train.checkpoint import Reader
+    from squadron.train.export import export
+
+    with Reader(store, step) as reader, tempfile.TemporaryDirectory() as scratch:
+        export(lesson.build, reader, Path(scratch), tokenizer=lesson.tokenizer, clean_process=clean_process)
+        files = sorted(Path(scratch).iterdir(), key=lambda file: file.name == "config.json")
+        for file in files:  # config.json last: a folder that has one is whole
+            store.put(f"model/{file.name}", str(file))
+
+
+def _note_loss(store: Folder, step: int, metrics: dict[str, float]) -> None:
+    store.append_line("losses.jsonl", f'{{"step": {step}, "loss": {metrics["loss"]}}}')
+
+
+def _learned(stage: Stage, lesson: Lesson) -> Learned:
+    store = stage.folder / lesson.name
+    by_step = {row["step"]: row["loss"] for row in store.read_lines("losses.jsonl")}
+    path = relative(stage.folder, stage.run.folder, f"{lesson.name}/model")
+    return Learned(lesson.name, path, tuple(by_step[step] for step in sorted(by_step)))
