@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from squadron.core.folder import Folder
@@ -14,16 +14,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write_rows(folder: Folder, name: str, rows: Iterable[Mapping[str, Any]], per_batch: int = 1024) -> int:
-    """Write rows as one Arrow file, and return how many. An empty iterable writes nothing."""
+def write_rows(
+    folder: Folder,
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    per_batch: int = 1024,
+    types: Mapping[str, str] | None = None,
+) -> int:
+    """Write rows as one Arrow file, and return how many. An empty iterable writes nothing.
+
+    Columns and their types are those of the first batch, or `types`, by Arrow's names, where a column may begin with
+    values that are missing.
+    """
     import pyarrow as pa
+
+    schema = types and pa.schema([(column, pa.type_for_alias(kind)) for column, kind in types.items()])
 
     count = 0
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "rows.arrow")
         writer = None
         for chunk in _chunks(rows, per_batch):
-            batch = pa.RecordBatch.from_pylist(chunk, schema=writer and writer.schema)
+            batch = pa.RecordBatch.from_pylist(chunk, schema=writer.schema if writer else schema)
             if writer is None:
                 writer = _Writer(path, batch.schema)
             writer.file.write_batch(batch)
@@ -68,6 +80,11 @@ class ArrowRows(Sequence[Mapping[str, Any]]):
         batch = batches[place]
         row = number - (self._ends[place] - batch.num_rows)
         return {name: _value(column[row]) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+    def columns(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """The values of some columns, row by row, without reading the others."""
+        for batch in self._open():
+            yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
 
     def _open(self) -> list[pa.RecordBatch]:
         if self._batches is None:

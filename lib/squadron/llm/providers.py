@@ -1,0 +1,146 @@
+"""From settings to models: opening one, checking beforehand that it is there, and what it needs to run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from squadron.core.config import fingerprint
+from squadron.core.errors import ConfigError, ResourceError
+from squadron.core.profile import Profile, WorkerResources
+from squadron.llm.chat import ChatModel, ModelUnavailable, secret
+from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
+from squadron.llm.spend import Budget
+
+_CHECK_TIMEOUT_S = 15.0
+_SMALL_BYTES = 64 * 2**20
+
+
+def open_model(settings: AnyModel, budget: Budget | None = None) -> ChatModel:
+    """The model of these settings, loaded. Raises ModelUnavailable or ConfigError if it cannot be used."""
+    match settings:
+        case HfModel():
+            from squadron.llm.hf import HfChat
+
+            return HfChat(settings)
+        case VllmModel():
+            from squadron.llm.vllm import VllmChat
+
+            return VllmChat(settings)
+        case OpenAiModel():
+            from squadron.llm.endpoint import OpenAiChat
+
+            return OpenAiChat(settings, budget)
+        case ScriptedModel():
+            from squadron.llm.scripted import ScriptedChat
+
+            return ScriptedChat(settings)
+
+
+def check_models(models: Sequence[AnyModel]) -> None:
+    """See to it before any work starts that every model is there: no weight is read and nothing is paid.
+
+    Raises ConfigError for two models of one name and for a key that the environment lacks (named, never shown),
+    ModelUnavailable for an address where nobody answers or a folder that is no model, InputError for a recording that
+    cannot be read.
+    """
+    names = [model.name for model in models]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"more than one model is called {', '.join(repeated)}", where="models", fix="rename them")
+    for model in models:
+        if isinstance(model, OpenAiModel):
+            _check_address(model, secret(model.api_key_env))
+        elif isinstance(model, ScriptedModel):
+            open_model(model)
+        else:
+            _check_folder(model)
+
+
+def identity(settings: AnyModel) -> str:
+    """Twelve hex digits that stand for all that decides a model's answers: not its name, its prices or its limits."""
+    fields: dict[type, set[str]] = {
+        HfModel: {"provider", "path", "revision", "precision", "system"},
+        VllmModel: {"provider", "path", "revision", "precision", "quantization", "system"},
+        OpenAiModel: {"provider", "base_url", "model", "system"},
+        ScriptedModel: {"provider", "rules", "replay", "otherwise", "system"},
+    }
+    decides: dict[str, Any] = settings.model_dump(mode="json", include=fields[type(settings)])
+    for place in ("path", "replay"):
+        if content := decides.get(place) and stamp_files(decides[place]):
+            decides[place] = content  # the same files elsewhere are the same model
+    return fingerprint(decides)
+
+
+def resources(settings: AnyModel, profile: Profile) -> WorkerResources | None:
+    """The share of a node that a model needs; None where it only talks to a server, or follows rules."""
+    if isinstance(settings, OpenAiModel | ScriptedModel):
+        return None
+    cards = settings.gpus if isinstance(settings, VllmModel) else 1
+    share = profile.trainer if profile.trainer is not None and profile.trainer.gpus else None
+    if share is not None:
+        return share.model_copy(update={"gpus": cards * share.gpus, "cpus": cards * share.cpus})
+    return WorkerResources(gpus=cards) if isinstance(settings, VllmModel) else profile.worker
+
+
+def _check_address(model: OpenAiModel, key: str | None) -> None:
+    """Any answer of the server will do, except one that says that the key is wrong."""
+    request = urllib.request.Request(f"{model.base_url}/models")
+    if key is not None:
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=_CHECK_TIMEOUT_S):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            fix = (
+                f"check the variable {model.api_key_env}"
+                if model.api_key_env
+                else "name the key's variable in api_key_env"
+            )
+            what = f"the server of {model.name} refuses the key (HTTP {error.code})"
+            raise ModelUnavailable(what, where=model.base_url, fix=fix) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        fix = "start the server, or correct base_url"
+        raise ModelUnavailable(f"{model.name} cannot be reached: {reason}", where=model.base_url, fix=fix) from None
+
+
+def _check_folder(model: HfModel | VllmModel) -> None:
+    if isinstance(model, VllmModel):
+        import importlib.util
+
+        if importlib.util.find_spec("vllm") is None:
+            fix = "pip install 'squadron[gpu]' -c constraints/gpu.txt, or set the provider to hf"
+            raise ResourceError(f"{model.name} needs vLLM, which is not installed", where="provider: vllm", fix=fix)
+    looks_local = model.path.startswith((".", "/", "~")) or os.path.isdir(model.path)
+    if looks_local and not os.path.exists(os.path.join(model.path, "config.json")):
+        fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
+        raise ModelUnavailable(f"{model.name} is not there: no config.json", where=model.path, fix=fix)
+
+
+def stamp_files(path: str) -> str:
+    """What tells a local file or model folder from another, wherever it stands: digests of small files, sizes and times
+    of large ones. Empty for what is not here, such as a model of the hub."""
+    if not os.path.exists(path):
+        return ""
+    names = sorted(os.listdir(path)) if os.path.isdir(path) else [""]
+    files = [os.path.join(path, name) if name else path for name in names]
+    found = tuple((file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if os.path.isfile(file))
+    return _digest(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    digests = []
+    for file, size, time_ns in files:
+        content: object = (size, time_ns)
+        if size <= _SMALL_BYTES:
+            with open(file, "rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digests.append([os.path.basename(file), content])
+    return fingerprint(digests)

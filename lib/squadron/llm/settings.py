@@ -1,0 +1,101 @@
+"""Which models there are and how each is reached. Keys are named by their environment variable, never written here."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from squadron.core.config import Config
+
+
+class ModelSettings(Config):
+    """What every model has."""
+
+    name: str = Field(min_length=1, description="what reports call it; no two models share one")
+    family: str | None = Field(None, description="models of one family differ in size")
+    size_b: float | None = Field(None, gt=0, description="parameters in billions: the order inside its family")
+    system: str | None = Field(None, description="system message before every conversation")
+
+
+class HfModel(ModelSettings):
+    """A model of the hub or of a local folder, by transformers."""
+
+    provider: Literal["hf"] = "hf"
+    path: str
+    revision: str | None = None
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    batch_size: int = Field(32, ge=1, description="conversations generated together; halved where memory runs out")
+
+
+class VllmModel(ModelSettings):
+    """A model of the hub or of a local folder, by vLLM on GPUs."""
+
+    provider: Literal["vllm"] = "vllm"
+    path: str
+    revision: str | None = None
+    precision: Literal["bf16", "fp16", "auto"] = "auto"
+    quantization: str | None = Field(None, description="vLLM's name: fp8, awq, gptq, …")
+    gpus: int = Field(1, ge=1, description="cards that share the weights (tensor parallel)")
+    max_length: int | None = Field(None, ge=16, description="tokens of prompt and answer; None: the model's own")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of each card's memory that vLLM may take")
+
+
+class OpenAiModel(ModelSettings):
+    """A model behind an OpenAI-compatible address."""
+
+    provider: Literal["openai"] = "openai"
+    model: str = Field(description="what the server calls it")
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = Field(None, description="environment variable that holds the key; None: no key")
+    max_concurrency: int = Field(64, ge=1, description="requests under way at once")
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers together")
+    timeout_s: float = Field(120.0, gt=0, description="for one attempt")
+    max_attempts: int = Field(8, ge=1, description="a request that failed so often is kept as a failure")
+    prompt_usd_per_million: float = Field(0.0, ge=0, description="price of a million tokens of prompts")
+    completion_usd_per_million: float = Field(0.0, ge=0, description="price of a million tokens of answers")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("an address begins with http:// or https://")
+        if "@" in value.split("/")[2]:
+            raise ValueError("an address holds no user name or password; name the key's variable in api_key_env")
+        return value.rstrip("/")
+
+
+class Rule(Config):
+    """What a scripted model says to a conversation whose last message matches."""
+
+    pattern: str = Field(description="regular expression, searched for in the last message")
+    reply: str = Field(description="may hold \\1, \\2, … or \\g<name> of the pattern")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
+
+
+class ScriptedModel(ModelSettings):
+    """A model that follows rules, or replays a recorded file: JSON lines `{"messages": …, "text": …}`."""
+
+    provider: Literal["scripted"] = "scripted"
+    rules: tuple[Rule, ...] = Field((), description="the first that matches answers")
+    replay: str | None = None
+    otherwise: str | None = Field(None, description="the answer where nothing matches; None: an error")
+
+    @model_validator(mode="after")
+    def _can_say_something(self) -> ScriptedModel:
+        if not self.rules and self.replay is None and self.otherwise is None:
+            raise ValueError("a scripted model needs rules, replay or otherwise")
+        return self
+
+
+AnyModel = Annotated[HfModel | VllmModel | OpenAiModel | ScriptedModel, Field(discriminator="provider")]

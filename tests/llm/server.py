@@ -1,0 +1,242 @@
+"""A real OpenAI-compatible server on this machine, in a process of its own, that fails as it is told to.
+
+    with chat_server(seconds=0.05, at_once=64, too_many=0.1) as server:
+        ...  # ask server.base_url
+        print(server.stats()["answered"])
+
+What goes wrong is drawn from the seed, the request's bytes and the attempt, so that it is the same in every run. HTTP
+is spoken by hand, on one asyncio protocol: a web framework would take much of the CPU that the client is measured with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+VECTOR_SIZE = 4
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What the server does. The shares of requests that go wrong add up to at most 1."""
+
+    seconds: float = 0.05
+    at_once: int = 64
+    too_many: float = 0.0
+    errors: float = 0.0
+    hangs: float = 0.0
+    cuts: float = 0.0
+    seed: int = 0
+    retry_after: str | None = "0.2"
+    grace: float = 0.1  # what is under way when a pause begins may still arrive for so long
+    status: int = 200
+    says: str = "as told"
+    key: str | None = None
+    usage: bool = True
+    content: bool = True
+    finish_reason: str = "stop"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    root: str
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.root}/v1"
+
+    def stats(self) -> dict[str, Any]:
+        """Counts so far: `asked` and `answered` by last message, `requests`, `most_at_once`, `over_limit`, `paused`
+        (requests during a pause that the server asked for), `faults` by kind, `first` and `last` body."""
+        with urllib.request.urlopen(f"{self.root}/stats") as response:
+            stats: dict[str, Any] = json.load(response)
+        return stats
+
+
+@contextmanager
+def chat_server(**behaviour: Any) -> Iterator[Server]:
+    """A server that behaves as the fields of Behaviour say, for as long as the block runs."""
+    words = [sys.executable, __file__, json.dumps(asdict(Behaviour(**behaviour)))]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:  # ends it: its input ends then, as it does where this process is killed
+        assert process.stdout is not None
+        yield Server(f"http://127.0.0.1:{int(process.stdout.readline())}")
+
+
+def echo(prompt: str) -> str:
+    """What the server answers to a last message."""
+    return f"You said: {prompt}"
+
+
+def vector(text: str) -> list[float]:
+    """What the server answers as the embedding of a text."""
+    return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:VECTOR_SIZE]]
+
+
+class State:
+    """What all connections share."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.at_once = self.most_at_once = self.over_limit = self.paused = 0
+        self.pause_from = self.pause_until = 0.0
+        self.first = self.last = b"null"
+
+    def fault(self, body: bytes, attempt: int) -> str:
+        """What goes wrong with this attempt; empty if nothing does."""
+        drawn_from = b"%d %d " % (self.behaviour.seed, attempt) + body
+        draw = int.from_bytes(hashlib.sha256(drawn_from).digest()[:4], "big") / 2**32
+        for name in ("too_many", "errors", "hangs", "cuts"):
+            draw -= getattr(self.behaviour, name)
+            if draw < 0:
+                return name
+        return ""
+
+    def stats(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in ("asked", "answered", "faults", "most_at_once")}
+        counts |= {name: getattr(self, name) for name in ("over_limit", "paused")}
+        return {
+            **counts,
+            "requests": self.asked.total(),
+            "first": json.loads(self.first),
+            "last": json.loads(self.last),
+        }
+
+
+class Connection(asyncio.Protocol):
+    """One client, whose requests follow each other."""
+
+    def __init__(self, state: State) -> None:
+        self.state, self.behaviour = state, state.behaviour
+        self.buffer = b""
+        self.loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head, length = self.buffer[:end], 0
+        at = head.lower().find(b"content-length:")
+        if at >= 0:
+            length = int(head[at + 15 :].split(b"\r", 1)[0])
+        if len(self.buffer) >= end + 4 + length:
+            body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
+            self.answer(head, body)
+
+    def answer(self, head: bytes, body: bytes) -> None:
+        path = head.split(b" ", 2)[1]
+        key = self.behaviour.key
+        if path == b"/stats":
+            self.send(200, self.state.stats())
+        elif key is not None and f"Bearer {key}".encode() not in head:
+            self.send(401, {"error": {"message": f"Incorrect API key provided: {_bearer(head)}"}})
+        elif path == b"/v1/models":
+            self.send(200, {"object": "list", "data": [{"id": "echo", "object": "model"}]})
+        elif path in (b"/v1/chat/completions", b"/v1/embeddings"):
+            self.take_up(path, body)
+        else:
+            self.send(404, {"error": {"message": f"no such address: {path.decode()}"}})
+
+    def take_up(self, path: bytes, body: bytes) -> None:
+        """Count a request, and answer it when its time has come."""
+        state, request = self.state, json.loads(body)
+        prompt = request["messages"][-1]["content"] if "messages" in request else " ".join(request["input"])
+        state.asked[prompt] += 1
+        state.first, state.last = state.first if state.first != b"null" else body, body
+        state.paused += state.pause_from + self.behaviour.grace < time.monotonic() < state.pause_until
+        state.at_once += 1
+        state.most_at_once = max(state.most_at_once, state.at_once)
+        fault = state.fault(body, state.asked[prompt])
+        if state.at_once > self.behaviour.at_once:
+            state.over_limit += 1
+            fault = "too_many"
+        self.loop.call_later(self.behaviour.seconds, self.finish, path, request, prompt, fault)
+
+    def finish(self, path: bytes, request: dict[str, Any], prompt: str, fault: str) -> None:
+        state = self.state
+        state.at_once -= 1
+        if fault:
+            state.faults[fault] += 1
+        if self.transport.is_closing() or fault == "hangs":
+            return
+        if fault == "too_many":
+            self.ask_for_a_pause()
+        elif fault == "errors":
+            self.send(500, {"error": {"message": "something went wrong"}})
+        elif self.behaviour.status != 200:
+            self.send(self.behaviour.status, {"error": {"message": self.behaviour.says}})
+        elif fault == "cuts":
+            self.transport.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"choices": [{"mess')
+            self.transport.close()
+        else:
+            state.answered[prompt] += 1
+            made = self.completion(request, prompt) if path.endswith(b"completions") else _embeddings(request)
+            self.send(200, made)
+
+    def ask_for_a_pause(self) -> None:
+        state, wanted = self.state, self.behaviour.retry_after
+        if wanted is not None and wanted.replace(".", "", 1).isdigit():
+            now = time.monotonic()
+            state.pause_from = state.pause_from if now < state.pause_until else now
+            state.pause_until = max(state.pause_until, now + float(wanted))
+        header = f"Retry-After: {wanted}\r\n" if wanted is not None else ""
+        self.send(429, {"error": {"message": "too many requests"}}, header)
+
+    def completion(self, request: dict[str, Any], prompt: str) -> dict[str, Any]:
+        text = echo(prompt) if self.behaviour.content else None
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": self.behaviour.finish_reason}
+        made: dict[str, Any] = {"object": "chat.completion", "model": request["model"], "choices": [choice]}
+        if self.behaviour.usage:
+            made["usage"] = {"prompt_tokens": len(prompt.split()), "completion_tokens": len((text or "").split())}
+        return made
+
+    def send(self, status: int, payload: Any, headers: str = "") -> None:
+        body = json.dumps(payload, separators=(",", ":")).encode()
+        head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)
+
+
+def _embeddings(request: dict[str, Any]) -> dict[str, Any]:
+    rows = [{"index": i, "embedding": vector(text)} for i, text in enumerate(request["input"])]
+    return {"object": "list", "data": rows[::-1]}  # the index says which is which
+
+
+def _bearer(head: bytes) -> str:
+    return head.partition(b"Bearer ")[2].split(b"\r", 1)[0].decode()
+
+
+async def _serve(behaviour: Behaviour) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    state = State(behaviour)
+    server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    try:
+        from uvloop import run
+    except ImportError:
+        from asyncio import run
+    run(_serve(Behaviour(**json.loads(sys.argv[1]))))

@@ -1,0 +1,200 @@
+"""Collection: every model's answer to every question, each asked for once, whatever goes wrong in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from squadron.core.config import Config
+from squadron.core.errors import ConfigError, ResourceError
+from squadron.core.folder import Folder
+from squadron.core.profile import Profile, WorkerResources
+from squadron.core.run import Run, Stage
+from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.collect import Answers, CollectConfig, collect, read_answers
+from squadron.llm.log import Entry, KeyedLog
+from squadron.llm.pools import Pool, Work, run_pools
+from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
+from squadron.llm.spend import Budget
+
+sys.path.append(str(Path(__file__).parent))
+from server import chat_server, echo
+
+LIB = Path(__file__).resolve().parents[2] / "lib"
+EVEN = ScriptedModel(name="even", rules=(Rule(pattern=r"number \d*[02468]$", reply="even"),))
+ANY = ScriptedModel(name="any", otherwise="whatever")
+
+
+class Nothing(Config):
+    pass
+
+
+def stage_in(folder: Path, name: str = "collect") -> Stage:
+    run = Run("test", Nothing(), Folder(folder), Profile(name="auto"), track=())
+    stage = Stage(run, name, "", {}, run.folder / "stages" / f"{name}-0")
+    stage.begin()
+    return stage
+
+
+def questions(folder: Path, count: int) -> ArrowRows:
+    rows = [{"id": f"q{n}", "instruction": f"number {n}"} for n in range(count)]
+    write_rows(Folder(folder), f"questions-{count}.arrow", rows)
+    return ArrowRows(Folder(folder), [f"questions-{count}.arrow"])
+
+
+def responses(stage: Stage, answers: Answers) -> list[str | None]:
+    return [row["response"] for row in read_answers(stage.run.folder, answers)]
+
+
+def test_a_rerun_asks_for_what_is_missing_and_nothing_else(ray_cluster: object, tmp_path: Path) -> None:
+    config = CollectConfig(samples=2)
+    with chat_server(seconds=0.0) as server:
+        echoes = OpenAiModel(name="echo", model="echo", base_url=server.base_url)
+        first = collect(stage_in(tmp_path), questions(tmp_path, 20), [echoes], config)
+        assert [one.answered for one in first] == [40]
+        stage = stage_in(tmp_path)
+        more = collect(stage, questions(tmp_path, 25), [EVEN, echoes], config)
+        stats = server.stats()
+    assert set(stats["asked"].values()) == {2} and len(stats["asked"]) == 25  # twice each: two samples
+    assert [(one.model, one.answered, one.failed) for one in more] == [("even", 26, 24), ("echo", 50, 0)]
+    said = responses(stage, more[1])
+    assert said == [echo(f"number {n // 2}") for n in range(50)]
+    assert len(stage.failures()) == 24 and all(failure["retry"] for failure in stage.failures())
+
+
+def test_failures_are_asked_again_and_answers_are_not(ray_cluster: object, tmp_path: Path) -> None:
+    asked, config = questions(tmp_path, 6), CollectConfig()
+    assert collect(stage_in(tmp_path), asked, [EVEN], config)[0].failed == 3
+    stage = stage_in(tmp_path)
+    (again,) = collect(stage, asked, [EVEN], config)
+    assert (again.answered, again.failed) == (3, 3)
+    log = next(iter((tmp_path / "answers").iterdir()))
+    lines = [line for file in log.glob("*.jsonl") for line in file.read_text().splitlines() if line]
+    assert sum('"error": ""' in line for line in lines) == 3 and len(lines) == 9
+
+
+def test_the_same_question_twice_is_asked_once(ray_cluster: object, tmp_path: Path) -> None:
+    rows = [{"id": str(n), "instruction": f"number {n % 2}"} for n in range(10)]
+    write_rows(Folder(tmp_path), "q.arrow", rows)
+    with chat_server(seconds=0.0) as server:
+        model = OpenAiModel(name="echo", model="echo", base_url=server.base_url)
+        (answers,) = collect(stage_in(tmp_path), ArrowRows(Folder(tmp_path), ["q.arrow"]), [model], CollectConfig())
+        assert sum(server.stats()["asked"].values()) == 2
+    assert answers.answered == 10
+
+
+def test_the_cap_is_kept_over_runs_and_what_was_paid_for_stays(ray_cluster: object, tmp_path: Path) -> None:
+    prices = {"prompt_usd_per_million": 0.0, "completion_usd_per_million": 1e6}
+    asked = questions(tmp_path, 30)
+    with chat_server(seconds=0.0) as server:
+        model = OpenAiModel(name="dear", model="echo", base_url=server.base_url, max_concurrency=4, **prices)
+        config = CollectConfig(sampling={"max_tokens": 8}, cap_usd=40.0)  # type: ignore[arg-type]
+        for cap in (40.0, 60.0):
+            with pytest.raises(ResourceError, match="requests are unanswered"):
+                collect(stage_in(tmp_path), asked, [model], config.model_copy(update={"cap_usd": cap}))
+            index = KeyedLog(Folder(next(iter((tmp_path / "answers").iterdir())))).index()
+            assert 0 < index.cost_usd <= cap
+        (answers,) = collect(stage_in(tmp_path), asked, [model], config.model_copy(update={"cap_usd": None}))
+        assert set(server.stats()["asked"].values()) == {1}
+    assert answers.answered == 30 and answers.cost_usd == pytest.approx(index.cost_usd, abs=200)
+
+
+def test_what_cannot_be_used_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    asked = questions(tmp_path, 2)
+    keyless = OpenAiModel(name="k", model="m", base_url="http://127.0.0.1:9/v1", api_key_env="NO_SUCH_KEY")
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        collect(stage_in(tmp_path), asked, [keyless], CollectConfig())
+    with pytest.raises(ConfigError, match="more than one model is called any"):
+        collect(stage_in(tmp_path), asked, [ANY, ANY], CollectConfig())
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{here!r}]
+from pathlib import Path
+from squadron.llm.collect import CollectConfig, collect
+from squadron.llm.settings import OpenAiModel
+from test_collect import questions, stage_in
+folder = Path({folder!r})
+model = OpenAiModel(name="echo", model="echo", base_url={url!r}, max_concurrency=8)
+collect(stage_in(folder), questions(folder, {count}), [model], CollectConfig())
+"""
+
+
+def test_killed_at_half_no_recorded_answer_is_asked_for_again(ray_cluster: object, tmp_path: Path) -> None:
+    count = 400
+    with chat_server(seconds=0.03, at_once=8) as server:
+        words = {"here": str(Path(__file__).parent), "folder": str(tmp_path), "url": server.base_url, "count": count}
+        environment = {**os.environ, "PYTHONPATH": str(LIB)}
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(**words)], env=environment)
+        deadline = time.monotonic() + 90
+        while sum(server.stats()["answered"].values()) < count // 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(2)  # its worker dies with it
+        (log,) = (tmp_path / "answers").iterdir()
+        recorded = KeyedLog(Folder(log)).index().places
+        before = server.stats()["asked"]
+        model = OpenAiModel(name="echo", model="echo", base_url=server.base_url, max_concurrency=8)
+        stage = stage_in(tmp_path)
+        (answers,) = collect(stage, questions(tmp_path, count), [model], CollectConfig())
+        after = server.stats()["asked"]
+    assert count // 3 < len(recorded) < count
+    again = sum(after.values()) - sum(before.values())
+    assert again == count - len(recorded)
+    assert answers.answered == count
+    assert responses(stage, answers) == [echo(f"number {n}") for n in range(count)]
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A member whose row 3 kills its worker, always or the first time."""
+
+    marks: str
+    always: bool
+    name: str = "deadly"
+
+    def open(self, budget: Budget) -> nullcontext[None]:
+        return nullcontext()
+
+    def keys(self, rows: Sequence[int]) -> list[str]:
+        return [str(row) for row in rows]
+
+    def answer(self, opened: None, rows: Sequence[int]) -> Iterator[Entry]:
+        for row in rows:
+            mark = Path(self.marks, str(row))
+            if row == 3 and (self.always or not mark.exists()):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield {"key": str(row), "text": "x"}
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_worker_that_dies_loses_nothing_and_what_kills_it_is_given_up(
+    ray_cluster: object, tmp_path: Path, always: bool
+) -> None:
+    member = Deadly(str(tmp_path), always)
+    log = Folder(tmp_path / "log")
+    work = Work(member, np.arange(6), log, part_size=6)
+    outcome = run_pools(stage_in(tmp_path), [[Pool((work,), WorkerResources(), 1)]], unit="row")
+    index = KeyedLog(log).index()
+    assert set(index.places) == set("012345") and not outcome.stopped
+    failed = {key for key, place in index.places.items() if not place.ok}
+    assert failed == (set("345") if always else set())
+    answered = [
+        line for file in Path(log.path).glob("*.jsonl") for line in file.read_text().splitlines() if "text" in line
+    ]
+    assert len(answered) == (3 if always else 6)  # each once
