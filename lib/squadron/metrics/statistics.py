@@ -39,6 +39,21 @@ def cluster_bootstrap_interval(
     return float(low), float(high)
 
 
+def mean_t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean of a few independent values, such as one a seed.
+
+    Raises ValueError for fewer than two.
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError("an interval needs two values at least")
+    mean = math.fsum(values) / len(values)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+    margin = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * spread
+    return mean - margin, mean + margin
+
+
 def root_mean_square(errors: np.ndarray) -> float:
     """Square root of the mean over all squared errors: one root at the end, not a mean of roots."""
     return float(np.sqrt(np.mean(np.square(errors, dtype=np.float64))))
