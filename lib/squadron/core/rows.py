@@ -75,10 +75,10 @@ def map_rows(
         answers = _read_parts(parts, ids)
     lost = {"ok": False, "error": "its worker was lost before it answered"}
     answers = {identifier: answers.get(identifier, lost) for identifier in ids}
-    for identifier, answer in answers.items():
-        if not answer["ok"]:
-            stage.fail(identifier, answer["error"])
-    if failed := len(stage.failures()):
+    failures = {identifier: answer["error"] for identifier, answer in answers.items() if not answer["ok"]}
+    for identifier, error in failures.items():
+        stage.fail(identifier, error)
+    if failed := len(failures):
         console.say(
             f"  [yellow]{failed} of {len(rows)} failed[/yellow]; they are kept and the next run tries them again"
         )

@@ -24,7 +24,7 @@ from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.chat import ChatModel, ChatRequest, Sampling, user
-from squadron.llm.log import Entry, Index, KeyedLog
+from squadron.llm.log import ANSWERS, Entry, Index, KeyedLog, spent_usd
 from squadron.llm.pools import Pool, Work, refuse_stopped, run_pools
 from squadron.llm.providers import check_models, identity, open_model, resources
 from squadron.llm.settings import AnyModel, VllmModel
@@ -117,20 +117,18 @@ def collect(
     questions: ArrowRows,
     models: Sequence[AnyModel],
     config: CollectConfig,
-    store: Folder | None = None,
 ) -> list[Answers]:
     """Ask every model every question, `config.samples` times, and write each model's answers as an Arrow file
     (`ANSWER_TYPES`) into the stage folder.
 
-    `questions` are rows with `id` and `instruction`. `store` keeps the answers under their content; it is the folder
-    `answers` of the run unless given. A request that fails for good is a failed row of the stage: its response is
-    missing, and the next run asks it again.
+    `questions` are rows with `id` and `instruction`. A request that fails for good is a failed row of the stage: its
+    response is missing, and the next run asks it again.
 
     Raises ConfigError, InputError or ResourceError before anything is asked if a model cannot be used, and
     ResourceError if the cap is reached or a model is lost on the way; what was answered until then is kept.
     """
     check_models(models)
-    store = store or stage.run.folder / "answers"
+    store = stage.run.folder / ANSWERS
     asked = [Asked(settings, questions, config) for settings in models]
     logs = {member.name: KeyedLog(_log_folder(store, member.settings)) for member in asked}
     indexes = {name: log.index() for name, log in logs.items()}
@@ -146,7 +144,7 @@ def collect(
             unit="answer",
             done=known,
             cap_usd=config.cap_usd,
-            spent_usd=sum(index.cost_usd for index in indexes.values()),
+            spent_usd=0.0 if config.cap_usd is None else spent_usd(stage.run.folder),
         )
         indexes = {name: log.index() for name, log in logs.items()}
         refuse_stopped(outcome, lambda: sum(len(_missing(keys[name], indexes[name])) for name in keys))

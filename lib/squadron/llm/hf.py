@@ -189,8 +189,10 @@ class _SampleByGumbel:
 
 
 class _StopAt:
-    """Ends a conversation when its answer holds a stop. transformers' own criterion looks across the border, at what the
-    prompt ends with."""
+    """Ends a conversation when its answer holds a stop.
+
+    transformers' own criterion looks across the border, at what the prompt ends with.
+    """
 
     def __init__(self, stops: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
         self._stops, self._tokenizer, self._prompt_length = stops, tokenizer, prompt_length

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 from squadron.core.folder import Folder, explaining_disk_errors
 
+STORES = ANSWERS, SCORES = "answers", "scores"
+"""Folders of a run that hold logs, one a model or reward model."""
 _REMOTE_LINES, _REMOTE_S = 1000, 5.0
 
 Entry = Mapping[str, Any]
@@ -86,6 +88,12 @@ class KeyedLog:
                 if entry is not None:
                     yield entry, start, len(line)
                 start += len(line)
+
+
+def spent_usd(run: Folder) -> float:
+    """What all answers and scores in a run folder cost."""
+    stores = [run / name for name in STORES]
+    return sum(KeyedLog(store / name).index().cost_usd for store in stores for name in store.ls())
 
 
 class LogReader:

@@ -23,10 +23,18 @@ from squadron.core.profile import Profile, WorkerResources
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
 from squadron.llm.collect import TALKS, Answers, read_answers
-from squadron.llm.log import Entry, KeyedLog
+from squadron.llm.log import SCORES, Entry, KeyedLog, spent_usd
 from squadron.llm.pools import Pool, Work, refuse_stopped, run_pools
 from squadron.llm.providers import check_models, identity, open_model, resources, stamp_files
-from squadron.llm.reward import Answered, AnyReward, ClassifierReward, JudgeReward, RewardModel, open_reward
+from squadron.llm.reward import (
+    Answered,
+    AnyReward,
+    ClassifierReward,
+    ColumnReward,
+    JudgeReward,
+    RewardModel,
+    open_reward,
+)
 from squadron.llm.settings import HfModel
 from squadron.llm.spend import Budget
 
@@ -84,18 +92,20 @@ def score(
     answers: Sequence[Answers],
     reward: AnyReward,
     cap_usd: float | None = None,
-    store: Folder | None = None,
 ) -> Scores:
     """Score every answer and write the array of scores into the stage folder.
 
-    `questions` are rows with `id`, `instruction` and, where the reward needs it, `reference`. An answer that failed has
-    no score; neither has one whose judgement failed, which is a failed row of the stage and tried again by the next
-    run. Raises as `collect` does.
+    `questions` are rows with `id`, `instruction` and, where the reward needs it, `reference`. Scores that answers came
+    with (`column`) are taken as they are. An answer that failed has no score; neither has one whose judgement failed,
+    which is a failed row of the stage and tried again by the next run.
+
+    `cap_usd` bounds what answers and scores of this run folder cost together. Raises as `collect` does.
     """
+    if isinstance(reward, ColumnReward):
+        return _given(stage, answers)
     if isinstance(reward, JudgeReward):
         check_models([reward.model])
-    store = store or stage.run.folder / "scores"
-    log_folder = store / f"{reward.provider}-{reward_identity(reward)}"
+    log_folder = stage.run.folder / SCORES / f"{reward.provider}-{reward_identity(reward)}"
     log = KeyedLog(log_folder)
     index = log.index()
     samples = answers[0].samples
@@ -111,7 +121,8 @@ def score(
     if len(missing):
         pool = _pool(stage, Work(judged, missing, log_folder, _PART), reward)
         done = len(rows) - len(missing)
-        outcome = run_pools(stage, [[pool]], unit="score", done=done, cap_usd=cap_usd, spent_usd=index.cost_usd)
+        spent = 0.0 if cap_usd is None else spent_usd(stage.run.folder)
+        outcome = run_pools(stage, [[pool]], unit="score", done=done, cap_usd=cap_usd, spent_usd=spent)
         index = log.index()
         refuse_stopped(outcome, lambda: sum(not index.answers(key) for key in set(keys.values())))
     return _compile(stage, judged, [one.model for one in answers], keys, log)
@@ -144,6 +155,13 @@ def reward_identity(reward: AnyReward) -> str:
     if content := decides.get("path") and stamp_files(decides["path"]):
         decides["path"] = content
     return fingerprint(decides)
+
+
+def _given(stage: Stage, answers: Sequence[Answers]) -> Scores:
+    """The scores that answers came with."""
+    columns = [read_answers(stage.run.folder, one).columns("score", "response") for one in answers]
+    values = [[np.nan if score is None or said is None else score for score, said in column] for column in columns]
+    return _write(stage, np.array(values, np.float64)[:, :, None], [one.model for one in answers], 0, 0.0)
 
 
 def _pool(stage: Stage, work: Work, reward: AnyReward) -> Pool:
@@ -187,13 +205,18 @@ def _compile(stage: Stage, judged: Judged, models: Sequence[str], keys: dict[int
                 stage.fail(f"{models[model]}: {identifier}", entry["error"])
             else:
                 values[row] = entry["value"]
+    scores_MNS = values.reshape(len(models), questions, judged.samples)
+    return _write(stage, scores_MNS, models, failed, cost)
+
+
+def _write(stage: Stage, scores_MNS: np.ndarray, models: Sequence[str], failed: int, cost_usd: float) -> Scores:
     stream = io.BytesIO()
-    np.save(stream, values.reshape(len(models), questions, judged.samples).transpose(1, 0, 2))
+    np.save(stream, np.ascontiguousarray(scores_MNS.transpose(1, 0, 2)))
     stage.folder.write_bytes("scores.npy", stream.getvalue())
     return Scores(
         file=relative(stage.folder, stage.run.folder, "scores.npy"),
         models=tuple(models),
-        scored=int(np.isfinite(values).sum()),
+        scored=int(np.isfinite(scores_MNS).sum()),
         failed=failed,
-        cost_usd=cost,
+        cost_usd=cost_usd,
     )

@@ -1,0 +1,49 @@
+"""CrowdSelect: which instructions are worth training on, by what a crowd of language models makes of them.
+
+python jobs/crowdselect.py                                       # the demo, on this machine
+squadron run crowdselect collect pool.path=my.jsonl              # answers of many models, scored, then a choice
+squadron run crowdselect paper --profile 8xh100 --address auto
+
+CrowdSelect, arXiv 2503.01836.
+"""
+
+from __future__ import annotations
+
+from squadron.core.job import job
+from squadron.core.run import Run
+from squadron.data.records import stamp
+from squadron.methods.crowdselect.config import CrowdSelectConfig
+from squadron.methods.crowdselect.plan import estimate
+from squadron.methods.crowdselect.stages import (
+    collect_answers,
+    compare_students,
+    embed_instructions,
+    gather_crowd,
+    read_pool,
+    score_answers,
+    select,
+    train_students,
+)
+
+NEEDS = ("ray", "torch", "transformers", "deepspeed", "faiss", "sentence_transformers", "aiohttp", "pyarrow")
+
+
+@job(CrowdSelectConfig, requires=NEEDS, estimate=estimate)
+def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
+    """The instructions worth training on, and models trained on them."""
+    settings, learn, cap = config.pool, config.students, config.collect.cap_usd
+    pool = run.stage(read_pool, settings, config.world, config.models, stamp(settings.path))  # some kept out
+    asked = config.models if settings.layout == "instructions" else ()
+    crowd = run.stage(gather_crowd, config.world, asked, learn.base, config.trained)  # found, or trained here
+    answers = run.stage(collect_answers, pool, crowd, config.collect)  # every model, every instruction
+    scores = run.stage(score_answers, pool, answers, config.reward, cap)  # reward model or verifier
+    vectors = run.stage(embed_instructions, pool, config.embedding)
+    chosen = run.stage(select, pool, crowd, answers, scores, vectors, config.selection, learn.seeds, cap)
+    if not config.trains_students:
+        return
+    students = run.stage(train_students, chosen, crowd, learn)  # Ray Train, DeepSpeed
+    run.stage(compare_students, students, pool, learn, learn.reward or config.reward, cap)  # on what was kept out
+
+
+if __name__ == "__main__":
+    crowdselect.main()

@@ -1,0 +1,164 @@
+"""Settings of a CrowdSelect run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from squadron.core.config import Config
+from squadron.llm.chat import Sampling
+from squadron.llm.collect import CollectConfig
+from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
+from squadron.llm.reward import AnyReward, ColumnReward, VerifierReward
+from squadron.llm.settings import AnyModel
+from squadron.methods.crowdselect.world import WorldConfig
+from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
+
+Arm = Literal[
+    "crowdselect",
+    "random",
+    "everything",
+    "difficulty",
+    "separability",
+    "stability",
+    "length",
+    "reward",
+    "reward_lowest",
+    "tags",
+    "direct_score",
+    "ifd",
+]
+"""A way to choose what to train on: the method, its parts, and what the paper compares it with."""
+
+
+Trained = tuple[Literal["crowd", "base"], ...]
+
+
+class PoolConfig(Config):
+    """The instructions to choose from."""
+
+    path: str | None = Field(
+        None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: small tasks"
+    )
+    split: str = Field("train", description="of a hub data set")
+    layout: Literal["instructions", "responses", "generator_zoo"] = Field(
+        "instructions",
+        description="responses: each row holds `responses`, a list of {model, family, size_b, content, score}; "
+        "generator_zoo: a column for each of the models, as in Magpie-100K-Generator-Zoo",
+    )
+    id: str | None = Field(None, description="column that names a row; None: its content does")
+    instruction: str = Field("instruction", description="column of the instruction")
+    reference: str | None = Field(None, description="column of the right answer, for rewards that compare with it")
+    score: str | None = Field(None, description="generator_zoo: which reward model's score to take")
+    max_characters: int = Field(32_768, ge=1, description="of an instruction; a longer one is refused")
+    limit: int | None = Field(None, ge=2, description="read so many rows at the most")
+    held_out: float = Field(0.05, ge=0, lt=1, description="share of the rows kept out of the choice, to compare by")
+    held_out_most: int = Field(500, ge=1, description="rows kept out at the most")
+    held_out_path: str | None = Field(None, description="a file of its own to compare by; then nothing is kept out")
+    seed: int = Field(0, ge=0, description="which rows are kept out")
+
+
+class EmbeddingConfig(Config):
+    """What clusters are formed from."""
+
+    model: AnyEmbedder = PackagedEmbedder()
+
+
+class SelectionConfig(Config):
+    """Which instructions to train on, and with which response."""
+
+    count: int = Field(1000, ge=1, description="instructions to pick")
+    clusters: int | None = Field(10, ge=1, description="each gives an even share; None: no clusters")
+    per_cluster: int | None = Field(
+        None, ge=1, description="best of each cluster, before the best of all are kept; None: an even share of count"
+    )
+    weights: tuple[float, float, float] = Field((1.0, 1.0, 2.0), description="of difficulty, separability, stability")
+    ties: Literal["average", "official"] = Field("average", description="how stability ranks equal scores")
+    min_scores: float = Field(0.5, ge=0, le=1, description="share of the models that must have scored an instruction")
+    response: Literal["best", "random", "top_random"] = "best"
+    top: int = Field(5, ge=1, description="how many of the best top_random draws from")
+    arms: tuple[Arm, ...] = Field(
+        ("crowdselect", "random", "everything", "difficulty", "separability", "stability", "length", "reward"),
+        description="ways to choose that are carried out and shown",
+    )
+    judge: AnyModel | None = Field(None, description="the chat model that tags and marks instructions")
+    seed: int = Field(42, ge=0, description="of k-means and of what is drawn")
+
+    @model_validator(mode="after")
+    def _judge_is_there(self) -> SelectionConfig:
+        if self.judge is None and (asking := {"tags", "direct_score"} & set(self.arms)):
+            raise ValueError(f"{' and '.join(sorted(asking))} need selection.judge, a chat model")
+        return self
+
+
+class StudentsConfig(Config):
+    """Models trained on what was chosen, to see what the choice is worth."""
+
+    base: str | None = Field(None, description="a hub name or a local folder; None: the small world's own, or none")
+    arms: tuple[Arm, ...] = Field(("crowdselect", "random", "everything"), description="choices to train on")
+    seeds: int = Field(3, ge=0, description="students of each arm; 0: none")
+    training: TrainSpec = TrainSpec(
+        epochs=3,
+        batch_size=32,
+        micro_batch_size=32,
+        max_length=192,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+    )
+    lora: LoraSettings | None = None
+    sampling: Sampling = Field(Sampling(max_tokens=48), description="how students answer")
+    batch_size: int = Field(64, ge=1, description="answers generated together")
+    reward: AnyReward | None = Field(None, description="what scores students; None: what scores the crowd")
+
+
+class CrowdSelectConfig(Config):
+    """A CrowdSelect run."""
+
+    pool: PoolConfig = PoolConfig()
+    world: WorldConfig = WorldConfig()
+    models: tuple[AnyModel, ...] = Field((), description="who answers; none: the small world's own crowd")
+    collect: CollectConfig = CollectConfig(sampling=Sampling(max_tokens=48))
+    reward: AnyReward = VerifierReward()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    selection: SelectionConfig = SelectionConfig()
+    students: StudentsConfig = StudentsConfig()
+
+    @property
+    def trained(self) -> Trained:
+        """What of the small world is trained: its crowd where it is asked, its base where students start from it."""
+        if self.pool.path is not None:
+            return ()
+        needs_base = self.students.seeds > 0 or "ifd" in self.selection.arms
+        crowd: Trained = () if self.models else ("crowd",)
+        return (*crowd, "base") if needs_base and self.students.base is None else crowd
+
+    @property
+    def trains_students(self) -> bool:
+        """Whether models are trained on the choices: there are seeds, and a base to start from."""
+        return self.students.seeds > 0 and (self.students.base is not None or self.pool.path is None)
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> CrowdSelectConfig:
+        asks = self.pool.layout == "instructions"
+        if self.pool.path is not None and asks and not self.models:
+            raise ValueError("pool.path holds instructions alone: give models to answer them")
+        if not asks and self.pool.path is None:
+            raise ValueError(f"pool.layout {self.pool.layout} needs pool.path")
+        if isinstance(self.reward, ColumnReward) and asks:
+            raise ValueError("reward: column needs a pool that comes with responses and their scores")
+        if isinstance(self.reward, VerifierReward) and self.pool.path is not None and self.pool.reference is None:
+            raise ValueError("reward: verifier needs pool.reference, the column of the right answer")
+        if missing := sorted(set(self.students.arms) - set(self.selection.arms)):
+            raise ValueError(f"students.arms names {', '.join(missing)}, which selection.arms does not")
+        if (
+            isinstance(self.reward, ColumnReward)
+            and self.students.base
+            and self.students.seeds
+            and not self.students.reward
+        ):
+            raise ValueError("students.reward is needed: a column holds no scores of students")
+        if "ifd" in self.selection.arms and self.students.base is None and self.pool.path is not None:
+            raise ValueError("the arm ifd needs students.base, a model to compute losses with")
+        if self.pool.layout == "generator_zoo" and not self.models:
+            raise ValueError("generator_zoo needs models: which columns are models, with family and size_b")
+        return self

@@ -1,0 +1,241 @@
+"""Who answers: the models that the user names, or the small world's crowd, trained here and kept for later runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from squadron.core import console
+from squadron.core.config import fingerprint
+from squadron.core.errors import ConfigError, InputError
+from squadron.core.folder import Folder, relative
+from squadron.core.panels import Table
+from squadron.core.run import Stage
+from squadron.data.rows import ArrowRows, write_rows
+from squadron.data.tasks import Task
+from squadron.llm.providers import check_models
+from squadron.llm.settings import AnyModel, HfModel
+from squadron.methods.crowdselect.config import Trained
+from squadron.methods.crowdselect.records import Crowd
+from squadron.methods.crowdselect.world import Architecture, MemberConfig, WorldConfig, base_tasks, lesson_tasks
+from squadron.train.quiet import quiet_libraries
+
+BASE = "base"
+
+
+def gather(stage: Stage, world: WorldConfig, models: tuple[AnyModel, ...], base: str | None, trained: Trained) -> Crowd:
+    """The models to ask and the students' base: those named, and of the small world those that `trained` asks for.
+
+    Raises ConfigError, InputError or ResourceError before anything is asked if a model cannot be used.
+    """
+    quiet_libraries()
+    check_models(models)
+    if base is not None:
+        _check_template(base)
+    if not trained:
+        return Crowd(models=models, base=base)
+    if "crowd" not in trained:
+        world = world.model_copy(update={"families": ()})
+    small = Crowd.model_validate(_cached(stage, world) or _make(stage, world))
+    if "crowd" not in trained:
+        small = small.model_copy(update={"models": models, "inside_run": False})
+    if "base" not in trained:
+        small = small.model_copy(update={"base": base, "base_inside_run": False})
+    return small
+
+
+def _check_template(base: str) -> None:
+    from transformers import AutoTokenizer
+
+    from squadron.train.models import local_folder
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(local_folder(base), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        fix = "give a hub name (organisation/model) or a folder with a model and its tokenizer"
+        raise InputError(f"the students' base cannot be loaded: {first}", where=base, fix=fix) from error
+    if tokenizer.chat_template is None:
+        fix = "take a model tuned for chat, or give its tokenizer a chat template and save it in a folder"
+        raise ConfigError("the students' base has no chat template", where=f"students.base: {base}", fix=fix)
+
+
+def _make(stage: Stage, world: WorldConfig) -> dict[str, Any]:
+    """Train the crowd and the base, and put them into the cache."""
+    from squadron.train.objectives.language import SupervisedFineTuning
+    from squadron.train.several import Lesson, train_several
+
+    tokenizer = _tokenizer(stage, world)
+    lessons: list[Lesson] = []
+    members: list[tuple[str, str | None, int]] = []
+    plans = [(family, member) for family in world.families for member in family.members]
+    plans.append((None, world.base))  # type: ignore[arg-type]
+    for number, (family, member) in enumerate(plans):
+        drawn = base_tasks(world) if family is None else lesson_tasks(world)
+        kept = drawn if family is None else (task for task in drawn if task.kind in family.kinds)
+        about = f"{family.name}-{len(members)}" if family is not None else BASE
+        architecture = family.architecture if family is not None else world.base_architecture
+        place, parameters = _untrained(stage, world, architecture, member, f"{about}-untrained", tokenizer, number)
+        name = about if family is None else f"{family.name}-{parameters / 1000:.0f}k"
+        lessons.append(
+            Lesson(
+                name=name,
+                build=_pretrained(place),
+                objective=SupervisedFineTuning(world.training.loss_chunk),
+                rows=_encode(stage, kept, place, f"rows/{BASE if family is None else family.name}.arrow"),
+                spec=world.training.model_copy(update={"epochs": member.epochs}),
+                tokenizer=place,
+            )
+        )
+        members.append((name, family.name if family is not None else None, parameters))
+    learned = train_several(stage, lessons)
+    rows: list[list[Any]] = [
+        [name, parameters, len(one.losses), one.losses[0], one.losses[-1]]
+        for (name, _, parameters), one in zip(members, learned, strict=True)
+    ]
+    columns = ["model", "parameters", "steps", "first loss", "last loss"]
+    stage.show(Table(title="Training of the small models", columns=columns, rows=rows))
+    made = Crowd(
+        models=tuple(
+            HfModel(name=name, family=family, size_b=parameters / 1e9, path=one.path, batch_size=128)
+            for (name, family, parameters), one in zip(members[:-1], learned[:-1], strict=True)
+        ),
+        inside_run=True,
+        base=learned[-1].path,
+        base_inside_run=True,
+    ).model_dump(mode="json")
+    _keep(stage, world, made)
+    return made
+
+
+def _tokenizer(stage: Stage, world: WorldConfig) -> str:
+    """A folder with the tokenizer that all small models share."""
+    from squadron.train.tokenizer import train_tokenizer
+
+    with tempfile.TemporaryDirectory() as scratch:
+        texts = (text for task in lesson_tasks(world) for text in (task.instruction, task.answer))
+        train_tokenizer(texts, world.vocabulary, Path(scratch))
+        for file in sorted(Path(scratch).iterdir()):
+            stage.folder.put(f"tokenizer/{file.name}", str(file))
+    return stage.folder.file("tokenizer")
+
+
+def _untrained(
+    stage: Stage,
+    world: WorldConfig,
+    architecture: Architecture,
+    member: MemberConfig,
+    name: str,
+    tokenizer: str,
+    number: int,
+) -> tuple[str, int]:
+    """A folder with a model of random weights and its tokenizer, and the number of its parameters."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from squadron.train.models import local_folder
+
+    words = AutoTokenizer.from_pretrained(local_folder(tokenizer))
+    size = {
+        "vocab_size": len(words),
+        "hidden_size": member.hidden_size,
+        "intermediate_size": 4 * member.hidden_size,
+        "num_hidden_layers": member.layers,
+        "num_attention_heads": member.heads,
+        "max_position_embeddings": world.context,
+        "tie_word_embeddings": True,
+        "pad_token_id": words.pad_token_id,
+        "eos_token_id": words.eos_token_id,
+        "bos_token_id": None,
+    }
+    if architecture == "qwen3":
+        size |= {"num_key_value_heads": member.heads, "head_dim": member.hidden_size // member.heads}
+    torch.manual_seed(world.seed + number)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **size))
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_pretrained(scratch)
+        words.save_pretrained(scratch)
+        for file in sorted(Path(scratch).iterdir()):
+            stage.folder.put(f"{name}/{file.name}", str(file))
+    return stage.folder.file(name), sum(weight.numel() for weight in model.parameters())
+
+
+def _pretrained(place: str) -> Any:
+    from squadron.train.models import Pretrained
+
+    return Pretrained(place)
+
+
+def _encode(stage: Stage, tasks: Iterable[Task], tokenizer: str, name: str) -> ArrowRows:
+    from transformers import AutoTokenizer
+
+    from squadron.train.conversations import encode_conversation
+    from squadron.train.models import local_folder
+
+    if not stage.folder.exists(name):
+        words = AutoTokenizer.from_pretrained(local_folder(tokenizer))
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for task in tasks:
+                asked = {"role": "user", "content": task.instruction}
+                yield encode_conversation(words, [asked, {"role": "assistant", "content": task.answer}])
+
+        write_rows(stage.folder, name, rows())
+    return ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, name)])
+
+
+def cache_folder(world: WorldConfig) -> Folder:
+    """Where a crowd of these settings is kept between runs: under $SQUADRON_CACHE, or ~/.cache/squadron."""
+    import squadron
+
+    root = os.environ.get("SQUADRON_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "squadron")
+    learned = [task.answer for task in lesson_tasks(world)]
+    decides = [squadron.__version__, world.model_dump(mode="json", exclude={"pool", "held_out"}), learned]
+    return Folder(root) / f"crowds/{fingerprint(decides)}"
+
+
+def _cached(stage: Stage, world: WorldConfig) -> dict[str, Any] | None:
+    cache = cache_folder(world)
+    if not cache.exists("crowd.json"):
+        return None
+    console.say(f"  the crowd was trained before: {cache}")
+    crowd: dict[str, Any] = cache.read_json("crowd.json")
+    for place in _places(crowd):
+        _copy(cache / place["cached"], stage.folder / place["cached"])
+        place["set"](f"{relative(stage.folder, stage.run.folder)}/{place['cached']}")
+    return crowd
+
+
+def _keep(stage: Stage, world: WorldConfig, crowd: dict[str, Any]) -> None:
+    """Copy trained models into the cache; the record that makes them count is written last."""
+    cache = cache_folder(world)
+    kept: dict[str, Any] = json.loads(json.dumps(crowd))
+    for place in _places(kept):
+        name = place["path"].removeprefix(relative(stage.folder, stage.run.folder) + "/")
+        _copy(stage.folder / name, cache / name)
+        place["set"](name)
+    cache.write_json("crowd.json", kept)
+
+
+def _places(crowd: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every model folder that a crowd names, and how to set it."""
+    for model in [*crowd["models"], crowd]:
+        field = "base" if model is crowd else "path"
+
+        def assign(value: str, model: dict[str, Any] = model, field: str = field) -> None:
+            model[field] = value
+
+        yield {"path": model[field], "cached": model[field], "set": assign}
+
+
+def _copy(source: Folder, target: Folder) -> None:
+    for name in source.ls():
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = os.path.join(scratch, name)
+            shutil.copyfile(source.fetch(name, scratch), copy) if source.path else source.fetch(name, scratch)
+            target.put(name, copy)

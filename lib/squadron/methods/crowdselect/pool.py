@@ -1,0 +1,218 @@
+"""The instructions to choose from: read and checked before anything is asked, some kept out."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from squadron.core.errors import InputError
+from squadron.core.folder import relative
+from squadron.core.run import Stage
+from squadron.data.records import Record, check_columns, read_records
+from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.collect import ANSWER_TYPES, Answers
+from squadron.llm.settings import AnyModel
+from squadron.methods.crowdselect.config import PoolConfig
+from squadron.methods.crowdselect.records import CrowdModel, Pool
+from squadron.methods.crowdselect.world import WorldConfig, held_out_tasks, pool_tasks
+
+_TYPES = {"id": "string", "instruction": "string", "reference": "string"}
+_GIVEN_TYPES = {"response": "string", "score": "float64"}
+
+
+@dataclass
+class _Seen:
+    """What a first reading finds: which rows count, and the models of their responses in order of appearance."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+    models: dict[str, CrowdModel] = field(default_factory=dict)
+    repeats: int = 0
+
+
+def read(stage: Stage, config: PoolConfig, world: WorldConfig, models: tuple[AnyModel, ...]) -> Pool:
+    """Check every row, then write the pool, the rows kept out, and the answers that rows came with.
+
+    Raises InputError for a row without an instruction, an empty or enormous one, an id that occurs twice, a response
+    without a model, fewer than two rows.
+    """
+    seen = _Seen(models={model.name: _crowd_model(model) for model in models if config.layout == "generator_zoo"})
+    for record in _records(config, world):
+        _check(record, config, seen)
+    if len(seen.ids) < 2:
+        raise InputError(f"{len(seen.ids)} instructions are too few to choose from", where=config.path or "world")
+    if config.layout != "instructions" and not seen.models:
+        raise InputError("no row holds a response", where=config.path or "", fix="set pool.layout: instructions")
+    kept_out = _keep_out(list(seen.ids), config)
+    crowd = tuple(seen.models.values())
+    place = relative(stage.folder, stage.run.folder)
+    given = {f"{kind} {number}": type_ for number in range(len(crowd)) for kind, type_ in _GIVEN_TYPES.items()}
+    rows = _rows(config, world, crowd, kept_out, inside=False)
+    count = write_rows(stage.folder, "pool.arrow", rows, types=_TYPES | given)
+    rows = _held_out(config, world, crowd, kept_out)
+    held_out = write_rows(stage.folder, "held_out.arrow", rows, types=_TYPES)
+    stage.figure("instructions, and kept out", f"{count:,} + {held_out:,}")
+    if seen.repeats:
+        stage.figure("repeated instructions left out", f"{seen.repeats:,}")
+    return Pool(
+        questions=f"{place}/pool.arrow",
+        count=count,
+        held_out=f"{place}/held_out.arrow" if held_out else "",
+        held_out_count=held_out,
+        answers=tuple(_write_answers(stage, number, model.name) for number, model in enumerate(crowd)),
+        crowd=crowd,
+    )
+
+
+def row_id(config: PoolConfig, values: Mapping[str, Any]) -> str:
+    """What names a row: its id column, or its content."""
+    if config.id is not None:
+        return str(values[config.id])
+    return hashlib.sha256(str(values[config.instruction]).encode()).hexdigest()[:16]
+
+
+def _records(config: PoolConfig, world: WorldConfig) -> Iterator[Record]:
+    if config.path is None:
+        for number, task in enumerate(pool_tasks(world)):
+            values = {config.instruction: task.instruction, config.reference or "reference": task.answer}
+            yield Record(f"small tasks, number {number}", values)
+        return
+    for number, record in enumerate(read_records(config.path, config.split)):
+        if number == config.limit:
+            return
+        yield record
+
+
+def _check(record: Record, config: PoolConfig, seen: _Seen) -> None:
+    wanted = {"pool.instruction": config.instruction}
+    wanted |= {"pool.id": config.id} if config.id else {}
+    wanted |= {"pool.reference": config.reference} if config.reference else {}
+    check_columns(record, wanted)
+    _check_text(record, config)
+    identifier = row_id(config, record.values)
+    if identifier in seen.ids and config.id is not None:
+        what = f"the id {identifier!r} occurs twice: first in {seen.ids[identifier]}"
+        raise InputError(what, where=record.where, fix="give each row an id of its own, or leave pool.id out")
+    seen.repeats += identifier in seen.ids
+    seen.ids.setdefault(identifier, record.where)
+    if config.layout == "responses":
+        for model in _responses(record):
+            known = seen.models.setdefault(model["model"], _given_model(model))
+            if known != _given_model(model):
+                raise InputError(f"{model['model']} changes its family or size here", where=record.where)
+
+
+def _check_text(record: Record, config: PoolConfig) -> None:
+    text = record.values[config.instruction]
+    if not isinstance(text, str) or not text.strip():
+        fix = f"leave this row out, or set pool.instruction to another column than {config.instruction!r}"
+        raise InputError(f"the instruction is no text or empty: {text!r}", where=record.where, fix=fix)
+    if len(text) > config.max_characters:
+        what = f"the instruction has {len(text):,} characters, more than {config.max_characters:,}: {text[:40]!r}…"
+        raise InputError(what, where=record.where, fix="leave this row out, or raise pool.max_characters")
+
+
+def _responses(record: Record) -> list[dict[str, Any]]:
+    responses = record.values.get("responses")
+    if not isinstance(responses, list) or not all(isinstance(one, dict) and "model" in one for one in responses):
+        raise InputError("expected `responses`, a list of {model, content, score}", where=record.where)
+    return responses
+
+
+def _given_model(response: Mapping[str, Any]) -> CrowdModel:
+    return CrowdModel(name=response["model"], family=response.get("family"), size_b=response.get("size_b"))
+
+
+def _crowd_model(model: AnyModel) -> CrowdModel:
+    return CrowdModel(name=model.name, family=model.family, size_b=model.size_b)
+
+
+def _keep_out(ids: list[str], config: PoolConfig) -> set[str]:
+    """A share of the ids, drawn in an order that does not depend on the file's."""
+    if config.path is None or config.held_out_path is not None:
+        return set()
+    count = min(config.held_out_most, int(config.held_out * len(ids)))
+    return set(random.Random(config.seed).sample(sorted(ids), count))
+
+
+def _rows(
+    config: PoolConfig, world: WorldConfig, crowd: tuple[CrowdModel, ...], kept_out: set[str], *, inside: bool
+) -> Iterator[dict[str, Any]]:
+    """The rows that are (`inside`) or are not among those kept out, each once."""
+    done: set[str] = set()
+    for record in _records(config, world):
+        identifier = row_id(config, record.values)
+        if identifier in done or (identifier in kept_out) != inside:
+            continue
+        done.add(identifier)
+        yield _row(identifier, record, config) | ({} if inside else _given(record, config, crowd))
+
+
+def _row(identifier: str, record: Record, config: PoolConfig) -> dict[str, Any]:
+    reference = record.values.get(config.reference or "reference")
+    return {
+        "id": identifier,
+        "instruction": record.values[config.instruction],
+        "reference": None if reference is None else str(reference),
+    }
+
+
+def _held_out(
+    config: PoolConfig, world: WorldConfig, crowd: tuple[CrowdModel, ...], kept_out: set[str]
+) -> Iterator[dict[str, Any]]:
+    if config.held_out_path is not None:
+        settings = config.model_copy(update={"path": config.held_out_path, "layout": "instructions", "limit": None})
+        seen = _Seen()
+        for record in read_records(config.held_out_path, config.split):
+            _check(record, settings, seen)
+            yield _row(row_id(config, record.values), record, config)
+    elif config.path is None:
+        for number, task in enumerate(held_out_tasks(world)):
+            yield {"id": f"held-out-{number:05d}", "instruction": task.instruction, "reference": task.answer}
+    else:
+        yield from _rows(config, world, crowd, kept_out, inside=True)
+
+
+def _given(record: Record, config: PoolConfig, crowd: tuple[CrowdModel, ...]) -> dict[str, Any]:
+    """The responses that a row came with, in columns that are numbered as the models are."""
+    if config.layout == "responses":
+        by_model = {one["model"]: (one.get("content"), one.get("score")) for one in _responses(record)}
+    elif config.layout == "generator_zoo":
+        cells = {model.name: record.values.get(model.name) or {} for model in crowd}
+        by_model = {name: (cell.get("content"), cell.get(config.score or "")) for name, cell in cells.items()}
+    else:
+        return {}
+    columns: dict[str, Any] = {}
+    for number, model in enumerate(crowd):
+        content, score = by_model.get(model.name, (None, None))
+        columns[f"response {number}"] = content
+        columns[f"score {number}"] = None if score is None or content is None else float(score)
+    return columns
+
+
+def _write_answers(stage: Stage, number: int, model: str) -> Answers:
+    """One model's column of the pool as a file of answers."""
+    rows = ArrowRows(stage.folder, ["pool.arrow"])
+    answered = 0
+
+    def answers() -> Iterator[dict[str, Any]]:
+        nonlocal answered
+        for identifier, response, score in rows.columns("id", f"response {number}", f"score {number}"):
+            answered += response is not None
+            error = "" if response is not None else "not in the file"
+            yield {"id": identifier, "sample": 0, "response": response, "error": error, "score": score}
+
+    name = f"answers/{number:03d}.arrow"
+    count = write_rows(stage.folder, name, answers(), types=ANSWER_TYPES)
+    return Answers(
+        model=model,
+        file=relative(stage.folder, stage.run.folder, name),
+        samples=1,
+        answered=answered,
+        failed=count - answered,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cost_usd=0.0,
+    )

@@ -1,0 +1,188 @@
+"""Which instructions each way of choosing takes, and with which responses. N instructions, M models, S samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from squadron.core import console
+from squadron.core.folder import Folder, relative
+from squadron.core.run import Stage
+from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.collect import read_answers
+from squadron.llm.scoring import Scores, mean_over_samples, read_sample_scores
+from squadron.methods.crowdselect import algorithm, baselines, figures
+from squadron.methods.crowdselect.clustering import cluster
+from squadron.methods.crowdselect.config import Arm, SelectionConfig
+from squadron.methods.crowdselect.embedding import read_embeddings
+from squadron.methods.crowdselect.judging import ask_marks, ask_tags, ifd_losses
+from squadron.methods.crowdselect.records import Choice, Collected, Crowd, CrowdModel, Embeddings, Pool, Selection
+
+_METRIC_WEIGHTS = {"difficulty": (1, 0, 0), "separability": (0, 1, 0), "stability": (0, 0, 1)}
+
+
+@dataclass(frozen=True)
+class Field:
+    """All that a choice can go by."""
+
+    ids: list[str]
+    questions: ArrowRows
+    answers: tuple[ArrowRows, ...]
+    scores_NM: np.ndarray
+    scores_NMS: np.ndarray
+    metrics: algorithm.Metrics
+    cluster_N: np.ndarray | None
+    model_N: np.ndarray
+    sample_N: np.ndarray
+
+    def response(self, row: int) -> str | None:
+        """The response that a row would be trained on; None where too few answers have a score."""
+        if not self.metrics.eligible_N[row]:
+            return None
+        samples = self.scores_NMS.shape[2]
+        text: str | None = self.answers[self.model_N[row]][row * samples + int(self.sample_N[row])]["response"]
+        return text
+
+    def score(self, row: int) -> float:
+        """What that response scored."""
+        return float(self.scores_NMS[row, self.model_N[row], self.sample_N[row]])
+
+
+def select(
+    stage: Stage,
+    pool: Pool,
+    crowd: Crowd,
+    collected: Collected,
+    scores: Scores,
+    embeddings: Embeddings,
+    config: SelectionConfig,
+    seeds: int,
+    cap_usd: float | None,
+) -> Selection:
+    """Choose by every arm; write each choice as rows of `id`, `instruction`, `response`, `model`, `score`.
+
+    Raises ConfigError or InputError where scores and settings leave nothing to choose by.
+    """
+    families = families_of(collected.crowd)
+    notes = algorithm.validate_settings(len(collected.crowd), families, config.weights)
+    for note in notes:
+        console.say(f"  {console.plain(note)}")
+    field = _field(stage.run.folder, pool, collected, scores, embeddings, config, families)
+    figures.show_crowd(stage, field, collected.crowd)
+    choices: list[Choice] = []
+    rows_by_arm: dict[str, np.ndarray] = {}
+    for arm in config.arms:
+        for seed in range(max(1, seeds) if arm == "random" else 1):
+            picked = _pick(stage, field, crowd, config, arm, seed, cap_usd)
+            choices.append(_write(stage, field, collected.crowd, arm, seed, picked))
+            rows_by_arm.setdefault(arm, picked)
+    figures.show_choices(stage, field, rows_by_arm, config)
+    if "crowdselect" in rows_by_arm:
+        figures.show_map(stage, field, read_embeddings(stage.run.folder, embeddings), rows_by_arm["crowdselect"])
+        figures.show_examples(stage, field, rows_by_arm["crowdselect"])
+    unscored = int((~field.metrics.eligible_N).sum())
+    stage.figure("instructions with scores enough", f"{len(field.ids) - unscored:,} of {len(field.ids):,}")
+    return Selection(choices=tuple(choices))
+
+
+def families_of(crowd: Sequence[CrowdModel]) -> list[list[int]]:
+    """The columns of each family, small to large; models without a family or a size are in none."""
+    named: dict[str, list[int]] = {}
+    for column, model in enumerate(crowd):
+        if model.family is not None and model.size_b is not None:
+            named.setdefault(model.family, []).append(column)
+    return [sorted(columns, key=lambda column: crowd[column].size_b or 0.0) for columns in named.values()]
+
+
+def _field(
+    run: Folder,
+    pool: Pool,
+    collected: Collected,
+    scores: Scores,
+    embeddings: Embeddings,
+    config: SelectionConfig,
+    families: list[list[int]],
+) -> Field:
+    questions = ArrowRows(run, [pool.questions])
+    ids = [identifier for (identifier,) in questions.columns("id")]
+    scores_NMS = read_sample_scores(run, scores)
+    scores_NM = mean_over_samples(scores_NMS)
+    metrics = algorithm.measure([scores_NM], families, config.ties, config.min_scores)
+    algorithm.validate_crowd(metrics, config.weights, config.count, config.clusters)
+    clusters = config.clusters
+    vectors = read_embeddings(run, embeddings)
+    cluster_N = cluster(vectors, ids, clusters, config.seed) if clusters is not None else None
+    model_N = np.zeros(len(ids), np.intp)
+    scored = np.flatnonzero(np.isfinite(scores_NM).any(1))
+    named = [ids[row] for row in scored]
+    model_N[scored] = algorithm.choose_response(scores_NM[scored], named, config.response, config.seed, config.top)
+    chosen_NS = scores_NMS[np.arange(len(ids)), model_N]
+    sample_N = np.where(np.isfinite(chosen_NS), chosen_NS, -np.inf).argmax(1)
+    answers = tuple(read_answers(run, one) for one in collected.answers)
+    return Field(ids, questions, answers, scores_NM, scores_NMS, metrics, cluster_N, model_N, sample_N)
+
+
+def _pick(
+    stage: Stage, field: Field, crowd: Crowd, config: SelectionConfig, arm: Arm, seed: int, cap_usd: float | None
+) -> np.ndarray:
+    """The rows that one arm takes, best first."""
+    eligible_N = field.metrics.eligible_N
+    if arm == "everything":
+        return np.flatnonzero(eligible_N)
+    if arm == "tags":
+        tags = ask_tags(stage, field.questions, config, cap_usd)
+        return baselines.pick_by_tags(
+            [names if fits else [] for names, fits in zip(tags, eligible_N, strict=True)], field.ids, config.count
+        )
+    clusters = field.cluster_N if arm == "crowdselect" else None
+    score_N = np.where(eligible_N, _arm_score(stage, field, crowd, config, arm, seed, cap_usd), np.nan)
+    return algorithm.pick(score_N, field.ids, clusters, config.count, config.per_cluster)
+
+
+def _arm_score(
+    stage: Stage, field: Field, crowd: Crowd, config: SelectionConfig, arm: Arm, seed: int, cap_usd: float | None
+) -> np.ndarray:
+    """What an arm goes by, high first."""
+    match arm:
+        case "crowdselect":
+            return algorithm.combine(field.metrics, config.weights)
+        case "difficulty" | "separability" | "stability":
+            return algorithm.combine(field.metrics, _METRIC_WEIGHTS[arm])
+        case "random":
+            return baselines.random_scores(field.ids, config.seed + seed)
+        case "length":
+            return baselines.length_scores(_words(field))
+        case "reward" | "reward_lowest":
+            return baselines.reward_scores(field.scores_NM, lowest=arm == "reward_lowest")
+        case "direct_score":
+            return baselines.direct_scores(ask_marks(stage, field.questions, field.response, config, cap_usd))
+        case "ifd":
+            return baselines.ifd_scores(*ifd_losses(stage, field.questions, field.response, crowd))
+        case _:
+            raise AssertionError(arm)
+
+
+def _words(field: Field) -> np.ndarray:
+    """Words of instruction and response: a count that no tokenizer decides."""
+    texts = (f"{question['instruction']} {field.response(row) or ''}" for row, question in enumerate(field.questions))
+    return np.array([len(text.split()) for text in texts])
+
+
+def _write(stage: Stage, field: Field, crowd: Sequence[CrowdModel], arm: Arm, seed: int, picked: np.ndarray) -> Choice:
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in picked.tolist():
+            question = field.questions[row]
+            yield {
+                "id": question["id"],
+                "instruction": question["instruction"],
+                "response": field.response(row),
+                "model": crowd[field.model_N[row]].name,
+                "score": field.score(row),
+            }
+
+    name = f"choices/{arm}-{seed}.arrow"
+    count = write_rows(stage.folder, name, rows())
+    return Choice(arm=arm, seed=seed, file=relative(stage.folder, stage.run.folder, name), count=count)

@@ -1,0 +1,164 @@
+"""What a user may hand in as a pool, and what is refused before anything is asked."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from squadron.core.config import Config, load_config
+from squadron.core.errors import ConfigError, InputError, SquadronError
+from squadron.core.folder import Folder
+from squadron.core.profile import Profile
+from squadron.core.run import Run, Stage
+from squadron.data.rows import ArrowRows
+from squadron.llm.collect import read_answers
+from squadron.llm.settings import ScriptedModel
+from squadron.methods.crowdselect import pool
+from squadron.methods.crowdselect.config import CrowdSelectConfig, PoolConfig
+from squadron.methods.crowdselect.records import Pool
+from squadron.methods.crowdselect.selection import families_of
+from squadron.methods.crowdselect.world import WorldConfig
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "crowdselect" / "alpaca_eval_responses.jsonl.gz"
+WORLD = WorldConfig(pool=12, held_out=10, lessons=10, base_lessons=10)
+
+
+class Nothing(Config):
+    pass
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    run = Run("test", Nothing(), Folder(tmp_path / "run"), Profile(name="auto"), track=())
+    stage = Stage(run, "read_pool", "", {}, run.folder / "stages" / "read_pool-0")
+    stage.begin()
+    return stage
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    def to_file(*rows: Any) -> str:
+        path = tmp_path / "pool.jsonl"
+        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return str(path)
+
+    return to_file
+
+
+def read(stage: Stage, path: str, **settings: Any) -> Pool:
+    return pool.read(stage, PoolConfig(path=path, **settings), WORLD, ())
+
+
+def rows(stage: Stage, name: str) -> list[Any]:
+    return list(ArrowRows(stage.run.folder, [name])) if name else []
+
+
+def test_what_is_kept_out_does_not_depend_on_the_order_of_rows(stage: Stage, write: Callable[..., str]) -> None:
+    lines = [{"instruction": f"do {n}", "answer": n} for n in range(40)]
+    kept = []
+    for order in (lines, lines[::-1]):
+        read_in = read(stage, write(*order), reference="answer", held_out=0.25)
+        assert (read_in.count, read_in.held_out_count) == (30, 10)
+        held_out, chosen_from = rows(stage, read_in.held_out), rows(stage, read_in.questions)
+        assert not {row["id"] for row in held_out} & {row["id"] for row in chosen_from}
+        kept.append({row["instruction"]: row["reference"] for row in held_out})
+    assert kept[0] == kept[1] and all(isinstance(answer, str) for answer in kept[0].values())
+
+
+def test_a_repeated_instruction_counts_once(stage: Stage, write: Callable[..., str]) -> None:
+    path = write({"instruction": "a"}, {"instruction": "b"}, {"instruction": "a"})
+    assert read(stage, path, held_out=0).count == 2
+
+
+def test_responses_that_come_with_the_file_are_taken_as_they_are(stage: Stage, write: Callable[..., str]) -> None:
+    def response(model: str, size: float, content: str | None, score: float | None) -> dict[str, Any]:
+        return {"model": model, "family": "f", "size_b": size, "content": content, "score": score}
+
+    path = write(
+        {"instruction": "a", "responses": [response("large", 8, "A", 0.5), response("small", 1, "aa", 0)]},
+        {"instruction": "b", "responses": [response("small", 1, "b", None)]},
+    )
+    read_in = read(stage, path, layout="responses", held_out=0)
+    assert [model.name for model in read_in.crowd] == ["large", "small"]
+    assert families_of(read_in.crowd) == [[1, 0]]
+    large, small = ([dict(row) for row in read_answers(stage.run.folder, one)] for one in read_in.answers)
+    assert [(row["response"], row["score"]) for row in large] == [("A", 0.5), (None, None)]
+    assert [(row["response"], row["score"]) for row in small] == [("aa", 0.0), ("b", None)]
+    assert [one.failed for one in read_in.answers] == [1, 0]
+
+
+def test_a_column_for_each_model(stage: Stage, write: Callable[..., str]) -> None:
+    cell = {"content": "x", "rm-a": 1.5, "rm-b": -2}
+    path = write({"uuid": "1", "instruction": "a", "m": cell}, {"uuid": "2", "instruction": "b", "m": None})
+    settings = PoolConfig(path=path, id="uuid", layout="generator_zoo", score="rm-b", held_out=0)
+    model = ScriptedModel(name="m", family="f", size_b=1, otherwise="never asked")
+    (answers,) = pool.read(stage, settings, WORLD, (model,)).answers
+    assert [row["score"] for row in read_answers(stage.run.folder, answers)] == [-2.0, None]
+
+
+BAD: dict[str, tuple[list[Any], dict[str, Any], str]] = {
+    "ids that occur twice": ([{"i": 1, "instruction": "a"}, {"i": 1, "instruction": "b"}], {"id": "i"}, "occurs twice"),
+    "an empty row": ([{"instruction": "a"}, {"instruction": "  "}], {}, "no text or empty"),
+    "a row without text": ([{"instruction": "a"}, {"instruction": 7}], {}, "no text or empty"),
+    "an enormous row": ([{"instruction": "a"}, {"instruction": "x" * 40_000}], {}, "40,000 characters"),
+    "no such column": ([{"instruct": "a"}, {"instruct": "b"}], {}, "is missing from this record"),
+    "one row": ([{"instruction": "a"}], {}, "too few"),
+    "no JSON": (['{"instruction": '], {}, "not valid JSON"),
+    "no responses": ([{"instruction": "a"}, {"instruction": "b"}], {"layout": "responses"}, "expected `responses`"),
+    "a size that changes": (
+        [
+            {"instruction": text, "responses": [{"model": "m", "size_b": size, "content": "x"}]}
+            for text, size in (("a", 1), ("b", 2))
+        ],
+        {"layout": "responses"},
+        "changes its family or size",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_rows_are_refused_with_their_place(name: str, stage: Stage, write: Callable[..., str]) -> None:
+    lines, settings, words = BAD[name]
+    with pytest.raises(InputError, match=words) as refused:
+        read(stage, write(*lines), **settings)
+    assert "pool.jsonl" in refused.value.where
+
+
+CONTRADICTIONS = {
+    "pool.path=x.jsonl": "give models to answer them",
+    "pool.layout=responses": "needs pool.path",
+    "reward.provider=column": "needs a pool that comes with responses",
+    "selection.arms=[tags]": "need selection.judge",
+    "selection.weights=[1,2]": "selection.weights",
+    "students.arms=[ifd]": "which selection.arms does not",
+    "selection.cluster=3": "did you mean clusters",
+}
+
+
+@pytest.mark.parametrize("word", CONTRADICTIONS)
+def test_settings_that_contradict_each_other_are_refused(word: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(CrowdSelectConfig, overrides=[word])
+    assert CONTRADICTIONS[word] in str(refused.value)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real responses are not here: shared/data/crowdselect")
+def test_real_responses(stage: Stage) -> None:
+    """805 instructions, 9 models in 4 families; a cut file is refused."""
+    read_in = read(stage, str(REAL), layout="responses", held_out=0)
+    assert (read_in.count, len(read_in.crowd)) == (805, 9)
+    assert sorted(map(len, families_of(read_in.crowd))) == [2, 2, 2, 3]
+    scores = np.array([[row["score"] for row in read_answers(stage.run.folder, one)] for one in read_in.answers])
+    assert scores.shape == (9, 805) and np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1
+    cut = Path(stage.run.folder.path) / "cut.jsonl.gz"
+    cut.write_bytes(REAL.read_bytes()[:100_000])
+    with pytest.raises(SquadronError, match="damaged or cut short"):
+        read(stage, str(cut), layout="responses", held_out=0)
+    with gzip.open(REAL) as stream:
+        assert json.loads(stream.readline())["instruction"]
