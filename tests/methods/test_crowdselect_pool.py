@@ -26,7 +26,7 @@ from squadron.methods.crowdselect.selection import families_of
 from squadron.methods.crowdselect.world import WorldConfig
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "crowdselect" / "alpaca_eval_responses.jsonl.gz"
-WORLD = WorldConfig(pool=12, held_out=10, lessons=10, base_lessons=10)
+WORLD = WorldConfig(pool=12, held_out=10)
 
 
 class Nothing(Config):

@@ -31,7 +31,7 @@ class Lesson:
     objective: Objective
     rows: Sequence[Row]
     spec: TrainSpec
-    tokenizer: str
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)

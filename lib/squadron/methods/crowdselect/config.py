@@ -102,7 +102,7 @@ class StudentsConfig(Config):
         epochs=3,
         batch_size=32,
         micro_batch_size=32,
-        max_length=192,
+        max_length=128,
         optimizer=OptimizerConfig(learning_rate=1e-3),
     )
     lora: LoraSettings | None = None

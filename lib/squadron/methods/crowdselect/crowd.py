@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from squadron.core import console
 from squadron.core.config import fingerprint
@@ -17,15 +18,18 @@ from squadron.core.folder import Folder, relative
 from squadron.core.panels import Table
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.data.tasks import Task
 from squadron.llm.providers import check_models
 from squadron.llm.settings import AnyModel, HfModel
 from squadron.methods.crowdselect.config import Trained
 from squadron.methods.crowdselect.records import Crowd
-from squadron.methods.crowdselect.world import Architecture, MemberConfig, WorldConfig, base_tasks, lesson_tasks
+from squadron.methods.crowdselect.world import FamilyConfig, MemberConfig, WorldConfig, lesson_tasks
 from squadron.train.quiet import quiet_libraries
 
-BASE = "base"
+if TYPE_CHECKING:
+    from squadron.train.several import Lesson
+
+_TOKENIZED = 4000
+"""Tasks that the tokenizer is trained on."""
 
 
 def gather(stage: Stage, world: WorldConfig, models: tuple[AnyModel, ...], base: str | None, trained: Trained) -> Crowd:
@@ -67,43 +71,27 @@ def _check_template(base: str) -> None:
 
 def _make(stage: Stage, world: WorldConfig) -> dict[str, Any]:
     """Train the crowd and the base, and put them into the cache."""
-    from squadron.train.objectives.language import SupervisedFineTuning
-    from squadron.train.several import Lesson, train_several
+    from squadron.train.several import train_several
 
     tokenizer = _tokenizer(stage, world)
-    lessons: list[Lesson] = []
-    members: list[tuple[str, str | None, int]] = []
-    plans = [(family, member) for family in world.families for member in family.members]
-    plans.append((None, world.base))  # type: ignore[arg-type]
-    for number, (family, member) in enumerate(plans):
-        drawn = base_tasks(world) if family is None else lesson_tasks(world)
-        kept = drawn if family is None else (task for task in drawn if task.kind in family.kinds)
-        about = f"{family.name}-{len(members)}" if family is not None else BASE
-        architecture = family.architecture if family is not None else world.base_architecture
-        place, parameters = _untrained(stage, world, architecture, member, f"{about}-untrained", tokenizer, number)
-        name = about if family is None else f"{family.name}-{parameters / 1000:.0f}k"
-        lessons.append(
-            Lesson(
-                name=name,
-                build=_pretrained(place),
-                objective=SupervisedFineTuning(world.training.loss_chunk),
-                rows=_encode(stage, kept, place, f"rows/{BASE if family is None else family.name}.arrow"),
-                spec=world.training.model_copy(update={"epochs": member.epochs}),
-                tokenizer=place,
-            )
-        )
-        members.append((name, family.name if family is not None else None, parameters))
+    planned = [(family, member) for family in (*world.families, world.base) for member in family.members]
+    lessons, sizes = [], []
+    for number, (family, member) in enumerate(planned):
+        lesson, parameters = _lesson(stage, world, family, member, tokenizer, number)
+        lessons.append(lesson)
+        sizes.append(parameters)
     learned = train_several(stage, lessons)
     rows: list[list[Any]] = [
-        [name, parameters, len(one.losses), one.losses[0], one.losses[-1]]
-        for (name, _, parameters), one in zip(members, learned, strict=True)
+        [one.name, parameters, len(one.losses), one.losses[0], one.losses[-1]]
+        for one, parameters in zip(learned, sizes, strict=True)
     ]
     columns = ["model", "parameters", "steps", "first loss", "last loss"]
     stage.show(Table(title="Training of the small models", columns=columns, rows=rows))
+    crowd = zip(planned[:-1], learned[:-1], sizes[:-1], strict=True)
     made = Crowd(
         models=tuple(
-            HfModel(name=name, family=family, size_b=parameters / 1e9, path=one.path, batch_size=128)
-            for (name, family, parameters), one in zip(members[:-1], learned[:-1], strict=True)
+            HfModel(name=one.name, family=family.name, size_b=parameters / 1e9, path=one.path, batch_size=128)
+            for (family, _), one, parameters in crowd
         ),
         inside_run=True,
         base=learned[-1].path,
@@ -113,12 +101,35 @@ def _make(stage: Stage, world: WorldConfig) -> dict[str, Any]:
     return made
 
 
+def _lesson(
+    stage: Stage, world: WorldConfig, family: FamilyConfig, member: MemberConfig, tokenizer: str, number: int
+) -> tuple[Lesson, int]:
+    """How one model is trained, and the number of its parameters."""
+    from squadron.train.models import Pretrained
+    from squadron.train.objectives.language import SupervisedFineTuning
+    from squadron.train.several import Lesson
+
+    place, parameters = _untrained(stage, world, family, member, tokenizer, number)
+    spec = world.training
+    optimizer = spec.optimizer.model_copy(update={"learning_rate": member.learning_rate})
+    lesson = Lesson(
+        name=family.name if family is world.base else f"{family.name}-{parameters / 1000:.0f}k",
+        build=Pretrained(place),
+        objective=SupervisedFineTuning(spec.loss_chunk),
+        rows=_encode(stage, world, family, place),
+        spec=spec.model_copy(update={"optimizer": optimizer, "seed": world.seed + number}),
+        tokenizer=place,
+    )
+    return lesson, parameters
+
+
 def _tokenizer(stage: Stage, world: WorldConfig) -> str:
     """A folder with the tokenizer that all small models share."""
     from squadron.train.tokenizer import train_tokenizer
 
     with tempfile.TemporaryDirectory() as scratch:
-        texts = (text for task in lesson_tasks(world) for text in (task.instruction, task.answer))
+        learned = itertools.islice(lesson_tasks(world, world.base), _TOKENIZED)
+        texts = (text for task in learned for text in (task.instruction, task.answer, "user", "assistant"))
         train_tokenizer(texts, world.vocabulary, Path(scratch))
         for file in sorted(Path(scratch).iterdir()):
             stage.folder.put(f"tokenizer/{file.name}", str(file))
@@ -126,13 +137,7 @@ def _tokenizer(stage: Stage, world: WorldConfig) -> str:
 
 
 def _untrained(
-    stage: Stage,
-    world: WorldConfig,
-    architecture: Architecture,
-    member: MemberConfig,
-    name: str,
-    tokenizer: str,
-    number: int,
+    stage: Stage, world: WorldConfig, family: FamilyConfig, member: MemberConfig, tokenizer: str, number: int
 ) -> tuple[str, int]:
     """A folder with a model of random weights and its tokenizer, and the number of its parameters."""
     import torch
@@ -141,22 +146,27 @@ def _untrained(
     from squadron.train.models import local_folder
 
     words = AutoTokenizer.from_pretrained(local_folder(tokenizer))
-    size = {
+    size: dict[str, Any] = {
         "vocab_size": len(words),
         "hidden_size": member.hidden_size,
-        "intermediate_size": 4 * member.hidden_size,
+        "intermediate_size": member.intermediate_size,
         "num_hidden_layers": member.layers,
         "num_attention_heads": member.heads,
         "max_position_embeddings": world.context,
+        "initializer_range": world.initializer_range,
         "tie_word_embeddings": True,
         "pad_token_id": words.pad_token_id,
         "eos_token_id": words.eos_token_id,
         "bos_token_id": None,
     }
-    if architecture == "qwen3":
-        size |= {"num_key_value_heads": member.heads, "head_dim": member.hidden_size // member.heads}
+    if family.architecture != "gpt_neox":
+        size["num_key_value_heads"] = member.heads
+        size["rope_parameters"] = {"rope_type": "default", "rope_theta": world.rope_theta}
+    if family.architecture == "qwen3":
+        size["head_dim"] = member.hidden_size // member.heads
     torch.manual_seed(world.seed + number)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **size))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family.architecture, **size))
+    name = f"untrained/{family.name}-{number}"
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)
         words.save_pretrained(scratch)
@@ -165,23 +175,18 @@ def _untrained(
     return stage.folder.file(name), sum(weight.numel() for weight in model.parameters())
 
 
-def _pretrained(place: str) -> Any:
-    from squadron.train.models import Pretrained
-
-    return Pretrained(place)
-
-
-def _encode(stage: Stage, tasks: Iterable[Task], tokenizer: str, name: str) -> ArrowRows:
+def _encode(stage: Stage, world: WorldConfig, family: FamilyConfig, tokenizer: str) -> ArrowRows:
     from transformers import AutoTokenizer
 
     from squadron.train.conversations import encode_conversation
     from squadron.train.models import local_folder
 
+    name = f"lessons/{family.name}.arrow"
     if not stage.folder.exists(name):
         words = AutoTokenizer.from_pretrained(local_folder(tokenizer))
 
         def rows() -> Iterator[dict[str, Any]]:
-            for task in tasks:
+            for task in lesson_tasks(world, family):
                 asked = {"role": "user", "content": task.instruction}
                 yield encode_conversation(words, [asked, {"role": "assistant", "content": task.answer}])
 
@@ -194,8 +199,8 @@ def cache_folder(world: WorldConfig) -> Folder:
     import squadron
 
     root = os.environ.get("SQUADRON_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "squadron")
-    learned = [task.answer for task in lesson_tasks(world)]
-    decides = [squadron.__version__, world.model_dump(mode="json", exclude={"pool", "held_out"}), learned]
+    tasks = [[*task] for task in itertools.islice(lesson_tasks(world, world.base), _TOKENIZED)]
+    decides = [squadron.__version__, world.model_dump(mode="json"), tasks]
     return Folder(root) / f"crowds/{fingerprint(decides)}"
 
 

@@ -7,13 +7,14 @@ laptop. The crowd is trained by the house, once: a user's later runs find it in 
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
-from squadron.data.tasks import KINDS, Task, tasks
+from squadron.data.tasks import KINDS, LEVELS, Task, draw_task, tasks
 from squadron.train.spec import OptimizerConfig, TrainSpec
 
 Architecture = Literal["llama", "gpt_neox", "qwen3"]
@@ -23,9 +24,10 @@ class MemberConfig(Config):
     """One size of a family."""
 
     hidden_size: int = Field(ge=8)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    epochs: float = Field(1.0, gt=0, description="passes over the family's tasks")
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    intermediate_size: int = Field(ge=8)
+    learning_rate: float = Field(5e-3, gt=0)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> MemberConfig:
@@ -39,70 +41,78 @@ class FamilyConfig(Config):
 
     name: str
     architecture: Architecture
-    kinds: tuple[str, ...] = Field(tuple(KINDS), description="kinds of task that it learned from")
+    lessons: int = Field(45_000, ge=10, description="tasks that each learns from, once")
+    kinds: tuple[str, ...] = Field(KINDS, description="kinds of task among them; one named twice comes twice as often")
+    levels: tuple[int, ...] = LEVELS
     members: tuple[MemberConfig, ...] = Field(min_length=1)
+
+
+SIZES = (
+    MemberConfig(hidden_size=32, intermediate_size=88),
+    MemberConfig(hidden_size=48, intermediate_size=128),
+    MemberConfig(hidden_size=72, intermediate_size=192, learning_rate=4e-3),
+)
+LETTERS, LISTS = ("reverse", "nth_letter", "capitals", "last_letters"), ("largest", "smallest", "sort", "greater")
+ALL = ("sum", *LETTERS, *LISTS)
 
 
 class WorldConfig(Config):
     """The tasks and the crowd, where no pool and no models are given."""
 
     pool: int = Field(3000, ge=10, description="instructions to choose from")
-    held_out: int = Field(500, ge=10, description="instructions to compare students by")
-    lessons: int = Field(12_000, ge=10, description="tasks that each family learns from")
-    base_lessons: int = Field(3000, ge=10, description="tasks that the students' base model has learned from")
-    vocabulary: int = Field(512, ge=300)
-    context: int = Field(160, ge=32)
+    held_out: int = Field(1000, ge=10, description="instructions to compare students by")
+    kinds: tuple[str, ...] = Field(ALL, description="kinds of task among both")
+    vocabulary: int = Field(600, ge=300)
+    context: int = Field(128, ge=32)
     families: tuple[FamilyConfig, ...] = (
-        FamilyConfig(
-            name="llama",
-            architecture="llama",
-            members=(
-                MemberConfig(hidden_size=48, layers=2, heads=4),
-                MemberConfig(hidden_size=96, layers=3, heads=4),
-                MemberConfig(hidden_size=160, layers=4, heads=4),
-            ),
-        ),
-        FamilyConfig(
-            name="neox",
-            architecture="gpt_neox",
-            members=(
-                MemberConfig(hidden_size=48, layers=2, heads=4),
-                MemberConfig(hidden_size=128, layers=4, heads=4),
-            ),
-        ),
+        FamilyConfig(name="qwen3", architecture="qwen3", kinds=(*ALL, *LISTS), members=SIZES),
+        FamilyConfig(name="neox", architecture="gpt_neox", kinds=(*ALL, *LETTERS), members=SIZES),
     )
-    base_architecture: Architecture = "llama"
-    base: MemberConfig = MemberConfig(hidden_size=128, layers=3, heads=4)
+    base: FamilyConfig = Field(
+        FamilyConfig(
+            name="base",
+            architecture="qwen3",
+            lessons=20_000,
+            kinds=ALL,
+            members=(MemberConfig(hidden_size=64, intermediate_size=176, learning_rate=4e-3),),
+        ),
+        description="what students start from",
+    )
+    initializer_range: float = Field(0.1, gt=0, description="so wide, small models learn to copy much sooner")
+    rope_theta: float = Field(100.0, gt=1, description="so short, for instructions of some dozens of tokens")
     training: TrainSpec = TrainSpec(
         batch_size=32,
         micro_batch_size=32,
-        max_length=160,
-        optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.01),
+        max_length=128,
+        optimizer=OptimizerConfig(weight_decay=0.01),
     )
     seed: int = Field(0, ge=0)
 
 
-def all_tasks(world: WorldConfig) -> Iterator[Task]:
-    """All tasks of the world, no instruction twice: the pool, those kept out, then those that models learn from."""
-    return tasks(world.pool + world.held_out + world.lessons + world.base_lessons, world.seed)
-
-
 def pool_tasks(world: WorldConfig) -> Iterator[Task]:
     """The instructions to choose from."""
-    return itertools.islice(all_tasks(world), world.pool)
+    return itertools.islice(_asked(world), world.pool)
 
 
 def held_out_tasks(world: WorldConfig) -> Iterator[Task]:
     """The instructions that students are compared by."""
-    return itertools.islice(all_tasks(world), world.pool, world.pool + world.held_out)
+    return itertools.islice(_asked(world), world.pool, None)
 
 
-def lesson_tasks(world: WorldConfig) -> Iterator[Task]:
-    """The tasks that the crowd learns from."""
-    start = world.pool + world.held_out
-    return itertools.islice(all_tasks(world), start, start + world.lessons)
+def lesson_tasks(world: WorldConfig, family: FamilyConfig) -> Iterator[Task]:
+    """The tasks that a family learns from: none of those that it is asked, else as they come, some more than once."""
+    asked = {task.instruction for task in _asked(world)}
+    draw = random.Random(f"{world.seed} {family.name}")
+    left = family.lessons
+    while left:
+        task = draw_task(draw, draw.choice(family.kinds), draw.choice(family.levels))
+        if task.instruction not in asked:
+            left -= 1
+            yield task
 
 
-def base_tasks(world: WorldConfig) -> Iterator[Task]:
-    """The tasks that the students' base model has learned from."""
-    return itertools.islice(all_tasks(world), world.pool + world.held_out + world.lessons, None)
+def _asked(world: WorldConfig) -> list[Task]:
+    """The pool, then those kept out: no instruction twice, in an order that does not go by when they were drawn."""
+    drawn = list(tasks(world.pool + world.held_out, world.seed, world.kinds))
+    random.Random(world.seed).shuffle(drawn)
+    return drawn
