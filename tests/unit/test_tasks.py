@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squadron.data.arithmetic import MARKER
-from squadron.data.tasks import KINDS, LEVELS, Task, draw_task, grade, tasks
+from squadron.data.tasks import KINDS, LEVELS, Task, blank, draw_task, grade, tasks
 
 drawn = st.builds(
     lambda seed, kind, level: draw_task(random.Random(seed), kind, level),
@@ -115,3 +115,11 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 )
 def test_grades(response: str, answer: str, expected: float) -> None:
     assert grade(response, answer) == pytest.approx(expected)
+
+
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(KINDS), level=st.sampled_from(LEVELS))
+def test_a_task_with_blanks_is_about_what_nobody_can_know(seed: int, kind: str, level: int) -> None:
+    task = draw_task(random.Random(seed), kind, level)
+    blanked = blank(random.Random(seed), task)
+    assert "___" in blanked.instruction and blanked.instruction.count(" ") == task.instruction.count(" ")
+    assert grade(task.answer, blanked.answer) < 0.5 and grade("", blanked.answer) == 0

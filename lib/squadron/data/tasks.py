@@ -14,6 +14,7 @@ from typing import NamedTuple
 from squadron.data.arithmetic import MARKER, draw_problem
 
 LEVELS = (1, 2, 3, 4, 5)
+UNANSWERABLE = "(unanswerable)"
 
 _NEAR = 0.5  # the most that an answer which is not right can get
 _PATIENCE = 10_000  # draws in a row without a new instruction
@@ -73,6 +74,21 @@ def draw_task(draw: random.Random, kind: str, level: int) -> Task:
     return Task(kind, level, draw.choice(phrasings).format(*parts), answer)
 
 
+def blank(draw: random.Random, task: Task) -> Task:
+    """The same task with what it is about left out in places, so that nobody can answer it: a template half filled in.
+
+    Generated instructions hold such; their answer here is one that no model gives.
+    """
+    words = task.instruction.split(" ")
+    filled = [place for place, word in enumerate(words) if word.isdigit() or word in _WORDS or _is_letter(word)]
+    if task.kind in ("nth_letter", "count_letter"):
+        blanks = set(filled[:1])  # which letter is meant: no other blank would always matter
+    else:
+        blanks = set(draw.sample(filled, draw.randint(1, len(filled))))
+    text = " ".join("___" if place in blanks else word for place, word in enumerate(words))
+    return Task(task.kind, task.level, text, UNANSWERABLE)
+
+
 def grade(response: str, answer: str) -> float:
     """How right a response is: 1.0 exactly when it is the answer, less than 0.5 for a near miss, 0.0 for nonsense.
 
@@ -89,6 +105,10 @@ def grade(response: str, answer: str) -> float:
         given, wanted = list(given[0]), list(wanted[0])
     right = sum(map(str.__eq__, given, wanted))
     return _NEAR * right / max(len(given), len(wanted), 1)
+
+
+def _is_letter(word: str) -> bool:
+    return len(word) == 1 and "a" <= word <= "z"
 
 
 def _items(text: str) -> list[str]:

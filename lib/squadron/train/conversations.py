@@ -35,6 +35,13 @@ def encode_conversation(
     return {"input_ids": ids, "labels": labels, "length": len(ids)}
 
 
+def encode_completion(tokenizer: Any, prompt: str, completion: str) -> dict[str, Any]:
+    """`input_ids`, `labels` and `length` of plain text that ends; only the completion and its end are targets."""
+    before, after = token_ids(tokenizer, prompt), [*token_ids(tokenizer, completion), tokenizer.eos_token_id]
+    labels = [IGNORED] * len(before) + after
+    return {"input_ids": before + after, "labels": labels, "length": len(labels)}
+
+
 def prompt_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
     """A conversation as the text that the assistant goes on from."""
     return _shape(tokenizer, messages, answer_next=True)

@@ -99,11 +99,11 @@ class StudentsConfig(Config):
     arms: tuple[Arm, ...] = Field(("crowdselect", "random", "everything"), description="choices to train on")
     seeds: int = Field(3, ge=0, description="students of each arm; 0: none")
     training: TrainSpec = TrainSpec(
-        epochs=3,
-        batch_size=32,
-        micro_batch_size=32,
+        epochs=12,
+        batch_size=16,
+        micro_batch_size=16,
         max_length=128,
-        optimizer=OptimizerConfig(learning_rate=1e-3),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
     )
     lora: LoraSettings | None = None
     sampling: Sampling = Field(Sampling(max_tokens=48), description="how students answer")

@@ -178,7 +178,7 @@ def _untrained(
 def _encode(stage: Stage, world: WorldConfig, family: FamilyConfig, tokenizer: str) -> ArrowRows:
     from transformers import AutoTokenizer
 
-    from squadron.train.conversations import encode_conversation
+    from squadron.train.conversations import encode_completion, encode_conversation
     from squadron.train.models import local_folder
 
     name = f"lessons/{family.name}.arrow"
@@ -187,6 +187,9 @@ def _encode(stage: Stage, world: WorldConfig, family: FamilyConfig, tokenizer: s
 
         def rows() -> Iterator[dict[str, Any]]:
             for task in lesson_tasks(world, family):
+                if family.plain:
+                    yield encode_completion(words, f"{task.instruction}\n", task.answer)
+                    continue
                 asked = {"role": "user", "content": task.instruction}
                 yield encode_conversation(words, [asked, {"role": "assistant", "content": task.answer}])
 

@@ -6,7 +6,6 @@ laptop. The crowd is trained by the house, once: a user's later runs find it in 
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator
 from typing import Literal
@@ -14,7 +13,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
-from squadron.data.tasks import KINDS, LEVELS, Task, draw_task, tasks
+from squadron.data.tasks import KINDS, LEVELS, Task, blank, draw_task, tasks
 from squadron.train.spec import OptimizerConfig, TrainSpec
 
 Architecture = Literal["llama", "gpt_neox", "qwen3"]
@@ -44,13 +43,14 @@ class FamilyConfig(Config):
     lessons: int = Field(45_000, ge=10, description="tasks that each learns from, once")
     kinds: tuple[str, ...] = Field(KINDS, description="kinds of task among them; one named twice comes twice as often")
     levels: tuple[int, ...] = LEVELS
+    plain: bool = Field(False, description="learned from plain text: has never seen a conversation")
     members: tuple[MemberConfig, ...] = Field(min_length=1)
 
 
 SIZES = (
     MemberConfig(hidden_size=32, intermediate_size=88),
     MemberConfig(hidden_size=48, intermediate_size=128),
-    MemberConfig(hidden_size=72, intermediate_size=192, learning_rate=4e-3),
+    MemberConfig(hidden_size=72, intermediate_size=192, learning_rate=2e-3),
 )
 LETTERS, LISTS = ("reverse", "nth_letter", "capitals", "last_letters"), ("largest", "smallest", "sort", "greater")
 ALL = ("sum", *LETTERS, *LISTS)
@@ -61,6 +61,9 @@ class WorldConfig(Config):
 
     pool: int = Field(3000, ge=10, description="instructions to choose from")
     held_out: int = Field(1000, ge=10, description="instructions to compare students by")
+    unanswerable: float = Field(
+        0.4, ge=0, lt=1, description="share of the pool that nobody can answer, as generated pools hold such"
+    )
     kinds: tuple[str, ...] = Field(ALL, description="kinds of task among both")
     vocabulary: int = Field(600, ge=300)
     context: int = Field(128, ge=32)
@@ -72,8 +75,9 @@ class WorldConfig(Config):
         FamilyConfig(
             name="base",
             architecture="qwen3",
-            lessons=20_000,
+            lessons=70_000,
             kinds=ALL,
+            plain=True,
             members=(MemberConfig(hidden_size=64, intermediate_size=176, learning_rate=4e-3),),
         ),
         description="what students start from",
@@ -90,13 +94,18 @@ class WorldConfig(Config):
 
 
 def pool_tasks(world: WorldConfig) -> Iterator[Task]:
-    """The instructions to choose from."""
-    return itertools.islice(_asked(world), world.pool)
+    """The instructions to choose from; those that nobody can answer stand anywhere among them."""
+    draw, seen = random.Random(f"{world.seed} pool"), set[str]()
+    for task in _asked(world)[: world.pool]:
+        blanked = blank(draw, task) if draw.random() < world.unanswerable else task
+        if blanked.instruction not in seen:
+            seen.add(blanked.instruction)
+            yield blanked
 
 
 def held_out_tasks(world: WorldConfig) -> Iterator[Task]:
-    """The instructions that students are compared by."""
-    return itertools.islice(_asked(world), world.pool, None)
+    """The instructions that students are compared by; all can be answered."""
+    return iter(_asked(world)[world.pool :])
 
 
 def lesson_tasks(world: WorldConfig, family: FamilyConfig) -> Iterator[Task]:
