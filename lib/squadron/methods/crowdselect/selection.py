@@ -84,6 +84,7 @@ def select(
         figures.show_map(stage, field, read_embeddings(stage.run.folder, embeddings), rows_by_arm["crowdselect"])
         figures.show_examples(stage, field, rows_by_arm["crowdselect"])
     unscored = int((~field.metrics.eligible_N).sum())
+    stage.figure("mean stability", f"{field.metrics.stability_N[field.metrics.eligible_N].mean():.3f}")
     stage.figure("instructions with scores enough", f"{len(field.ids) - unscored:,} of {len(field.ids):,}")
     return Selection(choices=tuple(choices))
 
