@@ -97,9 +97,8 @@ CHATS = [
     [
         (PAIRS, ["objective=dpo", "dpo.beta=0.4", "data.end_of_sequence=false"]),
         (CLASSES, ["objective=classification", "export.weights=average", "training.ema_decay=0.9"]),
-        (CHATS, ["data.columns.messages=messages", "training.packing=true"]),
     ],
-    ids=["dpo", "classification", "chat"],
+    ids=["dpo", "classification"],
 )
 def test_every_objective_runs_from_a_file_to_a_verified_export(
     ray_cluster: object, tmp_path: Path, rows: list[dict[str, Any]], words: list[str]
