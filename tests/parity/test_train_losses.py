@@ -10,8 +10,10 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -369,8 +371,13 @@ def contrastive_worker(folder: str, rank: int, workers: int) -> None:
         tensor /= workers
     if rank == 0:
         torch.save(means, f"{folder}/means.pt")
-    dist.barrier()  # neither leaves while the other still writes or exchanges
-    dist.destroy_process_group()
+    # Each waits by a file until all are done, and leaves without taking the group down: gloo's threads may abort a
+    # process whose peer has left while they still listen to it.
+    Path(folder, f"done-{rank}").touch()
+    while not all(Path(folder, f"done-{other}").exists() for other in range(workers)):
+        time.sleep(0.05)
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def test_two_workers_have_the_contrastive_loss_of_one(tmp_path: Path) -> None:
