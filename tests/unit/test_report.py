@@ -34,6 +34,8 @@ from squadron.core.panels import (
     Series,
     Table,
     Text,
+    Tree,
+    TreeNode,
     read_panel,
 )
 from squadron.core.report import FAILURES_SHOWN, RunView, StageView, format_cell, format_duration, render
@@ -122,6 +124,14 @@ more_charts = st.one_of(
     st.builds(lambda text, value: Bars(title=text, label=text, bars=[Bar(name=text, value=value)]), st.text(), numbers),
     st.builds(lambda x, v: Histogram(title=x, x_label=x, groups=[Sample(name=x, values=v)]), st.text(), gappy),
 )
+shapes = st.lists(
+    st.tuples(st.integers(0, 11), st.sampled_from(["chosen", "rejected", "passed", "rolled_back"])), max_size=8
+).map(lambda draws: [(None if draw >= place else draw, mark) for place, (draw, mark) in enumerate(draws)])
+trees = st.builds(
+    lambda text, shape: Tree(title=text, root=text, nodes=[step(*pair, text, text) for pair in shape], note=text),
+    st.text(),
+    shapes,
+)
 names = st.from_regex(r"[a-z0-9_]{1,8}\.(png|gif)", fullmatch=True)
 panels = st.one_of(
     tables,
@@ -130,6 +140,7 @@ panels = st.one_of(
     st.builds(Images, title=st.text(), files=st.lists(names, max_size=3)),
     st.builds(Film, title=st.text(), file=names, caption=st.text()),
     st.builds(Text, title=st.text(), text=st.text()),
+    trees,
 )
 
 
@@ -138,6 +149,10 @@ panels = st.one_of(
 def test_panel_survives_json(panel: Panel) -> None:
     record = json.loads(json.dumps(panel.model_dump(mode="json"), allow_nan=False))
     assert read_panel(record) == panel
+
+
+def step(parent: int | None, mark: str = "passed", text: str = "s", label: str = "") -> TreeNode:
+    return TreeNode.model_validate({"parent": parent, "text": text, "mark": mark, "label": label})
 
 
 def test_panels_take_numpy_and_turn_what_is_not_finite_into_gaps() -> None:
@@ -162,6 +177,10 @@ def test_panels_take_numpy_and_turn_what_is_not_finite_into_gaps() -> None:
         lambda: Images(title="t", files=["a.png"], captions=["a", "b"]),
         lambda: Film(title="t", file="../../secret.gif"),
         lambda: Images(title="t", files=["/etc/passwd"]),
+        lambda: Tree(title="t", root="r", nodes=[step(0)]),
+        lambda: Tree(title="t", root="r", nodes=[step(None), step(2), step(0)]),
+        lambda: Tree(title="t", root="r", nodes=[step(None), step(-1)]),
+        lambda: TreeNode(parent=None, text="s", mark="doubtful"),
         lambda: read_panel({"kind": "hologram", "title": "t"}),
         lambda: read_panel({"kind": "text", "title": "t", "text": "x", "colour": "red"}),
     ],
@@ -183,6 +202,7 @@ def all_kinds(text: str) -> list[Panel]:
         Images(title=text, files=["a.png"], captions=[text]),
         Film(title=text, file="film.gif", caption=text),
         Text(title=text, text=text),
+        Tree(title=text, root=text, nodes=[step(None, "chosen", text, text), step(0, "passed", text, text)], note=text),
     ]
 
 
@@ -426,6 +446,79 @@ def test_a_histogram_counts_every_value_once() -> None:
     heights = places[:, 1].max() - places[1:-1:2, 1]
     counts, _ = np.histogram(values[:-1], len(heights))
     assert heights / heights.sum() == pytest.approx(counts / 500, abs=1e-4)
+
+
+class Outline(HTMLParser):
+    """The items of the page's tree in order, each as the places of its ancestors, and the words of each."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ancestors: list[tuple[int, ...]] = []
+        self.words: list[list[str]] = []
+        self._open: list[int] = []
+        self.feed(html.partition('class="tree')[2].partition("</article>")[0])
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "li":
+            self.ancestors.append(tuple(self._open))
+            self._open.append(len(self.words))
+            self.words.append([])
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "li":
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open and data.strip():
+            self.words[self._open[-1]].append(data)
+
+
+FATES = {"chosen": "chosen", "rejected": "rejected", "passed": "passed over", "rolled_back": "rolled back"}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=shapes)
+def test_the_outline_nests_as_parents_say_and_tells_marks_in_words(
+    folder: Folder, shape: list[tuple[int | None, str]]
+) -> None:
+    nodes = [step(*pair, f"<step {number}>", f"<{number}>") for number, pair in enumerate(shape)]
+    outline = Outline(render(run_view(folder, Tree(title="t", root="r", nodes=nodes))))
+    texts = [words[1] for words in outline.words]
+    assert sorted(texts) == sorted(node.text for node in nodes), "every step once, as text"
+    places = [texts.index(node.text) for node in nodes]
+    for node, place in zip(nodes, places, strict=True):
+        above = () if node.parent is None else (*outline.ancestors[places[node.parent]], places[node.parent])
+        assert outline.ancestors[place] == above
+        symbol, *words = outline.words[place]
+        assert words == [node.text, FATES[node.mark], node.label]
+        assert len(symbol) == 1
+
+
+def test_siblings_stay_close_and_the_chosen_path_comes_last(folder: Folder) -> None:
+    nodes = [
+        step(None, "chosen", "went on"),
+        step(None, "rolled_back", "given up"),
+        step(None, "rejected", "a slip"),
+        step(None, "passed", "weaker"),
+        step(0, "chosen", "the answer"),
+        step(1, "rejected", "a dead end"),
+        step(0, "passed", "another answer"),
+    ]
+    outline = Outline(render(run_view(folder, Tree(title="t", root="r", nodes=nodes))))
+    shown = [words[1] for words in outline.words]
+    assert shown == ["a slip", "weaker", "given up", "a dead end", "went on", "another answer", "the answer"]
+
+
+def test_a_long_chain_of_steps_renders(folder: Folder) -> None:
+    chain = [step(number - 1 if number else None, "chosen", f"step {number}") for number in range(2000)]
+    html = render(run_view(folder, Tree(title="t", root="r", nodes=chain)))
+    assert len(Outline(html).ancestors[-1]) == len(chain) - 1
+
+
+def test_a_tree_without_steps_shows_its_problem(folder: Folder) -> None:
+    html = render(run_view(folder, Tree(title="t", root="Nothing was tried.", nodes=[])))
+    assert "Nothing was tried." in html and not Outline(html).words
 
 
 @pytest.mark.parametrize(

@@ -214,8 +214,42 @@ class Text(Config):
     text: str
 
 
+class TreeNode(Config):
+    """One step that was tried after the step at index `parent`, or after the problem itself.
+
+    `mark` says what became of it: taken up (`chosen`), found wrong (`rejected`), passed over for a better one
+    (`passed`), or taken up and later given up (`rolled_back`). `label` adds a few words, such as `3 wins`.
+    """
+
+    parent: int | None
+    text: str
+    mark: Literal["chosen", "rejected", "passed", "rolled_back"]
+    label: str = ""
+
+
+class Tree(Config):
+    """A search over steps as an outline: the problem, and below every step those that were tried after it.
+
+    A parent stands before its children in `nodes`. Among siblings the ones that others follow are shown after the ones
+    that nothing follows, and the chosen one last: so siblings stay close, and the chosen path goes on below them.
+    """
+
+    kind: Literal["tree"] = "tree"
+    title: str
+    root: str
+    nodes: list[TreeNode]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _parents_come_first(self) -> Tree:
+        for number, node in enumerate(self.nodes):
+            if node.parent is not None and not 0 <= node.parent < number:
+                raise ValueError(f"node {number} has parent {node.parent}, which is not an earlier node")
+        return self
+
+
 Chart = Curves | Heatmap | Points | Bars | Histogram
-Panel = Annotated[Table | Chart | Images | Film | Text, Field(discriminator="kind")]
+Panel = Annotated[Table | Chart | Images | Film | Text | Tree, Field(discriminator="kind")]
 _panel: TypeAdapter[Panel] = TypeAdapter(Panel)
 
 

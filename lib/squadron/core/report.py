@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from squadron.core.config import flatten, mask_secrets
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.panels import Chart, Film, Images, Panel, Table, Text
+from squadron.core.panels import Chart, Film, Images, Panel, Table, Text, Tree, TreeNode
 
 FAILURES_SHOWN = 50
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -95,8 +96,8 @@ _HALF_PAGE_PX = 480
 
 @dataclass
 class _Shown:
-    """A panel made ready for the template: `content` is the columns, drawing or media that it shows, and `words` say
-    what a drawing shows.
+    """A panel made ready for the template: `content` is the columns, drawing, media or steps that it shows, and
+    `words` say what a drawing shows.
     """
 
     panel: Panel
@@ -121,6 +122,8 @@ def _show(panel: Panel, folder: Folder) -> _Shown:
             return _Shown(panel, wide=film.width > _HALF_PAGE_PX, content=film)
         case Text():
             return _Shown(panel, wide=len(panel.text) > 600)
+        case Tree():
+            return _Shown(panel, wide=True, content=_outline(panel.nodes), note=panel.note)
         case _:
             return _chart(panel)
 
@@ -132,6 +135,41 @@ def _chart(panel: Chart) -> _Shown:
 
     drawing = Markup(charts.draw(panel))  # our own drawing: the SVG writer has escaped its texts
     return _Shown(panel, charts.is_wide(panel), drawing, charts.describe(panel), charts.note(panel))
+
+
+@dataclass
+class _Step:
+    """A node in its place in the outline: the next one is a child of it (`opens`), or `closes` levels further out."""
+
+    node: TreeNode
+    opens: bool
+    closes: int
+
+
+def _outline(nodes: Sequence[TreeNode]) -> list[_Step]:
+    order = list(_depth_first(nodes))
+    depths = [depth for _, depth in order] + [0]
+    return [
+        _Step(node, opens=following > depth, closes=max(0, depth - following))
+        for (node, depth), following in zip(order, depths[1:], strict=True)
+    ]
+
+
+def _depth_first(nodes: Sequence[TreeNode]) -> Iterator[tuple[TreeNode, int]]:
+    """Nodes with their depths. Among siblings come first those without children, and last the chosen one.
+
+    A loop, since a recursion would fail on a long chain of steps.
+    """
+    children: dict[int | None, list[int]] = defaultdict(list)
+    for number, node in enumerate(nodes):
+        children[node.parent].append(number)
+    for siblings in children.values():
+        siblings.sort(key=lambda number: (nodes[number].mark == "chosen", number in children))
+    waiting = [(number, 0) for number in reversed(children[None])]
+    while waiting:
+        number, depth = waiting.pop()
+        yield nodes[number], depth
+        waiting += [(child, depth + 1) for child in reversed(children[number])]
 
 
 @dataclass
