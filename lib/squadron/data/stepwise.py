@@ -1,0 +1,209 @@
+"""Word problems solved step by step, with right and wrong next steps and a worked judgement between two: a world in
+which a small model can learn to reason and to judge, and every step, every verdict and every answer can be checked.
+
+A step is one line, `Step 2: 41-17=24.`; the last one also gives the answer, `Step 3: 24*3=72, so \\boxed{72}.` A
+judgement first works the next step out digit by digit, then compares both candidates with it, then says `[[A]]` or
+`[[B]]`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from squadron.data.arithmetic import Problem
+
+KINDS = ("result", "operand", "operator", "ending")
+"""What can be wrong with a step: its result, a number that it takes, what it does with them, or where it stops."""
+_WEIGHTS = (60, 18, 12, 10)
+_PREFIX_ERRORS = 0.15
+"""Share of the steps before a contest that are wrong, as a model's own are: what follows goes on from their result."""
+_STEP = re.compile(r"Step (\d+): (\d+)([-+*])(\d+)=(\d+)(?:, so \\boxed\{(\d+)\})?\.")
+_PATIENCE = 50
+
+
+class Step(NamedTuple):
+    """One operation; `last` if the answer is its result."""
+
+    number: int
+    left: int
+    operator: str
+    right: int
+    result: int
+    last: bool
+
+    @property
+    def text(self) -> str:
+        ending = f", so \\boxed{{{self.result}}}" if self.last else ""
+        return f"Step {self.number}: {self.left}{self.operator}{self.right}={self.result}{ending}."
+
+
+class Contest(NamedTuple):
+    """Two candidates for the step after `steps`, one of them right: `better` is "A" for the first, "B" for the second;
+    `judgement` says why and ends with the verdict."""
+
+    problem: Problem
+    steps: tuple[str, ...]
+    first: str
+    second: str
+    judgement: str
+    better: str
+
+
+def solution_steps(problem: Problem) -> tuple[str, ...]:
+    """The right solution, a step a line."""
+    steps: list[str] = []
+    for _ in problem.steps:
+        steps.append(right_step(problem, steps).text)
+    return tuple(steps)
+
+
+def right_step(problem: Problem, steps: Sequence[str]) -> Step:
+    """The right step after these, which may hold mistakes: it goes on from their last result.
+
+    Raises ValueError if the problem is solved already, or a step cannot be read.
+    """
+    if len(steps) >= len(problem.steps):
+        raise ValueError(f"{len(steps)} steps are given, the problem has {len(problem.steps)}")
+    left, operator, right, _ = _operation(problem.steps[len(steps)])
+    if steps:
+        before = read_step(steps[-1])
+        if before is None:
+            raise ValueError(f"not a step: {steps[-1]!r}")
+        left = before.result
+    result = _compute(left, operator, right)
+    return Step(len(steps) + 1, left, operator, right, result, last=len(steps) + 1 == len(problem.steps))
+
+
+def read_step(text: str) -> Step | None:
+    """The step that a line holds, right or wrong; None if it is none, or gives another answer than its result."""
+    found = _STEP.fullmatch(text.strip())
+    if found is None or (found[6] is not None and found[6] != found[5]):
+        return None
+    return Step(int(found[1]), int(found[2]), found[3], int(found[4]), int(found[5]), last=found[6] is not None)
+
+
+def is_right(problem: Problem, steps: Sequence[str], candidate: str) -> bool:
+    """Whether a line is the right step after these."""
+    try:
+        return right_step(problem, steps) == read_step(candidate)
+    except ValueError:
+        return False
+
+
+def wrong_step(draw: random.Random, right: Step) -> Step:
+    """A step that is wrong in one way."""
+    for _ in range(_PATIENCE):
+        kind = draw.choices(KINDS, _WEIGHTS)[0]
+        wrong = _spoil(draw, right, kind)
+        if wrong.result >= 0 and (wrong.result != right.result or wrong.last != right.last):
+            return wrong
+    return right._replace(result=right.result + 1)
+
+
+def contests(asked: Iterable[Problem], seed: int) -> Iterator[Contest]:
+    """A contest over each problem; the right side is the first in half of them."""
+    draw = random.Random(f"{seed} contests")
+    for problem in asked:
+        steps = _prefix(draw, problem, draw.randrange(len(problem.steps)))
+        right = right_step(problem, steps)
+        pair = [right.text, wrong_step(draw, right).text]
+        better = draw.choice("AB")
+        first, second = pair if better == "A" else pair[::-1]
+        yield Contest(problem, steps, first, second, judge(problem, steps, first, second), better)
+
+
+def judge(problem: Problem, steps: Sequence[str], first: str, second: str) -> str:
+    """The worked judgement of two candidates. Of two right or two wrong ones the first is named."""
+    right = right_step(problem, steps)
+    worked = (
+        f"{right.left}{right.operator}{right.right}: {work_out(right)}: {right.result}{' end' if right.last else ''}."
+    )
+    sides = [_compare(right, read_step(candidate)) for candidate in (first, second)]
+    better = "B" if sides[1][1] and not sides[0][1] else "A"
+    return f"{worked} A: {sides[0][0]} B: {sides[1][0]} [[{better}]]"
+
+
+def work_out(step: Step) -> str:
+    """An operation digit by digit from the right, with what is carried or borrowed: `2-0=2 8-4=4`."""
+    lines, carried = [], 0
+    left, right = str(step.left)[::-1], str(step.right)[::-1]
+    if step.operator == "*":
+        right = str(step.right) * len(left)
+    for place in range(max(len(left), len(right) if step.operator == "+" else 0)):
+        a = int(left[place]) if place < len(left) else 0
+        b = int(right[place]) if place < len(right) else 0
+        sign = "-" if step.operator == "-" else "+"
+        value = _compute(a, step.operator, b) + (-carried if sign == "-" else carried)
+        borrowed = value < 0
+        more = f"{sign}{carried}" if carried else ""
+        lines.append(f"{a + 10 * borrowed}{step.operator}{b}{more}={value + 10 * borrowed}")
+        carried = int(borrowed) if sign == "-" else value // 10
+    return " ".join(lines)
+
+
+def _prefix(draw: random.Random, problem: Problem, count: int) -> tuple[str, ...]:
+    """The first steps of a solution, some with a mistake; without any where a mistake leaves too little to go on."""
+    steps: list[str] = []
+    for _ in range(count):
+        right = right_step(problem, steps)
+        if right.result < 0:
+            return solution_steps(problem)[:count]
+        spoil = draw.random() < _PREFIX_ERRORS
+        steps.append((wrong_step(draw, right)._replace(last=False) if spoil else right).text)
+    return tuple(steps) if right_step(problem, steps).result >= 0 else solution_steps(problem)[:count]
+
+
+def _compare(right: Step, candidate: Step | None) -> tuple[str, bool]:
+    """A candidate's result beside the right one digit by digit, up to the first difference, then where it stops."""
+    if candidate is None:
+        return "no step wrong.", False
+    said, wanted = str(candidate.result), str(right.result)
+    lines: list[str] = []
+    for place in range(max(len(said), len(wanted))):
+        mine, other = (text[place] if place < len(text) else "_" for text in (said, wanted))
+        lines.append(f"{mine}={other}" if mine == other else f"{mine}!={other}")
+        if mine != other:
+            return f"{' '.join(lines)} wrong.", False
+    if candidate.last != right.last:
+        return f"{' '.join(lines)} {'end' if candidate.last else 'no end'} wrong.", False
+    return f"{' '.join(lines)} right.", True
+
+
+def _spoil(draw: random.Random, right: Step, kind: str) -> Step:
+    if kind == "ending":
+        return right._replace(last=not right.last)
+    if kind == "result":
+        return right._replace(result=_another_number(draw, right.result))
+    if kind == "operator":
+        other = right._replace(operator=draw.choice([sign for sign in "+-*" if sign != right.operator]))
+    elif draw.random() < 0.5:
+        other = right._replace(left=_another_number(draw, right.left))
+    else:
+        other = right._replace(right=_another_number(draw, right.right))
+    return other._replace(result=_compute(other.left, other.operator, other.right))
+
+
+def _another_number(draw: random.Random, value: int) -> int:
+    """A number that is easily taken for this one: close by, ten off, or with another digit."""
+    digits = list(str(value))
+    digits[draw.randrange(len(digits))] = str(draw.randrange(10))
+    near = [
+        value + draw.choice((-1, 1)),
+        value + draw.choice((-10, 10)),
+        int("".join(digits)),
+        value + draw.randint(-20, 20),
+    ]
+    chosen = draw.choices(near, (30, 20, 35, 15))[0]
+    return chosen if chosen >= 0 and chosen != value else value + 1
+
+
+def _operation(step: str) -> tuple[int, str, int, int]:
+    left, operator, right, _, result = step.split()
+    return int(left), operator, int(right), int(result)
+
+
+def _compute(left: int, operator: str, right: int) -> int:
+    return {"+": left + right, "-": left - right, "*": left * right}[operator]
