@@ -389,6 +389,22 @@ def test_two_workers_have_the_contrastive_loss_of_one(tmp_path: Path) -> None:
     assert_same((means.pop("loss").item(), means), expected)
 
 
+def test_likelihood_of_the_chosen_answer_is_added_by_the_token() -> None:
+    """Over each answer's own tokens first, then over pairs: a long answer counts like a short one."""
+    rows, model = make_rows(), with_reference(*(tiny("LlamaForCausalLM", "packed", seed=seed) for seed in (0, 1)))
+    plain, weighed = DirectPreference(), DirectPreference(nll_weight=0.5)
+    with torch.no_grad():
+        batch = plain.collate(rows)
+        nlls = []
+        for row in rows:
+            ids = torch.as_tensor(np.concatenate([row["prompt_ids"], row["chosen_ids"]]))[None]
+            logp_TV = model.policy(input_ids=ids).logits[0].log_softmax(-1)  # type: ignore[operator, union-attr]
+            at = range(len(row["prompt_ids"]) - 1, ids.shape[1] - 1)
+            nlls.append(-np.mean([float(logp_TV[place, ids[0, place + 1]]) for place in at]))
+        difference = float(weighed(model, batch)[0]) - float(plain(model, batch)[0])
+    assert difference == pytest.approx(0.5 * np.mean(nlls), abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def policy_and_reference() -> torch.nn.Module:
     return with_reference(*(tiny("LlamaForCausalLM", "packed", seed=seed) for seed in (0, 1)))

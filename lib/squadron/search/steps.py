@@ -26,9 +26,9 @@ class StepSearchConfig(Config):
     width: int = Field(6, ge=2, description="candidates a step")
     max_iterations: int = Field(20, ge=1, description="iterations of one problem, those that stepped back included")
     credit: Credit = Field(
-        "each_order",
-        description="each_order: every call that prefers the step shown first counts for it, as in the paper; "
-        "both_orders: a step wins a contest that it wins whether shown first or second",
+        "both_orders",
+        description="both_orders: a step wins a contest that it wins whether shown first or second; "
+        "each_order: every call that prefers the step shown first counts for it, the paper's formula read literally",
     )
     identical: Literal["accept", "roll_back"] = Field(
         "accept",
@@ -83,7 +83,11 @@ def search_steps(
     with no step before, the problem is dropped. It ends when `is_last` holds for the step taken, or after
     `max_iterations` with the steps and preferences that are left.
 
-    The paper does not say what happens when all candidates are one and the same text. They are taken as the step
+    The paper counts a win for whoever is preferred, and leaves open whether a contest is judged in both orders. With
+    each order counted by itself, a judge that leans to one side gives wins to both steps of a contest that it cannot
+    decide, and more of them to texts that were proposed seldom: hence `credit="both_orders"`.
+
+    Nor does the paper say what happens when all candidates are one and the same text. They are taken as the step
     without a preference (`identical="accept"`), since identical candidates express no doubt.
 
     Raises ValueError where an answer does not fit what was asked.

@@ -102,6 +102,7 @@ class ModelConfig(Config):
 class DpoConfig(Config):
     beta: float = Field(0.1, gt=0, description="0.4 to 0.5 for step-wise DPO (Lai et al. 2024)")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    nll_weight: float = Field(0.0, ge=0, description="adds the chosen answer's own loss (Pang et al. 2024)")
 
 
 class ExportConfig(Config):

@@ -167,7 +167,7 @@ def make_objective(objective: ObjectiveName, model: BaseModel, dpo: DpoConfig, s
         case "sft":
             return language.SupervisedFineTuning(spec.loss_chunk)
         case "dpo":
-            return language.DirectPreference(dpo.beta, dpo.label_smoothing, spec.loss_chunk)
+            return language.DirectPreference(dpo.beta, dpo.label_smoothing, spec.loss_chunk, dpo.nll_weight)
         case "reward":
             return reward.OutcomeReward(model.pad_token_id)
         case "process_reward":

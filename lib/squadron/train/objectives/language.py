@@ -55,6 +55,10 @@ class SupervisedFineTuning:
 class DirectPreference:
     """Direct preference optimisation (Rafailov et al. 2023, eq. 7), conservative with `label_smoothing`.
 
+    With `nll_weight`, so many times the mean negative log-likelihood of a token of the chosen answer is added (Pang et
+    al. 2024, Iterative Reasoning Preference Optimization, eq. 1, whose likelihood is of question and answer together;
+    here of the answer, as in TRL's `rpo_alpha`): without it the chosen answer may become less likely, too.
+
     Rows hold `prompt_ids`, `chosen_ids`, `rejected_ids`. For step-wise DPO (Lai et al. 2024) the prompt holds the steps
     so far and the two answers are one step each, without an end of sequence. The reference is the model with its
     adapter off, or the frozen half of `with_reference`. Agrees with TRL's DPO loss, type "sigmoid".
@@ -63,6 +67,7 @@ class DirectPreference:
     beta: float = 0.1
     label_smoothing: float = 0.0
     chunk: int = 0
+    nll_weight: float = 0.0
 
     def collate(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         answers = [(row["prompt_ids"], row[name]) for row in rows for name in ("chosen_ids", "rejected_ids")]
@@ -83,7 +88,12 @@ class DirectPreference:
         policy_P2 = self._answer_logprobs(getattr(model, "policy", model), batch)
         gain_P2 = self.beta * (policy_P2 - reference_P2)
         loss, accuracy = preference_loss(gain_P2[:, 0], gain_P2[:, 1], self.label_smoothing)
-        return loss, {"accuracy": accuracy, "margin": (gain_P2[:, 0] - gain_P2[:, 1]).mean()}
+        told = {"accuracy": accuracy, "margin": (gain_P2[:, 0] - gain_P2[:, 1]).mean()}
+        if self.nll_weight:
+            lengths_P2 = torch.bincount(batch["sequence"], minlength=policy_P2.numel()).view(-1, 2)
+            nll = -(policy_P2[:, 0] / lengths_P2[:, 0]).mean()
+            loss, told = loss + self.nll_weight * nll, told | {"chosen_nll": nll}
+        return loss, told
 
     def _answer_logprobs(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         logp_K = token_logprobs(model, batch, self.chunk)
