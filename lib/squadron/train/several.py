@@ -14,7 +14,7 @@ from squadron.core.folder import Folder, relative
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.train.batches import Row, RowSource
-from squadron.train.models import Pretrained
+from squadron.train.models import PolicyWithReference, Pretrained
 from squadron.train.objectives import Objective
 from squadron.train.place import place
 from squadron.train.spec import TrainSpec
@@ -24,14 +24,20 @@ _A_WEEK_S = 7 * 24 * 3600.0
 
 @dataclass(frozen=True)
 class Lesson:
-    """One training: what from, on what, how. `name` is its folder."""
+    """One training: what from, on what, how. `name` is its folder; of a policy with its reference, the policy is what
+    is exported."""
 
     name: str
-    build: Pretrained
+    build: Pretrained | PolicyWithReference
     objective: Objective
     rows: Sequence[Row]
     spec: TrainSpec
     tokenizer: str | None = None
+
+    @property
+    def policy(self) -> Pretrained:
+        """What is trained."""
+        return self.build.policy if isinstance(self.build, PolicyWithReference) else self.build
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ def train_several(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
     """Train and export every lesson into `<stage>/<name>/model`; finished ones are kept, others go on where they were.
 
     Where the workers of training have no GPU and no number of workers was asked for, lessons run side by side, each on
-    one worker; else one after the other by `fit`. Raises WorkerError if one fails, with its cause; the others are kept.
+    an even share of a node's cores; else one after the other by `fit`. Raises WorkerError if one fails, with its cause;
+    the others are kept.
     """
     asked = stage.run.profile.workers
     side_by_side = all(place(stage, lesson.spec)[1].gpus == 0 for lesson in lessons) and (asked or 1) <= 1
@@ -59,7 +66,9 @@ def train_several(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
 def _side_by_side(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
     rows = [{"id": lesson.name, "place": place} for place, lesson in enumerate(lessons)]
     shared: dict[str, Any] = {"lessons": tuple(lessons), "folder": stage.folder}
-    map_rows(stage, rows, _train_here, unit="model", deadline_s=_A_WEEK_S, **shared)
+    node = place(stage, lessons[0].spec)[1]
+    each = stage.run.profile.worker.model_copy(update={"cpus": max(1, node.cpus // len(lessons))})
+    map_rows(stage, rows, _train_here, unit="model", deadline_s=_A_WEEK_S, resources=each, **shared)
     if failures := stage.failures():
         what = f"{len(failures)} of {len(lessons)} trainings failed; {failures[0]['item']}: {failures[0]['error']}"
         fix = "mend the cause and give the same command: the others are kept"
@@ -87,7 +96,7 @@ def _in_turn(stage: Stage, lesson: Lesson) -> Learned:
             store,
             workers=workers,
             resources=resources,
-            identity=lesson.build.path,
+            identity=lesson.policy.path,
             on_step=on_step,
         )
     if not store.exists("model/config.json"):
@@ -105,7 +114,7 @@ def _train_here(row: dict[str, Any], lessons: tuple[Lesson, ...], folder: Folder
         _source(lesson),
         lesson.spec,
         store,
-        identity=lesson.build.path,
+        identity=lesson.policy.path,
         on_step=lambda step, metrics: _note_loss(store, step, metrics),
     )
     _export(lesson, store, step, clean_process=False)
@@ -145,7 +154,7 @@ def _export(lesson: Lesson, store: Folder, step: int, *, clean_process: bool) ->
     from squadron.train.export import export
 
     with Reader(store, step) as reader, tempfile.TemporaryDirectory() as scratch:
-        export(lesson.build, reader, Path(scratch), tokenizer=lesson.tokenizer, clean_process=clean_process)
+        export(lesson.policy, reader, Path(scratch), tokenizer=lesson.tokenizer, clean_process=clean_process)
         files = sorted(Path(scratch).iterdir(), key=lambda file: file.name == "config.json")
         for file in files:  # config.json last: a folder that has one is whole
             store.put(f"model/{file.name}", str(file))
