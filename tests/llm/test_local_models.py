@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from squadron.core.errors import InputError
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling, user
+from squadron.llm.generation import _has_rows, ending, generate, keep_nucleus, sampler
 from squadron.llm.hf import HfChat
 from squadron.llm.providers import check_models, identity, open_model
 from squadron.llm.settings import HfModel, OpenAiModel, Rule, ScriptedModel
@@ -71,20 +73,15 @@ def test_sampling_draws_from_the_softmax() -> None:
     """Gumbel noise on logits: the frequencies of 20,000 draws against the probabilities."""
     import torch
 
-    from squadron.llm.hf import _SampleByGumbel
-
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
-    sampler = _SampleByGumbel(Sampling(temperature=0.7), [5] * 20_000, torch.device("cpu"))
-    sampler._generators = [torch.Generator().manual_seed(n) for n in range(20_000)]
-    drawn = sampler(torch.zeros(20_000, 1), logits.expand(20_000, 4)).argmax(-1)
+    score = sampler(Sampling(temperature=0.7), range(20_000), torch.device("cpu"))
+    drawn = score(logits.expand(20_000, 4), range(20_000)).argmax(-1)
     shares = torch.bincount(drawn, minlength=4) / 20_000
     assert torch.allclose(shares, (logits[0] / 0.7).softmax(-1), atol=0.015)
 
 
 def test_the_nucleus_is_the_smallest_set_that_holds_so_much() -> None:
     import torch
-
-    from squadron.llm.hf import keep_nucleus
 
     logits = torch.log(torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.97, 0.01, 0.01, 0.01]]))
     kept = keep_nucleus(logits, 0.6).isfinite()
@@ -139,3 +136,157 @@ def test_a_scripted_model_follows_rules_and_replays(tmp_path: Path) -> None:
     recording.write_text('{"messages": "hello", "text": "x"}\n')
     with pytest.raises(InputError, match="expected messages with role and content"):
         open_model(settings)
+
+
+def random_model(kind: str) -> Any:
+    """A model of two layers and 60 tokens with random weights."""
+    import torch
+    import transformers
+
+    torch.manual_seed(1)
+    size: dict[str, Any] = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    rotary = size | {"num_key_value_heads": 2, "intermediate_size": 64, "max_position_embeddings": 256}
+    configs: dict[str, Callable[[], Any]] = {
+        "llama": lambda: transformers.LlamaConfig(**rotary),
+        "learned positions": lambda: transformers.GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4),
+        "repetition penalty": lambda: transformers.LlamaConfig(**rotary),
+        "sliding window": lambda: transformers.MistralConfig(**rotary, sliding_window=8),
+        "no positions": lambda: transformers.BloomConfig(vocab_size=60, hidden_size=32, n_layer=2, n_head=4),
+        "convolutions": lambda: transformers.Lfm2Config(**rotary, layer_types=["conv", "full_attention"]),
+        "no repetition": lambda: transformers.LlamaConfig(**rotary),
+    }
+    model = transformers.AutoModelForCausalLM.from_config(configs[kind]()).eval()
+    model.generation_config.eos_token_id = model.generation_config.pad_token_id = None
+    if kind == "repetition penalty":
+        model.generation_config.repetition_penalty = 1.3
+    if kind == "no repetition":
+        model.generation_config.no_repeat_ngram_size = 2
+    return louder(model)
+
+
+def louder(model: Any) -> Any:
+    """The model with matrices so large that it clearly prefers some token, and another one after other words."""
+    import torch
+
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.ndim == 2:
+                weights.mul_(8)
+    return model
+
+
+def random_prompts(count: int) -> list[list[int]]:
+    """Prompts of 1 to 20 tokens; every third comes three times."""
+    import torch
+
+    drawn = torch.Generator().manual_seed(2)
+    lengths = torch.randint(1, 21, (count,), generator=drawn).tolist()
+    prompts: list[list[int]] = [torch.randint(0, 60, (n,), generator=drawn).tolist() for n in lengths]
+    return [prompt for number, prompt in enumerate(prompts) for _ in range(1 if number % 3 else 3)]
+
+
+def greedy(prompts: Sequence[Sequence[int]]) -> Any:
+    import torch
+
+    return sampler(Sampling(), [None] * len(prompts), torch.device("cpu"))
+
+
+def ends_in(ends: set[int]) -> Callable[[Sequence[int]], bool]:
+    return lambda answer: answer[-1] in ends
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_rows"),
+    [
+        ("llama", True),
+        ("learned positions", True),
+        ("repetition penalty", True),
+        ("sliding window", True),
+        ("no positions", False),
+        ("convolutions", False),
+        ("no repetition", False),
+    ],
+)
+def test_a_batch_of_any_lengths_decodes_as_transformers_does_one_at_a_time(kind: str, by_rows: bool) -> None:
+    import torch
+
+    model, prompts = random_model(kind), random_prompts(12)
+    whole = [
+        model.generate(torch.tensor([p]), max_new_tokens=40, do_sample=False)[0, len(p) :].tolist() for p in prompts
+    ]
+    limits = [5 + 7 * number % 36 for number in range(len(prompts))]
+    # Tokens that end the first answers early, and others late or never.
+    ends = {whole[0][2], whole[1][9], whole[-1][20]}
+    until = [next((place + 1 for place, token in enumerate(answer) if token in ends), 40) for answer in whole]
+    expected = [answer[: min(end, limit)] for answer, end, limit in zip(whole, until, limits, strict=True)]
+    assert len({len(answer) for answer in expected}) > 4
+    assert _has_rows(model) == by_rows
+    assert generate(model, prompts, limits, greedy(prompts), ends_in(ends)) == expected
+
+
+def test_equal_prompts_are_read_once_and_ended_answers_are_computed_no_longer() -> None:
+    model, prompts = random_model("llama"), random_prompts(9)
+    read: list[tuple[int, int]] = []
+    model.register_forward_pre_hook(lambda _, __, given: read.append(tuple(given["input_ids"].shape)), with_kwargs=True)
+    limits = [1 + number % 12 for number in range(len(prompts))]
+    answers = generate(model, prompts, limits, greedy(prompts), ends_in(set()))
+    assert [len(answer) for answer in answers] == limits
+    assert read[0] == (9, max(map(len, prompts))) and len(prompts) == 15
+    assert read[1:] == [(sum(limit > step for limit in limits), 1) for step in range(1, max(limits))]
+
+
+def test_candidates_of_one_conversation_are_what_each_would_be_alone(tiny_chat: str, tmp_path: Path) -> None:
+    import shutil
+
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(tiny_chat, tmp_path / "loud")
+    louder(AutoModelForCausalLM.from_pretrained(tiny_chat)).save_pretrained(tmp_path / "loud")
+    asked = [
+        ChatRequest(
+            f"{q} {seed}", user(q), Sampling(max_tokens=30, temperature=2.0, top_p=0.95, seed=seed, stop=("e",))
+        )
+        for q in QUESTIONS[:4]
+        for seed in range(6)
+    ]
+    together = ask(str(tmp_path / "loud"), asked, batch_size=64)
+    alone = ask(str(tmp_path / "loud"), asked, batch_size=1)
+    assert len({reply.text for reply in together.values()}) > 20
+    assert len({reply.completion_tokens for reply in together.values()}) > 5
+    for key, reply in together.items():
+        assert (reply.text, reply.finish_reason, reply.completion_tokens) == (
+            alone[key].text,
+            alone[key].finish_reason,
+            alone[key].completion_tokens,
+        )
+
+
+def test_an_answer_ends_with_the_token_that_completes_a_stop(tiny_chat: str) -> None:
+    """Each is the shortest beginning, of what is said without stops, whose text holds one of them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_chat), AutoModelForCausalLM.from_pretrained(tiny_chat)
+    prompts = [tokenizer(question)["input_ids"] for question in QUESTIONS * 4]
+    limits, stops = [40] * len(prompts), ("or", "e", "#\n", "é")
+
+    def answers(stops: tuple[str, ...]) -> list[list[int]]:
+        score = sampler(Sampling(temperature=1.0), range(len(prompts)), torch.device("cpu"))
+        return generate(model, prompts, limits, score, ending(tokenizer, {tokenizer.eos_token_id}, stops))
+
+    def holds(tokens: list[int]) -> bool:
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        return any(stop in text for stop in stops)
+
+    whole, stopped = answers(()), answers(stops)
+    assert sum(map(holds, whole)) > 10
+    for before, after in zip(whole, stopped, strict=True):
+        assert after == next((before[:n] for n in range(1, len(before)) if holds(before[:n])), before)
+
+
+def test_each_answer_may_fill_the_context_whatever_shares_its_batch(tiny_chat: str) -> None:
+    asked = [ChatRequest(str(n), user("say " * n), Sampling(max_tokens=200)) for n in (1, 15, 30)]
+    together, alone = ask(tiny_chat, asked, batch_size=4), ask(tiny_chat, asked, batch_size=1)
+    for key, reply in together.items():
+        assert reply.text == alone[key].text and reply.finish_reason == "length"
+        assert reply.prompt_tokens + reply.completion_tokens == 96

@@ -16,6 +16,7 @@ from squadron.llm.reward import (
     ClassifierReward,
     ColumnReward,
     JudgeReward,
+    LabelTokenReward,
     RewardModel,
     Score,
     VerifierReward,
@@ -37,12 +38,10 @@ def scores(reward: AnyReward | RewardModel, *rows: Answered) -> dict[str, Score]
     return {score.key: score for score in found}
 
 
-def make_classifier(folder: Path, labels: int = 1, *, bare: bool = False, chat: bool = True, pad: bool = True) -> str:
-    """A random Llama with a head over sequences, and a tokenizer trained on a few words."""
-    import torch
-    from transformers import AutoTokenizer, LlamaForSequenceClassification, LlamaModel
+def make_tokenizer(folder: Path, *, chat: bool = True) -> int:
+    """A tokenizer trained on a few words."""
+    from transformers import AutoTokenizer
 
-    from squadron.train.models import FromConfig
     from squadron.train.tokenizer import train_tokenizer
 
     vocabulary = train_tokenizer(["what is six times seven? it is forty two."] * 4, 300, folder)
@@ -51,6 +50,17 @@ def make_classifier(folder: Path, labels: int = 1, *, bare: bool = False, chat: 
         tokenizer.chat_template = None
         (folder / "chat_template.jinja").unlink(missing_ok=True)
         tokenizer.save_pretrained(folder)
+    return vocabulary
+
+
+def make_classifier(folder: Path, labels: int = 1, *, bare: bool = False, chat: bool = True, pad: bool = True) -> str:
+    """A random Llama with a head over sequences."""
+    import torch
+    from transformers import LlamaForSequenceClassification, LlamaModel
+
+    from squadron.train.models import FromConfig
+
+    vocabulary = make_tokenizer(folder, chat=chat)
     config = FromConfig(vocabulary, 32, 2, 2, 2, 64, context=128, special_tokens={"eos_token_id": 1}).config()
     config.num_labels, config.pad_token_id = labels, 0 if pad else None
     torch.manual_seed(0)
@@ -58,9 +68,33 @@ def make_classifier(folder: Path, labels: int = 1, *, bare: bool = False, chat: 
     return str(folder)
 
 
+def make_labeller(folder: Path, *, chat: bool = True, bare: bool = False) -> str:
+    """A random Llama that says tokens, far enough from zero for its probabilities to differ."""
+    import torch
+    from transformers import LlamaForCausalLM, LlamaModel
+
+    from squadron.train.models import FromConfig
+
+    config = FromConfig(make_tokenizer(folder, chat=chat), 32, 2, 2, 2, 64, context=128, tie_embeddings=False).config()
+    config.initializer_range = 0.3
+    torch.manual_seed(0)
+    (LlamaModel if bare else LlamaForCausalLM)(config).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_classifier(tmp_path_factory.mktemp("reward"))
+
+
+@pytest.fixture(scope="module")
+def labeller(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_labeller(tmp_path_factory.mktemp("labeller"))
+
+
+@pytest.fixture(scope="module")
+def plain_labeller(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_labeller(tmp_path_factory.mktemp("plain"), chat=False)
 
 
 ROWS = [Answered(f"r{n}", "what is six? " * (1 + n % 3), "it is seven " * (n % 4) + str(n)) for n in range(9)]
@@ -115,6 +149,107 @@ def test_a_model_that_brings_code_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("raise SystemExit('run')")
     with pytest.raises(ModelUnavailable, match="code of its own"):
         open_reward(ClassifierReward(path=str(tmp_path)), no_model)
+
+
+def share_of_positive(path: str, text: str, positive: str = "+", negative: str = "-", begin: str = "") -> float:
+    """P(positive) / (P(positive) + P(negative)) behind one text, from the whole softmax."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    ids = torch.tensor([tokenizer(begin + text, add_special_tokens=False)["input_ids"]])
+    with torch.inference_mode():
+        said = AutoModelForCausalLM.from_pretrained(path).eval()(ids).logits[0, -1].double().softmax(-1)
+    plus, minus = (said[tokenizer.convert_tokens_to_ids(label)].item() for label in (positive, negative))
+    return plus / (plus + minus)
+
+
+def plain(row: Answered) -> str:
+    return f"{row.instruction}\n{row.response} "
+
+
+def conversation(row: Answered) -> str:
+    return f"<|turn|>user\n{row.instruction}<|end|>\n<|turn|>assistant\n{row.response}"
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+@pytest.mark.parametrize(
+    ("model", "template", "text"),
+    [
+        ("labeller", None, conversation),
+        ("labeller", "{instruction}\n{response} ", plain),
+        ("plain_labeller", None, plain),
+        ("plain_labeller", "{response}<|end|>{instruction}", lambda row: f"{row.response}<|end|>{row.instruction}"),
+    ],
+)
+def test_a_label_is_weighed_alike_alone_and_in_any_batch(
+    request: pytest.FixtureRequest, model: str, template: str | None, text: Callable[[Answered], str], batch_size: int
+) -> None:
+    path = request.getfixturevalue(model)
+    expected = {row.key: share_of_positive(path, text(row)) for row in ROWS}
+    found = scores(LabelTokenReward(path=path, template=template, batch_size=batch_size), *ROWS)
+    assert {key: score.value for key, score in found.items()} == pytest.approx(expected, abs=1e-5)
+    assert max(expected.values()) - min(expected.values()) > 0.05
+
+
+def test_labels_are_those_of_the_settings_and_swapping_them_turns_the_score_over(labeller: str) -> None:
+    row = Answered("r", "what is six?", "seven")
+    found = scores(LabelTokenReward(path=labeller, positive="Y", negative="N"), row)["r"].value
+    swapped = scores(LabelTokenReward(path=labeller, positive="N", negative="Y"), row)["r"].value
+    assert found == pytest.approx(share_of_positive(labeller, conversation(row), "Y", "N"), abs=1e-5)
+    assert found is not None and swapped == pytest.approx(1 - found, abs=1e-6)
+
+
+def test_the_label_follows_the_text_and_no_token_that_ends_it(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    path = make_labeller(tmp_path, chat=False)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.bos_token = "<|turn|>"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|turn|> $A <|end|>", special_tokens=[("<|turn|>", 2), ("<|end|>", 1)]
+    )
+    tokenizer.save_pretrained(path)
+    assert AutoTokenizer.from_pretrained(path)("a")["input_ids"][::2] == [2, 1]
+    row = Answered("r", "what is six?", "seven")
+    expected = pytest.approx(share_of_positive(path, plain(row), begin="<|turn|>"), abs=1e-5)
+    assert scores(LabelTokenReward(path=path), row)["r"].value == expected
+    begun = LabelTokenReward(path=path, template="<|turn|>{instruction}\n{response} ")
+    assert scores(begun, row)["r"].value == expected
+
+
+@pytest.mark.parametrize("labels", [{"positive": "good"}, {"negative": "good"}])
+def test_a_label_of_several_tokens_is_refused_by_name(labeller: str, labels: dict[str, str]) -> None:
+    with pytest.raises(ModelUnavailable, match=r"must be one token: 'good' is \['g', 'o', 'o', 'd'\]\n"):
+        open_reward(LabelTokenReward(path=labeller, **labels), no_model)
+
+
+def test_a_language_model_without_its_head_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"no weights for lm_head\.weight"):
+        open_reward(LabelTokenReward(path=make_labeller(tmp_path, bare=True)), no_model)
+
+
+def test_a_row_fits_up_to_the_last_token_of_the_context_or_is_an_error(plain_labeller: str) -> None:
+    digits = [Answered(str(count), "", "7" * (count - 2)) for count in (128, 129)]  # and a new line, and a space
+    found = scores(LabelTokenReward(path=plain_labeller), *digits)
+    assert found["128"].value == pytest.approx(share_of_positive(plain_labeller, plain(digits[0])), abs=1e-5)
+    assert found["129"].value is None and "129 tokens, the reward model reads 128" in found["129"].error
+    assert "reads 60" in scores(LabelTokenReward(path=plain_labeller, max_length=60), digits[0])["128"].error
+
+
+def test_a_row_without_text_is_an_error(plain_labeller: str) -> None:
+    found = scores(LabelTokenReward(path=plain_labeller, template="{instruction}{response}"), Answered("r", "", ""))
+    assert found["r"].value is None and "no text" in found["r"].error
+
+
+def test_a_labelling_model_takes_the_share_of_a_node_that_a_classifier_takes() -> None:
+    from squadron.core.profile import Profile, WorkerResources
+    from squadron.llm.served import reward_resources
+
+    profile = Profile(name="cards", trainer=WorkerResources(gpus=1, cpus=4))
+    share = reward_resources(LabelTokenReward(path="a/b"), profile)
+    assert share == reward_resources(ClassifierReward(path="a/b"), profile) == profile.trainer
 
 
 class Judge(Closing):
@@ -208,6 +343,8 @@ def test_tasks_are_graded() -> None:
     [
         {"provider": "oracle"},
         {"provider": "classifier", "path": "a/b", "trust_remote_code": True},
+        {"provider": "label_token", "path": "a/b", "template": "{response} "},
+        {"provider": "label_token", "path": "a/b", "positive": "-"},
         {"provider": "judge", "model": SCRIPTED, "rubric": "How good is {response}?"},
         {"provider": "judge", "model": SCRIPTED, "low": 5, "high": 5},
     ],

@@ -20,6 +20,7 @@ from squadron.core.profile import WorkerResources
 _GB = 1024**3
 # A share such as 0.1 GPU adds up to a hair more or less than a whole card in floating point.
 _ROUNDING = 1e-6
+_MANY = 1000.0  # workers on a node that need no core of their own
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Node:
 
     def fit(self, resources: WorkerResources) -> int:
         """How many workers of this size the whole node holds."""
-        fits = [self.cpus / resources.cpus]
+        fits = [self.cpus / resources.cpus if resources.cpus else _MANY]
         if resources.gpus >= 1:
             fits.append(self.gpus / resources.gpus)
         elif resources.gpus > 0:  # a worker's share of a card must lie on one card

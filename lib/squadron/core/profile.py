@@ -11,7 +11,7 @@ from squadron.core.errors import ConfigError, nearest
 class WorkerResources(Config):
     """The share of a node that one worker actor reserves."""
 
-    cpus: float = Field(1, gt=0, description="CPU cores")
+    cpus: float = Field(1, ge=0, description="CPU cores; 0 for what only waits")
     gpus: float = Field(0, ge=0, description="GPUs; a fraction shares a card")
     memory_gb: float = Field(0, ge=0, description="memory to reserve; 0 reserves none")
 

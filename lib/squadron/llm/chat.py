@@ -40,7 +40,10 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One conversation to go on with. `key` names it to whoever asked."""
+    """One conversation to go on with. `key` names it to whoever asked.
+
+    One that ends with words of the assistant asks for the rest of that turn: the reply holds what comes after them.
+    """
 
     key: str
     messages: tuple[Message, ...]
@@ -94,6 +97,11 @@ def user(text: str, system: str | None = None) -> tuple[Message, ...]:
     """A conversation of one question."""
     asked: Message = {"role": "user", "content": text}
     return (asked,) if system is None else ({"role": "system", "content": system}, asked)
+
+
+def goes_on(messages: tuple[Message, ...]) -> bool:
+    """Whether a conversation ends within the assistant's turn, so that the reply is the rest of it."""
+    return bool(messages) and messages[-1]["role"] == "assistant"
 
 
 def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:

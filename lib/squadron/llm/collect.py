@@ -7,8 +7,6 @@ that more models, more questions or another order ask for what is missing and no
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +25,10 @@ from squadron.llm.chat import ChatModel, ChatRequest, Sampling, user
 from squadron.llm.log import ANSWERS, Entry, Index, KeyedLog, spent_usd
 from squadron.llm.pools import Pool, Work, refuse_stopped, run_pools
 from squadron.llm.providers import check_models, identity, open_model, resources
+from squadron.llm.served import TALKS, chat_entry, item_key, log_folder
 from squadron.llm.settings import AnyModel, VllmModel
 from squadron.llm.spend import Budget
 
-TALKS = WorkerResources(cpus=0.01)
-"""What an actor reserves that only waits for a server."""
 ANSWER_TYPES = {"id": "string", "sample": "int64", "response": "string", "error": "string", "score": "float64"}
 """Columns of a file of answers; `response` is missing where `error` says why, `score` is one that came with it."""
 _PARTS_EACH = 8
@@ -76,40 +73,24 @@ class Asked:
 
     def keys(self, rows: Sequence[int]) -> list[str]:
         known = identity(self.settings)
-        return [self._key(known, self._question(row), self._sampling(row)) for row in rows]
+        return [item_key(known, self._request(row, "")) for row in rows]
 
     def answer(self, opened: ChatModel, rows: Sequence[int]) -> Iterator[Entry]:
         def requests() -> Iterator[ChatRequest]:
             for row, key in zip(rows, self.keys(rows), strict=True):
-                yield ChatRequest(key, user(self._question(row)), self._sampling(row))
+                yield self._request(row, key)
 
-        for reply in opened.chat(requests()):
-            yield {
-                "key": reply.key,
-                "text": reply.text,
-                "finish_reason": reply.finish_reason,
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-                "cost_usd": reply.cost_usd,
-                "seconds": round(reply.seconds, 4),
-                "attempts": reply.attempts,
-                "error": reply.error,
-            }
+        return map(chat_entry, opened.chat(requests()))
 
-    def _question(self, row: int) -> str:
-        text: str = self.questions[row // self.config.samples]["instruction"]
-        return text
+    def _request(self, row: int, key: str) -> ChatRequest:
+        question: str = self.questions[row // self.config.samples]["instruction"]
+        return ChatRequest(key, user(question), self._sampling(row))
 
     def _sampling(self, row: int) -> Sampling:
         sampling, sample = self.config.sampling, row % self.config.samples
         if self.config.samples == 1 and sampling.seed is None and sampling.temperature == 0:
             return sampling
         return sampling.model_copy(update={"seed": (sampling.seed or 0) + sample})
-
-    @staticmethod
-    def _key(known: str, question: str, sampling: Sampling) -> str:
-        asked = json.dumps([known, question, *sampling.model_dump(mode="json").values()])
-        return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
 def collect(
@@ -130,7 +111,7 @@ def collect(
     check_models(models)
     store = stage.run.folder / ANSWERS
     asked = [Asked(settings, questions, config) for settings in models]
-    logs = {member.name: KeyedLog(_log_folder(store, member.settings)) for member in asked}
+    logs = {member.name: KeyedLog(log_folder(store, member.settings)) for member in asked}
     indexes = {name: log.index() for name, log in logs.items()}
     rows = len(questions) * config.samples
     keys = {member.name: member.keys(range(rows)) for member in asked}
@@ -177,7 +158,7 @@ def _pools(stage: Stage, asked: Sequence[Asked], missing: Mapping[str, np.ndarra
         rows = missing[member.name]
         if not len(rows):
             continue
-        log = _log_folder(store, member.settings)
+        log = log_folder(store, member.settings)
         needs = resources(member.settings, stage.run.profile)
         if needs is None:
             talking.append(Work(member, rows, log, part_size=len(rows)))
@@ -197,11 +178,6 @@ def _pools(stage: Stage, asked: Sequence[Asked], missing: Mapping[str, np.ndarra
 def _part_size(rows: int, workers: int) -> int:
     """Parts small enough that workers end together and little is lost with one, large enough to batch well."""
     return min(_LARGEST_PART, max(_SMALLEST_PART, -(-rows // (workers * _PARTS_EACH))))
-
-
-def _log_folder(store: Folder, settings: AnyModel) -> Folder:
-    readable = "".join(c if c.isalnum() or c in "-_." else "-" for c in settings.name)[:48]
-    return store / f"{readable}-{identity(settings)}"
 
 
 def _compile(stage: Stage, asked: Asked, keys: Sequence[str], log: KeyedLog, index: Index) -> Answers:

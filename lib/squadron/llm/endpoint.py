@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from squadron.core.errors import ResourceError
-from squadron.llm.chat import ChatReply, ChatRequest, Closing, Sampling
+from squadron.llm.chat import ChatReply, ChatRequest, Closing, Sampling, goes_on
 from squadron.llm.limits import Limits
 from squadron.llm.settings import OpenAiModel
 from squadron.llm.spend import Budget
@@ -64,9 +64,12 @@ class OpenAiChat(Closing):
         size = sum(_size(message["content"]) for message in messages)
         most = request.sampling.max_tokens
         about = math.ceil(size / BYTES_PER_TOKEN)
+        body = {"model": self._settings.model, "messages": messages, **_parameters(request.sampling)}
+        if goes_on(request.messages):  # understood by vLLM's and SGLang's servers
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
         return Call(
             request.key,
-            json.dumps({"model": self._settings.model, "messages": messages, **_parameters(request.sampling)}).encode(),
+            json.dumps(body).encode(),
             partial(self._read, about),
             tokens=about + most,
             worst_usd=self._cost(size + WRAPPING_TOKENS * len(messages), most),  # no token is shorter than a byte

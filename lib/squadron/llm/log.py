@@ -63,11 +63,11 @@ class KeyedLog:
                     index.places[key] = Place(file, start, size, ok)
         return index
 
-    def answered(self, file: str) -> set[str]:
-        """The keys that one file answers."""
+    def read(self, file: str) -> dict[str, Entry]:
+        """The answers of one file by their keys; failures are left out, and a file that is not there has none."""
         if not self.folder.exists(file):
-            return set()
-        return {entry["key"] for entry, _, _ in self._lines(file) if not entry.get("error")}
+            return {}
+        return {entry["key"]: entry for entry, _, _ in self._lines(file) if not entry.get("error")}
 
     def reader(self) -> LogReader:
         """A reader of single entries by their place."""

@@ -180,7 +180,7 @@ class _Asker:
         keys = work.member.keys(rows.tolist())
         attempt = _count_attempt(work.log, part)
         if attempt > 1:
-            answered = log.answered(file)
+            answered = log.read(file)
             left = [place for place, key in enumerate(keys) if key not in answered]
             rows, keys = rows[left], [keys[place] for place in left]
         tally = _Tally(self._ledger)

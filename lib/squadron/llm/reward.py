@@ -1,4 +1,4 @@
-"""How good an answer is: by a reward model, a chat model as judge, a checker, or a column that says so.
+"""How good an answer is: by a reward model of outcomes or of steps, a judge, a checker, or a column that says so.
 
 model = open_reward(settings, open_model)
 for score in model.score([Answered("1", "What is 6 times 7?", "42")]):
@@ -11,15 +11,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
-from squadron.llm.chat import ChatModel, ChatRequest, Closing, ModelUnavailable, Sampling, user
-from squadron.llm.embed import cannot_load
+from squadron.llm.chat import ChatModel, ChatRequest, Closing, Sampling, user
 from squadron.llm.settings import AnyModel
 from squadron.llm.structured import Unreadable, read_number
 
@@ -33,18 +31,53 @@ between {low} (useless) and {high} (nothing to be mended).
 
 ### Response
 {response}"""
-_BLANK = re.compile(r"\{(instruction|response|reference|low|high)\}")
+_BLANK = re.compile(r"\{(\w+)\}")
 
 
-class ClassifierReward(Config):
-    """A sequence classifier with one output, as reward models are published, by transformers."""
+class LocalReward(Config):
+    """What every reward model by transformers has, of the hub or of a local folder."""
 
-    provider: Literal["classifier"] = "classifier"
     path: str
     revision: str | None = None
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     batch_size: int = Field(16, ge=1, description="conversations scored together")
     max_length: int | None = Field(None, ge=2, description="tokens; a longer row is an error; None: the model's own")
+
+
+class ClassifierReward(LocalReward):
+    """A sequence classifier with one output, as reward models are published, by transformers."""
+
+    provider: Literal["classifier"] = "classifier"
+
+
+class LabelTokenReward(LocalReward):
+    """A causal language model that says whether a response's last step is right, in one token behind it.
+
+    Process reward models trained on PRM800K (Lightman et al. 2023) are of this kind. The score is the share of
+    `positive` in the probability of the two labels, between 0 and 1.
+
+    The label comes next behind `template` filled in. With None, it comes next in a conversation: the instruction is the
+    user's turn, the response begins the assistant's, as the tokenizer's chat template writes them; a tokenizer without
+    one reads the instruction, a new line, the response, and a space.
+    """
+
+    provider: Literal["label_token"] = "label_token"
+    template: str | None = Field(
+        None, description="holds {instruction} and {response}; None: the tokenizer's chat template, where it has one"
+    )
+    positive: str = Field("+", min_length=1, description="the label of a right step: one token")
+    negative: str = Field("-", min_length=1, description="the label of a wrong step: one token")
+
+    @field_validator("template")
+    @classmethod
+    def _holds_the_answer(cls, value: str | None) -> str | None:
+        return value if value is None else _about_the_answer(value)
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> LabelTokenReward:
+        if self.positive == self.negative:
+            raise ValueError(f"positive and negative are both {self.positive!r}")
+        return self
 
 
 class JudgeReward(Config):
@@ -60,9 +93,7 @@ class JudgeReward(Config):
     @field_validator("rubric")
     @classmethod
     def _asks_about_the_answer(cls, value: str) -> str:
-        if missing := {"instruction", "response"} - set(_BLANK.findall(value)):
-            raise ValueError(f"a rubric needs {' and '.join(f'{{{name}}}' for name in sorted(missing))}")
-        return value
+        return _about_the_answer(value)
 
     @model_validator(mode="after")
     def _scale_has_a_length(self) -> JudgeReward:
@@ -84,7 +115,9 @@ class VerifierReward(Config):
     checker: Literal["tasks", "final_answer"] = Field("tasks", description="final_answer: the number behind ####")
 
 
-AnyReward = Annotated[ClassifierReward | JudgeReward | ColumnReward | VerifierReward, Field(discriminator="provider")]
+AnyReward = Annotated[
+    ClassifierReward | LabelTokenReward | JudgeReward | ColumnReward | VerifierReward, Field(discriminator="provider")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +158,13 @@ def open_reward(settings: AnyReward, open_model: Callable[[AnyModel], ChatModel]
     """
     match settings:
         case ClassifierReward():
-            return _Classifier(settings)
+            from squadron.llm.local_rewards import open_classifier
+
+            return open_classifier(settings)
+        case LabelTokenReward():
+            from squadron.llm.local_rewards import open_label_token
+
+            return open_label_token(settings)
         case JudgeReward():
             return _Judge(settings, open_model(settings.model))
         case ColumnReward():
@@ -136,8 +175,23 @@ def open_reward(settings: AnyReward, open_model: Callable[[AnyModel], ChatModel]
             return _RowByRow(_by_final_answer)
 
 
-def _scored(key: str, value: float) -> Score:
+def scored(key: str, value: float) -> Score:
+    """The score of a row's value, an error where it is no finite number."""
     return Score(key, value) if math.isfinite(value) else Score(key, None, f"the score is {value}, no finite number")
+
+
+def fill_in(text: str, **blanks: str) -> str:
+    """The text with `{name}` replaced where `blanks` has the name; other braces are left as they are.
+
+    All in one go, so that a response which holds "{reference}" is left as it is.
+    """
+    return _BLANK.sub(lambda blank: blanks.get(blank[1], blank[0]), text)
+
+
+def _about_the_answer(text: str) -> str:
+    if missing := {"instruction", "response"} - set(_BLANK.findall(text)):
+        raise ValueError(f"needs {' and '.join(f'{{{name}}}' for name in sorted(missing))}")
+    return text
 
 
 class _RowByRow(Closing):
@@ -149,7 +203,7 @@ class _RowByRow(Closing):
     def score(self, rows: Sequence[Answered]) -> Iterator[Score]:
         for row in rows:
             try:
-                yield _scored(row.key, self._value(row))
+                yield scored(row.key, self._value(row))
             except InputError as error:
                 yield Score(row.key, None, error.what)
 
@@ -216,84 +270,11 @@ class _Judge(Closing):
         self._model.close()
 
     def _question(self, row: Answered) -> str:
-        # In one go, so that a response which holds "{reference}" is left as it is.
-        low, high = f"{self._settings.low:g}", f"{self._settings.high:g}"
-        blanks = {"instruction": row.instruction, "response": row.response, "low": low, "high": high}
-        blanks["reference"] = row.reference or ""
-        return _BLANK.sub(lambda blank: blanks[blank[1]], self._settings.rubric)
-
-
-class _Classifier(Closing):
-    """Batches of conversations through a sequence classifier; a score does not depend on the others of its batch."""
-
-    def __init__(self, settings: ClassifierReward) -> None:
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        from squadron.train.models import local_folder
-        from squadron.train.quiet import quiet_libraries
-
-        quiet_libraries()
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        named: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-        dtype = named.get(settings.precision, "auto" if self._device.type == "cuda" else torch.float32)
-        path, options = local_folder(settings.path), {"revision": settings.revision, "trust_remote_code": False}
-        try:
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-            )
-            # Right padding: position numbers then begin at the first token, alone and in a batch.
-            self._tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", **options)
-        except (OSError, ValueError, ImportError) as error:
-            raise cannot_load(settings.path, error) from error
-        _refuse_no_reward_model(settings.path, model.config, sorted(loading["missing_keys"]))
-        self._model = model.to(self._device).eval()
-        context = getattr(model.config, "max_position_embeddings", None) or self._tokenizer.model_max_length
-        self._longest = min(settings.max_length or context, context, self._tokenizer.model_max_length)
-        # Decoders take the score at the last token that is not padding; without a padding token, at the very last one.
-        self._pads = model.config.pad_token_id is not None
-        if self._pads:
-            self._tokenizer.pad_token_id = model.config.pad_token_id
-        self._batch_size = settings.batch_size if self._pads else 1
-
-    def score(self, rows: Sequence[Answered]) -> Iterator[Score]:
-        fitting: list[tuple[Answered, Any]] = []
-        for row, encoded in zip(rows, map(self._encode, rows), strict=True):
-            if (count := len(encoded["input_ids"])) <= self._longest:
-                fitting.append((row, encoded))
-            else:
-                yield Score(row.key, None, f"the row has {count:,} tokens, the reward model reads {self._longest:,}")
-        by_length = iter(sorted(fitting, key=lambda pair: len(pair[1]["input_ids"])))
-        while batch := list(islice(by_length, self._batch_size)):
-            values = self._values([encoded for _, encoded in batch])
-            yield from (_scored(row.key, value) for (row, _), value in zip(batch, values, strict=True))
-
-    def close(self) -> None:
-        import torch
-
-        del self._model
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _encode(self, row: Answered) -> Any:
-        if self._tokenizer.chat_template is None:
-            return self._tokenizer(row.instruction, row.response)
-        turns = [{"role": "user", "content": row.instruction}, {"role": "assistant", "content": row.response}]
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False)
-        return self._tokenizer(text, add_special_tokens=False)
-
-    def _values(self, batch: Sequence[Any]) -> list[float]:
-        import torch
-
-        inputs = self._tokenizer.pad(list(batch), padding=self._pads, return_tensors="pt").to(self._device)
-        with torch.inference_mode():
-            return self._model(**inputs).logits[:, 0].float().tolist()
-
-
-def _refuse_no_reward_model(path: str, config: Any, missing: Sequence[str]) -> None:
-    fix = "give a reward model: a sequence classifier with one output"
-    if config.num_labels != 1:
-        labels = ", ".join(str(label) for label in config.id2label.values())
-        raise ModelUnavailable(f"the classifier has {config.num_labels} outputs: {labels}", where=path, fix=fix)
-    if missing:
-        raise ModelUnavailable(f"the model has no weights for {', '.join(missing)}", where=path, fix=fix)
+        return fill_in(
+            self._settings.rubric,
+            instruction=row.instruction,
+            response=row.response,
+            reference=row.reference or "",
+            low=f"{self._settings.low:g}",
+            high=f"{self._settings.high:g}",
+        )

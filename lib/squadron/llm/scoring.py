@@ -7,35 +7,23 @@ that an answer is judged once, however often it is collected.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from squadron.core import console
-from squadron.core.config import Config, fingerprint
+from squadron.core.config import Config
 from squadron.core.folder import Folder, relative
-from squadron.core.profile import Profile, WorkerResources
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
-from squadron.llm.collect import TALKS, Answers, read_answers
+from squadron.llm.collect import Answers, read_answers
 from squadron.llm.log import SCORES, Entry, KeyedLog, spent_usd
 from squadron.llm.pools import Pool, Work, refuse_stopped, run_pools
-from squadron.llm.providers import check_models, identity, open_model, resources, stamp_files
-from squadron.llm.reward import (
-    Answered,
-    AnyReward,
-    ClassifierReward,
-    ColumnReward,
-    JudgeReward,
-    RewardModel,
-    open_reward,
-)
-from squadron.llm.settings import HfModel
+from squadron.llm.providers import check_models, open_model
+from squadron.llm.reward import Answered, AnyReward, ColumnReward, JudgeReward, RewardModel, open_reward
+from squadron.llm.served import TALKS, answer, item_key, log_folder, reward_identity, reward_resources
 from squadron.llm.spend import Budget
 
 _PART = 1024
@@ -70,12 +58,11 @@ class Judged:
 
     def keys(self, rows: Sequence[int]) -> list[str]:
         judge = reward_identity(self.settings)
-        return [_key(judge, self.row(row, "")) for row in rows]
+        return [item_key(judge, self.row(row, "")) for row in rows]
 
     def answer(self, opened: RewardModel, rows: Sequence[int]) -> Iterator[Entry]:
         keys = self.keys(rows)
-        for score in opened.score([self.row(row, key) for row, key in zip(rows, keys, strict=True)]):
-            yield {"key": score.key, "value": score.value, "cost_usd": score.cost_usd, "error": score.error}
+        return answer(opened, [self.row(row, key) for row, key in zip(rows, keys, strict=True)])
 
     def row(self, row: int, key: str) -> Answered:
         """What is judged in a row; an answer that is missing has no text."""
@@ -105,8 +92,8 @@ def score(
         return _given(stage, answers)
     if isinstance(reward, JudgeReward):
         check_models([reward.model])
-    log_folder = stage.run.folder / SCORES / f"{reward.provider}-{reward_identity(reward)}"
-    log = KeyedLog(log_folder)
+    store = log_folder(stage.run.folder / SCORES, reward)
+    log = KeyedLog(store)
     index = log.index()
     samples = answers[0].samples
     judged = Judged(reward, questions, tuple(read_answers(stage.run.folder, one) for one in answers), samples)
@@ -119,7 +106,7 @@ def score(
     if len(missing) < len(rows):
         console.say(f"  {len(rows) - len(missing):,} of {len(rows):,} scores were there before or are repeats")
     if len(missing):
-        pool = _pool(stage, Work(judged, missing, log_folder, _PART), reward)
+        pool = _pool(stage, Work(judged, missing, store, _PART), reward)
         done = len(rows) - len(missing)
         spent = 0.0 if cap_usd is None else spent_usd(stage.run.folder)
         outcome = run_pools(stage, [[pool]], unit="score", done=done, cap_usd=cap_usd, spent_usd=spent)
@@ -147,16 +134,6 @@ def mean_over_samples(scores_NMS: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def reward_identity(reward: AnyReward) -> str:
-    """Twelve hex digits that stand for all that decides a score."""
-    decides: dict[str, Any] = reward.model_dump(mode="json", exclude={"batch_size", "model"})
-    if isinstance(reward, JudgeReward):
-        decides["model"] = identity(reward.model)
-    if content := decides.get("path") and stamp_files(decides["path"]):
-        decides["path"] = content
-    return fingerprint(decides)
-
-
 def _given(stage: Stage, answers: Sequence[Answers]) -> Scores:
     """The scores that answers came with."""
     columns = [read_answers(stage.run.folder, one).columns("score", "response") for one in answers]
@@ -165,24 +142,11 @@ def _given(stage: Stage, answers: Sequence[Answers]) -> Scores:
 
 
 def _pool(stage: Stage, work: Work, reward: AnyReward) -> Pool:
-    share = _share(reward, stage.run.profile)
+    share = reward_resources(reward, stage.run.profile)
     if share is None:
         return Pool((Work(work.member, work.rows, work.log, len(work.rows)),), TALKS, 1)
     parts = -(-len(work.rows) // work.part_size)
     return Pool((work,), share, stage.workers(f"{stage.name} (scores)", parts, share))
-
-
-def _share(reward: AnyReward, profile: Profile) -> WorkerResources | None:
-    if isinstance(reward, JudgeReward):
-        return resources(reward.model, profile)
-    if isinstance(reward, ClassifierReward):
-        return resources(HfModel(name="reward", path=reward.path), profile)
-    return profile.worker
-
-
-def _key(judge: str, row: Answered) -> str:
-    judged = json.dumps([judge, row.instruction, row.response, row.reference, row.score])
-    return hashlib.sha256(judged.encode()).hexdigest()[:32]
 
 
 def _compile(stage: Stage, judged: Judged, models: Sequence[str], keys: dict[int, str], log: KeyedLog) -> Scores:

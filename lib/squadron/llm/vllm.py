@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from squadron.llm.chat import ChatReply, ChatRequest, Closing, ModelUnavailable, Sampling, with_system
+from squadron.llm.chat import ChatReply, ChatRequest, Closing, ModelUnavailable, Sampling, goes_on, with_system
 from squadron.llm.settings import VllmModel
 
 _WINDOW = 4096
@@ -49,25 +49,33 @@ class VllmChat(Closing):
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
         stream = iter(requests)
         while window := list(itertools.islice(stream, _WINDOW)):
-            yield from self._answer(window)
+            for rest in (False, True):  # one call either opens the assistant's turn or goes on with it
+                if alike := [request for request in window if goes_on(request.messages) == rest]:
+                    yield from self._answer(alike, rest)
 
     def close(self) -> None:
         del self._engine
 
-    def _answer(self, window: list[ChatRequest]) -> Iterator[ChatReply]:
+    def _answer(self, window: list[ChatRequest], rest: bool) -> Iterator[ChatReply]:
         """vLLM refuses a whole call for one conversation that is too long: that one is then told apart."""
         conversations = [
             [dict(message) for message in with_system(request.messages, self._settings.system)] for request in window
         ]
         try:
-            outputs = self._engine.chat(conversations, [_sampling(r.sampling) for r in window], use_tqdm=False)
+            outputs = self._engine.chat(
+                conversations,
+                [_sampling(r.sampling) for r in window],
+                use_tqdm=False,
+                add_generation_prompt=not rest,
+                continue_final_message=rest,
+            )
         except ValueError as error:
             if len(window) == 1:
                 yield ChatReply(window[0].key, finish_reason="error", error=str(error).strip().partition("\n")[0])
                 return
             half = len(window) // 2
-            yield from self._answer(window[:half])
-            yield from self._answer(window[half:])
+            yield from self._answer(window[:half], rest)
+            yield from self._answer(window[half:], rest)
             return
         for request, output in zip(window, outputs, strict=True):
             answer = output.outputs[0]

@@ -43,8 +43,12 @@ def encode_completion(tokenizer: Any, prompt: str, completion: str) -> dict[str,
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
-    """A conversation as the text that the assistant goes on from."""
-    return _shape(tokenizer, messages, answer_next=True)
+    """A conversation as the text that the assistant goes on from: the opening of its turn, or the words of that turn
+    which the conversation ends with."""
+    begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
+    if begun is None:
+        return _shape(tokenizer, messages, answer_next=True)
+    return _shape(tokenizer, messages[:-1], answer_next=True) + begun
 
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:

@@ -1,0 +1,297 @@
+"""Many small programs that talk to models, side by side: what they ask is batched over actors, and answered once.
+
+    def solve(question: str) -> Program[str]:
+        (reply,) = yield Ask("solver", (ChatRequest("", user(question)),))
+        return reply.text
+
+    texts = run_programs(stage, {"1": partial(solve, "What is 6 times 7?")}, {"solver": settings})
+
+A program is a generator: it yields what it asks, is sent the replies, and returns its result. It keeps its state in its
+own variables and takes nothing from a clock or from chance, so that its history is what it was answered. Answers are
+on disk, under the content of what was asked, before a program goes on: after a crash, programs run from their beginning
+over the recorded answers and are where they were. That record is also the replay of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from squadron.core.actors import ActorPool, Outcome
+from squadron.core.errors import ResourceError, SquadronError
+from squadron.core.folder import Folder
+from squadron.core.profile import WorkerResources
+from squadron.core.progress import progress
+from squadron.core.run import Stage
+from squadron.llm.log import ANSWERS, SCORES, Entry, KeyedLog, spent_usd
+from squadron.llm.served import (
+    Item,
+    Reply,
+    Served,
+    answer,
+    failed_entry,
+    is_chat,
+    item_key,
+    log_folder,
+    open_served,
+    reply_of,
+    served_identity,
+    served_resources,
+)
+from squadron.llm.spend import LeasedBudget, Ledger
+
+T = TypeVar("T")
+_LARGEST_BATCH = 4096
+_START_TIMEOUT_S = 1800.0
+_MANY = 2**20
+_WAITS = WorkerResources(cpus=0)
+"""What a worker reserves that only talks to a server: nothing that those which compute could want."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a program wants to know: items for one model. It is sent the replies in the same order."""
+
+    model: str
+    items: tuple[Item, ...]
+
+
+Program = Generator[Ask, Sequence[Reply], T]
+
+
+def run_programs(
+    stage: Stage,
+    programs: Mapping[str, Callable[[], Program[T]]],
+    models: Mapping[str, Served],
+    *,
+    unit: str = "problem",
+    deadline_s: float = 3600.0,
+    cap_usd: float | None = None,
+) -> dict[str, T]:
+    """Run every program to its end, and return what each returned, by its name and in the order given.
+
+    `models` are the chat and reward models that programs name. Each has as many workers as fit, and is started when it
+    is first asked something that is not on record. A worker that dies loses the batch in hand, as far as it was not
+    recorded yet, and the batch is asked again; one that overruns `deadline_s` for a batch is replaced. A reply may hold
+    an error, which the program deals with; the next run asks that item again.
+
+    Raises ResourceError if a model cannot be used or `cap_usd`, for all of this run folder, is reached; what was
+    answered until then is kept.
+    """
+    results: dict[str, T] = {}
+    with contextlib.ExitStack() as open_things, progress(len(programs), stage.name, unit) as bar:
+        desk = _Desk(stage, models, deadline_s, cap_usd, open_things)
+        ready: deque[_Talk] = deque()
+        for name, make in programs.items():
+            ready.append(_Talk(name, make()))
+        while len(results) < len(programs):
+            while ready:
+                talk = ready.popleft()
+                try:
+                    ask = talk.program.send(talk.replies)  # type: ignore[arg-type]
+                except StopIteration as end:
+                    results[talk.name] = end.value
+                    bar.advance()
+                    continue
+                if desk.take(talk, ask):
+                    ready.append(talk)
+            if len(results) < len(programs):
+                ready.extend(desk.wait())
+    return {name: results[name] for name in programs}
+
+
+@dataclass(eq=False)
+class _Talk:
+    """A program under way: what it asked last, and the replies that have come. Before its start there are none."""
+
+    name: str
+    program: Program[Any]
+    items: tuple[Item, ...] = ()
+    replies: list[Reply | None] | None = None
+    missing: int = 0
+
+
+class _Desk:
+    """Where programs hand in what they ask. Equal items are asked once, whoever wants to know."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        models: Mapping[str, Served],
+        deadline_s: float,
+        cap_usd: float | None,
+        open_things: contextlib.ExitStack,
+    ) -> None:
+        shares = {name: served_resources(settings, stage.run.profile) for name, settings in models.items()}
+        computing = sum(share is not None for share in shares.values())
+        ledger = functools.cache(lambda: _open_ledger(stage, cap_usd))
+        self._crews = {
+            name: _Crew(stage, name, settings, computing, deadline_s, ledger) for name, settings in models.items()
+        }
+        for crew in self._crews.values():
+            open_things.callback(crew.close)
+        self._wanted: dict[str, list[tuple[_Talk, int]]] = {}
+
+    def take(self, talk: _Talk, ask: Ask) -> bool:
+        """Take in what a program asks. True if all of it is on record, so that the program can go on at once."""
+        crew = self._crews[ask.model]
+        talk.items, talk.replies, talk.missing = ask.items, [None] * len(ask.items), 0
+        for place, item in enumerate(ask.items):
+            key = item_key(crew.identity, item)
+            if (entry := crew.known(key)) is not None:
+                talk.replies[place] = reply_of(item, entry)
+                continue
+            talk.missing += 1
+            if key not in self._wanted:
+                crew.enqueue(replace(item, key=key))
+            self._wanted.setdefault(key, []).append((talk, place))
+        return talk.missing == 0
+
+    def wait(self) -> list[_Talk]:
+        """Wait for answers, and return the programs that can go on."""
+        busy = [crew for crew in self._crews.values() if crew.dispatch()]
+        ready = []
+        for crew in busy:
+            for entry in crew.collect(1.0 if len(busy) == 1 else 0.05):
+                for talk, place in self._wanted.pop(entry["key"]):
+                    assert talk.replies is not None
+                    talk.replies[place] = reply_of(talk.items[place], entry)
+                    talk.missing -= 1
+                    if talk.missing == 0:
+                        ready.append(talk)
+        return ready
+
+
+@dataclass(eq=False)
+class _Crew:
+    """One model: its record, the items that wait for it, and its workers once there are any."""
+
+    stage: Stage
+    name: str
+    settings: Served
+    sharing: int
+    deadline_s: float
+    ledger: Callable[[], Any]
+    queue: deque[Item] = field(default_factory=deque)
+    _pool: ActorPool | None = None
+    _session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    _batches: int = 0
+    _asked: dict[str, list[Item]] = field(default_factory=dict)
+    _new: dict[str, Entry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.identity = served_identity(self.settings)
+        store = ANSWERS if is_chat(self.settings) else SCORES
+        self._folder = log_folder(self.stage.run.folder / store, self.settings)
+        log = KeyedLog(self._folder)
+        self._index, self._reader = log.index(), log.reader()
+
+    def known(self, key: str) -> Entry | None:
+        """The answer on record; of this run also a failure, which only another run asks again."""
+        if key in self._new:
+            return self._new[key]
+        return self._reader.read(self._index.places[key]) if self._index.answers(key) else None
+
+    def enqueue(self, item: Item) -> None:
+        self.queue.append(item)
+
+    def dispatch(self) -> bool:
+        """Give idle workers an even share each of what waits. False if there is nothing to wait for."""
+        if self.queue and self._pool is None:
+            self._pool = self._hire()
+        if self._pool is None:
+            return False
+        while self.queue and (idle := len(self._pool) - self._pool.outstanding) > 0:
+            count = min(_LARGEST_BATCH, math.ceil(len(self.queue) / idle))
+            batch = [self.queue.popleft() for _ in range(count)]
+            name = f"{self._session}-{self._batches:06d}"
+            self._batches += 1
+            self._asked[name] = batch
+            self._pool.submit(name, "answer", name, batch, timeout_s=self.deadline_s)
+        return self._pool.outstanding > 0
+
+    def collect(self, timeout_s: float) -> list[Entry]:
+        """Entries of a batch that is done; none if none was within the time."""
+        assert self._pool is not None
+        outcome = self._pool.poll(timeout_s)
+        if outcome is None:
+            return []
+        entries = self._entries(outcome)
+        self._new.update({entry["key"]: entry for entry in entries})
+        return entries
+
+    def close(self) -> None:
+        self._reader.__exit__(None, None, None)
+        if self._pool is not None:
+            self._pool.close()
+
+    def _entries(self, outcome: Outcome) -> list[Entry]:
+        items = self._asked.pop(str(outcome.key))
+        if outcome.failure is not None:
+            return [failed_entry(item, f"{self.name}: {outcome.failure.message}") for item in items]
+        entries, stopped = outcome.value
+        if stopped:
+            fix = "mend the cause and give the same command: only what is missing is asked again"
+            raise ResourceError(f"{self.name} stopped: {stopped}", fix=fix)
+        return list(entries)
+
+    def _hire(self) -> ActorPool:
+        share, count = served_resources(self.settings, self.stage.run.profile), 1
+        if share is not None:
+            count = max(1, self.stage.workers(f"{self.stage.name} ({self.name})", _MANY, share) // self.sharing)
+        maker = _Maker(self.settings, self._folder, self.ledger())
+        return ActorPool(maker, count, share or _WAITS, purpose=self.name, start_timeout_s=_START_TIMEOUT_S)
+
+
+def _open_ledger(stage: Stage, cap_usd: float | None) -> Any:
+    """What all models may spend together; None without a cap."""
+    import ray
+
+    stage.cluster()
+    return None if cap_usd is None else ray.remote(num_cpus=0)(Ledger).remote(cap_usd, spent_usd(stage.run.folder))
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the worker, on its node."""
+
+    settings: Served
+    folder: Folder
+    ledger: Any
+
+    def __call__(self) -> _Worker:
+        return _Worker(self)
+
+
+class _Worker:
+    """A model, loaded, and the log that its answers go to as they come."""
+
+    def __init__(self, made: _Maker) -> None:
+        self._folder = made.folder
+        self._model = open_served(made.settings, LeasedBudget(made.ledger) if made.ledger is not None else None)
+
+    def answer(self, name: str, items: Sequence[Item]) -> tuple[list[Entry], str]:
+        """Entries for all items, and what stopped the model, if something did. What another worker recorded of this
+        batch before it died is not asked again."""
+        log, file = KeyedLog(self._folder), f"{name}.jsonl"
+        entries = log.read(file)
+        left = [item for item in items if item.key not in entries]
+        try:
+            with log.writer(file) as writer:
+                for entry in _recorded(answer(self._model, left), writer):
+                    entries[entry["key"]] = entry
+        except (SquadronError, MemoryError) as error:
+            return [], str(error) or type(error).__name__
+        return [entries[item.key] for item in items], ""
+
+
+def _recorded(entries: Iterator[Entry], writer: Any) -> Iterator[Entry]:
+    for entry in entries:
+        writer.write(entry)
+        yield entry

@@ -1,0 +1,149 @@
+"""Programs that talk to models: every question asked once, answers before anything goes on, and an exact replay."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from squadron.core.config import Config
+from squadron.core.errors import ResourceError
+from squadron.core.folder import Folder
+from squadron.core.profile import Profile
+from squadron.core.run import Run, Stage
+from squadron.llm.chat import ChatRequest, Sampling, user
+from squadron.llm.programs import Ask, Program, run_programs
+from squadron.llm.reward import Answered, VerifierReward
+from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
+
+sys.path.append(str(Path(__file__).parent))
+from server import chat_server, echo
+
+NEXT = ScriptedModel(name="next", rules=(Rule(pattern=r"after (\d)$", reply=r"\1\1"), Rule(pattern="fail", reply="x")))
+
+
+class Nothing(Config):
+    pass
+
+
+def stage_in(folder: Path) -> Stage:
+    run = Run("test", Nothing(), Folder(folder), Profile(name="auto"), track=())
+    stage = Stage(run, "talk", "", {}, run.folder / "stages" / "talk-0")
+    stage.begin()
+    return stage
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    logs = (folder / "answers").glob("*/*.jsonl")
+    return [json.loads(line) for log in logs for line in log.read_text().splitlines() if line]
+
+
+def count_down(start: int) -> Program[list[str]]:
+    """Asks so many times, each about the answer before."""
+    said: list[str] = []
+    for number in range(start, 0, -1):
+        (reply,) = yield Ask("next", (ChatRequest("", user(f"{said} after {number}")),))
+        said.append(reply.text)
+    return said
+
+
+def test_programs_get_their_own_answers_in_the_order_of_their_questions(ray_cluster: object, tmp_path: Path) -> None:
+    def several(digits: str) -> Program[str]:
+        replies = yield Ask("next", tuple(ChatRequest("", user(f"after {digit}")) for digit in digits))
+        return " ".join(reply.text for reply in replies)
+
+    programs = {name: partial(several, name) for name in ("123", "321", "77", "5")}
+    results = run_programs(stage_in(tmp_path), programs, {"next": NEXT})
+    assert results == {"123": "11 22 33", "321": "33 22 11", "77": "77 77", "5": "55"}
+    assert len(entries(tmp_path)) == 5  # 1, 2, 3, 5, 7: equal questions are one
+
+
+def test_a_replay_asks_nothing_and_starts_no_model(ray_cluster: object, tmp_path: Path) -> None:
+    programs = {str(n): partial(count_down, n) for n in range(5)}
+    first = run_programs(stage_in(tmp_path), programs, {"next": NEXT})
+    asked = len(entries(tmp_path))
+    nowhere = NEXT.model_copy(update={"name": "next"})
+    again = run_programs(stage_in(tmp_path), programs, {"next": nowhere})
+    assert again == first and len(entries(tmp_path)) == asked
+    more = run_programs(stage_in(tmp_path), {**programs, "5": partial(count_down, 5)}, {"next": NEXT})
+    assert {name: more[name] for name in first} == first and len(more["5"]) == 5
+    assert max(Counter(entry["key"] for entry in entries(tmp_path)).values()) == 1
+
+
+def test_a_failure_is_told_to_its_program_and_asked_again_by_the_next_run(ray_cluster: object, tmp_path: Path) -> None:
+    def ask(text: str) -> Program[str]:
+        (reply,) = yield Ask("next", (ChatRequest("", user(text)),))
+        return reply.error or reply.text
+
+    programs = {"bad": partial(ask, "nothing matches"), "good": partial(ask, "after 1")}
+    for run in (1, 2):
+        results = run_programs(stage_in(tmp_path), programs, {"next": NEXT})
+        assert results["good"] == "11" and "no rule" in results["bad"]
+        assert Counter(bool(entry["error"]) for entry in entries(tmp_path)) == {False: 1, True: run}
+
+
+def test_chat_and_reward_models_answer_one_program(ray_cluster: object, tmp_path: Path) -> None:
+    def graded(digit: int, wanted: str) -> Program[float | None]:
+        (reply,) = yield Ask("next", (ChatRequest("", user(f"after {digit}")),))
+        (score,) = yield Ask("grade", (Answered("", "?", reply.text, reference=wanted),))
+        return score.value
+
+    programs = {"right": partial(graded, 4, "44"), "wrong": partial(graded, 4, "x")}
+    results = run_programs(stage_in(tmp_path), programs, {"next": NEXT, "grade": VerifierReward()})
+    assert results == {"right": 1.0, "wrong": 0.0}
+    assert run_programs(stage_in(tmp_path), programs, {"next": NEXT, "grade": VerifierReward()}) == results
+
+
+def test_a_model_that_cannot_be_used_stops_the_run_with_its_reason(ray_cluster: object, tmp_path: Path) -> None:
+    def ask() -> Program[str]:
+        (reply,) = yield Ask("gone", (ChatRequest("", user("hello"), Sampling(max_tokens=8)),))
+        return str(reply.text)
+
+    gone = OpenAiModel(name="gone", model="m", base_url="http://127.0.0.1:9", max_attempts=1, timeout_s=2)
+    with pytest.raises(ResourceError, match="gone stopped"):
+        run_programs(stage_in(tmp_path), {"1": ask}, {"gone": gone})
+
+
+def test_a_worker_killed_under_load_loses_nothing_that_it_had_recorded(ray_cluster: object, tmp_path: Path) -> None:
+    def chain(name: str) -> Program[list[str]]:
+        said = []
+        for turn in range(3):
+            (reply,) = yield Ask("echo", (ChatRequest("", user(f"{name} {turn}")),))
+            said.append(reply.text)
+        return said
+
+    def kill_worker() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and len(entries(tmp_path)) < 10:
+            time.sleep(0.02)
+        workers = [
+            one for one in psutil.process_iter(["cmdline"]) if "Host.call" in " ".join(one.info["cmdline"] or ())
+        ]
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        killed.extend(worker.pid for worker in workers)
+
+    killed: list[int] = []
+    with chat_server(seconds=0.05) as server:
+        echoes = OpenAiModel(name="echo", model="echo", base_url=server.base_url, max_concurrency=4)
+        killer = threading.Thread(target=kill_worker)
+        killer.start()
+        results = run_programs(
+            stage_in(tmp_path), {str(n): partial(chain, str(n)) for n in range(40)}, {"echo": echoes}
+        )
+        killer.join()
+        asked = server.stats()["asked"]
+    assert killed
+    assert results == {str(n): [echo(f"{n} {turn}") for turn in range(3)] for n in range(40)}
+    assert max(Counter(entry["key"] for entry in entries(tmp_path)).values()) == 1
+    assert sum(asked.values()) <= 120 + 4 * len(killed)  # what was under way, no more
