@@ -96,6 +96,14 @@ def test_a_changed_setting_reruns_what_follows_says_so_and_keeps_the_old(
     assert calls == ["make", "double"] * 2
 
 
+def test_a_stage_that_a_recipe_enters_twice_is_no_rerun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _run(tmp_path / "r")
+    once = run.stage(double, Number(value=1))
+    assert run.stage(double, once).value == 4
+    run.close()
+    assert "runs again" not in capsys.readouterr().out
+
+
 def test_an_equal_output_spares_the_stages_after_it(tmp_path: Path) -> None:
     for seed in (0, 1):
         run = _run(tmp_path / "r", seed=seed)

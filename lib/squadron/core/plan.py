@@ -34,7 +34,7 @@ class Planner:
         """Note the stage; hand on its output if an earlier run finished it, else a `Pending`."""
         purpose = (function.__doc__ or "").strip().partition("\n")[0]
         output, state = Pending(), "to do"
-        if not any(isinstance(value, Pending) for value in (*inputs, *named.values())):
+        if not any(map(_is_pending, (*inputs, *named.values()))):
             stage = Stage.of(self, function, inputs, named)  # type: ignore[arg-type]
             if stage.done:
                 output = get_type_hints(function)["return"].model_validate(
@@ -45,6 +45,10 @@ class Planner:
                 state = "unfinished, goes on"
         self.steps.append((function.__name__, purpose, state))
         return output
+
+
+def _is_pending(value: Any) -> bool:
+    return any(map(_is_pending, value)) if isinstance(value, list | tuple) else isinstance(value, Pending)
 
 
 @dataclass(frozen=True)

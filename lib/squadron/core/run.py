@@ -206,7 +206,9 @@ class Stage:
         """Say which settings changed, if this stage was finished before with others."""
         if self.done or self.folder.exists("started.json"):
             return
-        siblings = [name for name in (self.run.folder / "stages").ls() if name.rpartition("-")[0] == self.name]
+        now = {stage.folder.name for stage in self.run.stages}  # a recipe may enter a stage more than once
+        known = (self.run.folder / "stages").ls()
+        siblings = [name for name in known if name.rpartition("-")[0] == self.name and name not in now]
         others = [self.run.folder / "stages" / name for name in siblings]
         finished = [folder.read_json("done.json") for folder in others if folder.exists("done.json")]
         if not finished:
