@@ -63,7 +63,7 @@ def test_working_out_ends_with_the_digits_of_the_result(left: int, operator: str
 
 
 def test_contests_have_one_right_side_and_a_judgement_that_names_it() -> None:
-    found = list(contests(problems(400, 3), 3))
+    found = list(contests(problems(400, 3), 3, worked=0.4))
     for contest in found:
         asked = contest.problem, contest.steps
         sides = [is_right(*asked, candidate) for candidate in (contest.first, contest.second)]
@@ -79,6 +79,27 @@ def test_contests_have_one_right_side_and_a_judgement_that_names_it() -> None:
     assert any(
         not is_right(one.problem, one.steps[:place], step) for one in found for place, step in enumerate(one.steps)
     )
+
+
+@given(seeds)
+def test_a_step_is_right_or_wrong_whether_or_not_it_is_worked_out(seed: int) -> None:
+    draw = random.Random(seed)
+    problem = draw_problem(draw, 3)
+    done = solution_steps(problem, draw, worked=0.5)[: draw.randrange(3)]
+    right = right_step(problem, done)
+    for step in (right, wrong_step(draw, right)):
+        worked = step._replace(worked=True)
+        assert read_step(worked.text) == worked
+        assert is_right(problem, done, worked.text) == is_right(problem, done, step.text) == (step == right)
+        assert judge(problem, done, worked.text, right.text) == judge(problem, done, step.text, right.text)
+
+
+def test_neither_the_right_nor_the_wrong_side_is_worked_out_more_often() -> None:
+    found = list(contests(problems(1000, 4), 4, worked=0.35))
+    right = [contest.first if contest.better == "A" else contest.second for contest in found]
+    wrong = [contest.second if contest.better == "A" else contest.first for contest in found]
+    for side in (right, wrong):
+        assert 0.3 < sum("(" in step for step in side) / len(side) < 0.4
 
 
 def test_a_step_goes_on_from_a_mistake_and_is_judged_from_there() -> None:

@@ -1,9 +1,10 @@
 """Word problems solved step by step, with right and wrong next steps and a worked judgement between two: a world in
 which a small model can learn to reason and to judge, and every step, every verdict and every answer can be checked.
 
-A step is one line, `Step 2: 41-17=24.`; the last one also gives the answer, `Step 3: 24*3=72, so \\boxed{72}.` A
-judgement first works the next step out digit by digit, then compares both candidates with it, then says `[[A]]` or
-`[[B]]`.
+A step is one line, `Step 2: 41-17=24.`, or worked out by digits, `Step 2: 41-17 (11-7=4 4-1-1=2)=24.`; the last one
+also gives the answer, `Step 3: 24*3=72, so \\boxed{72}.` A judgement first works the next step out, then compares both
+candidates with it, then says `[[A]]` or `[[B]]`. For a small model the short way is the easier to write, and the long
+way the easier to get right.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ KINDS = ("result", "operand", "operator", "ending")
 _WEIGHTS = (60, 18, 12, 10)
 _PREFIX_ERRORS = 0.15
 """Share of the steps before a contest that are wrong, as a model's own are: what follows goes on from their result."""
-_STEP = re.compile(r"Step (\d+): (\d+)([-+*])(\d+)=(\d+)(?:, so \\boxed\{(\d+)\})?\.")
+_STEP = re.compile(r"Step (\d+): (\d+)([-+*])(\d+)( \([-+*=\d ]*\))?=(\d+)(?:, so \\boxed\{(\d+)\})?\.")
 _PATIENCE = 50
 
 
 class Step(NamedTuple):
-    """One operation; `last` if the answer is its result."""
+    """One operation; `last` if the answer is its result, `worked` if it is worked out."""
 
     number: int
     left: int
@@ -33,11 +34,18 @@ class Step(NamedTuple):
     right: int
     result: int
     last: bool
+    worked: bool = False
+
+    @property
+    def operation(self) -> str:
+        """`41-17=24`, or worked out."""
+        working = f" ({work_out(self)})" if self.worked else ""
+        return f"{self.left}{self.operator}{self.right}{working}={self.result}"
 
     @property
     def text(self) -> str:
         ending = f", so \\boxed{{{self.result}}}" if self.last else ""
-        return f"Step {self.number}: {self.left}{self.operator}{self.right}={self.result}{ending}."
+        return f"Step {self.number}: {self.operation}{ending}."
 
 
 class Contest(NamedTuple):
@@ -52,11 +60,11 @@ class Contest(NamedTuple):
     better: str
 
 
-def solution_steps(problem: Problem) -> tuple[str, ...]:
-    """The right solution, a step a line."""
+def solution_steps(problem: Problem, draw: random.Random | None = None, worked: float = 0.0) -> tuple[str, ...]:
+    """The right solution, a step a line; by `draw`, a share `worked` of the steps is worked out."""
     steps: list[str] = []
     for _ in problem.steps:
-        steps.append(right_step(problem, steps).text)
+        steps.append(_styled(right_step(problem, steps), draw, worked).text)
     return tuple(steps)
 
 
@@ -80,15 +88,17 @@ def right_step(problem: Problem, steps: Sequence[str]) -> Step:
 def read_step(text: str) -> Step | None:
     """The step that a line holds, right or wrong; None if it is none, or gives another answer than its result."""
     found = _STEP.fullmatch(text.strip())
-    if found is None or (found[6] is not None and found[6] != found[5]):
+    if found is None or (found[7] is not None and found[7] != found[6]):
         return None
-    return Step(int(found[1]), int(found[2]), found[3], int(found[4]), int(found[5]), last=found[6] is not None)
+    number, left, right, result = (int(found[place]) for place in (1, 2, 4, 6))
+    return Step(number, left, found[3], right, result, last=found[7] is not None, worked=found[5] is not None)
 
 
 def is_right(problem: Problem, steps: Sequence[str], candidate: str) -> bool:
-    """Whether a line is the right step after these."""
+    """Whether a line is the right step after these, worked out or not; what it says in between is not checked."""
+    said = read_step(candidate)
     try:
-        return right_step(problem, steps) == read_step(candidate)
+        return said is not None and right_step(problem, steps) == said._replace(worked=False)
     except ValueError:
         return False
 
@@ -103,13 +113,14 @@ def wrong_step(draw: random.Random, right: Step) -> Step:
     return right._replace(result=right.result + 1)
 
 
-def contests(asked: Iterable[Problem], seed: int) -> Iterator[Contest]:
-    """A contest over each problem; the right side is the first in half of them."""
+def contests(asked: Iterable[Problem], seed: int, worked: float = 0.0) -> Iterator[Contest]:
+    """A contest over each problem. The right side is the first in half of them, and each side is worked out in a share
+    `worked`, whether it is right or wrong."""
     draw = random.Random(f"{seed} contests")
     for problem in asked:
-        steps = _prefix(draw, problem, draw.randrange(len(problem.steps)))
+        steps = _prefix(draw, problem, draw.randrange(len(problem.steps)), worked)
         right = right_step(problem, steps)
-        pair = [right.text, wrong_step(draw, right).text]
+        pair = [_styled(step, draw, worked).text for step in (right, wrong_step(draw, right))]
         better = draw.choice("AB")
         first, second = pair if better == "A" else pair[::-1]
         yield Contest(problem, steps, first, second, judge(problem, steps, first, second), better)
@@ -118,9 +129,7 @@ def contests(asked: Iterable[Problem], seed: int) -> Iterator[Contest]:
 def judge(problem: Problem, steps: Sequence[str], first: str, second: str) -> str:
     """The worked judgement of two candidates. Of two right or two wrong ones the first is named."""
     right = right_step(problem, steps)
-    worked = (
-        f"{right.left}{right.operator}{right.right}: {work_out(right)}: {right.result}{' end' if right.last else ''}."
-    )
+    worked = f"{right._replace(worked=True).operation}{' end' if right.last else ''}."
     sides = [_compare(right, read_step(candidate)) for candidate in (first, second)]
     better = "B" if sides[1][1] and not sides[0][1] else "A"
     return f"{worked} A: {sides[0][0]} B: {sides[1][0]} [[{better}]]"
@@ -144,16 +153,22 @@ def work_out(step: Step) -> str:
     return " ".join(lines)
 
 
-def _prefix(draw: random.Random, problem: Problem, count: int) -> tuple[str, ...]:
+def _styled(step: Step, draw: random.Random | None, worked: float) -> Step:
+    return step._replace(worked=draw is not None and draw.random() < worked)
+
+
+def _prefix(draw: random.Random, problem: Problem, count: int, worked: float) -> tuple[str, ...]:
     """The first steps of a solution, some with a mistake; without any where a mistake leaves too little to go on."""
     steps: list[str] = []
     for _ in range(count):
         right = right_step(problem, steps)
         if right.result < 0:
-            return solution_steps(problem)[:count]
+            break
         spoil = draw.random() < _PREFIX_ERRORS
-        steps.append((wrong_step(draw, right)._replace(last=False) if spoil else right).text)
-    return tuple(steps) if right_step(problem, steps).result >= 0 else solution_steps(problem)[:count]
+        step = wrong_step(draw, right)._replace(last=False) if spoil else right
+        steps.append(_styled(step, draw, worked).text)
+    whole = len(steps) == count and right_step(problem, steps).result >= 0
+    return tuple(steps) if whole else solution_steps(problem, draw, worked)[:count]
 
 
 def _compare(right: Step, candidate: Step | None) -> tuple[str, bool]:
