@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,20 @@ class Nothing(Config):
     pass
 
 
+runs: list[Run] = []
+
+
+@pytest.fixture(autouse=True)
+def let_go() -> Iterator[None]:
+    """Resting workers hold the cores of the cluster that all tests share."""
+    yield
+    while runs:
+        runs.pop().close()
+
+
 def stage_in(folder: Path) -> Stage:
     run = Run("test", Nothing(), Folder(folder), Profile(name="auto"), track=())
+    runs.append(run)
     stage = Stage(run, "talk", "", {}, run.folder / "stages" / "talk-0")
     stage.begin()
     return stage
@@ -147,3 +160,28 @@ def test_a_worker_killed_under_load_loses_nothing_that_it_had_recorded(ray_clust
     assert results == {str(n): [echo(f"{n} {turn}") for turn in range(3)] for n in range(40)}
     assert max(Counter(entry["key"] for entry in entries(tmp_path)).values()) == 1
     assert sum(asked.values()) <= 120 + 4 * len(killed)  # what was under way, no more
+
+
+def test_workers_rest_between_stages_and_make_room_for_other_work(ray_cluster: object, tmp_path: Path) -> None:
+    def graded(model: str, wanted: str) -> Program[float | None]:
+        (score,) = yield Ask(model, (Answered("", "?", "4", reference=wanted),))
+        return score.value
+
+    stage = stage_in(tmp_path)
+    first = VerifierReward()
+    second = VerifierReward(checker="final_answer")
+    assert run_programs(stage, {"1": partial(graded, "first", "4")}, {"first": first}) == {"1": 1.0}
+    (resting,) = stage.run.resting.values()
+    pids = set(resting.pids)
+    assert run_programs(stage, {"1": partial(graded, "second", "#### 5")}, {"second": second}) == {"1": 0.0}
+    (again,) = stage.run.resting.values()
+    assert again is resting and set(again.pids) == pids  # the same processes hold another model
+    assert stage.workers("other work", 8) == 2
+    assert not stage.run.resting and not any(psutil.pid_exists(pid) for pid in wait_for_end(pids))
+
+
+def wait_for_end(pids: set[int]) -> set[int]:
+    until = time.monotonic() + 20
+    while time.monotonic() < until and any(psutil.pid_exists(pid) for pid in pids):
+        time.sleep(0.1)
+    return pids

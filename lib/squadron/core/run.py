@@ -52,6 +52,7 @@ class Run:
     track: tuple[str, ...] = ("tensorboard",)
     stages: list[Stage] = field(default_factory=list)
     cluster: Cluster | None = None
+    resting: dict[str, Any] = field(default_factory=dict)
     _manifest: dict[str, Any] = field(default_factory=dict)
     _lock: Any = None
 
@@ -109,8 +110,14 @@ class Run:
         self.folder.write_json("run.json", self._manifest)
         self.folder.write_bytes("config.yaml", to_yaml(self.config).encode())
 
+    def release(self) -> None:
+        """Stop the workers that a stage left resting for the next one: something else needs their place."""
+        while self.resting:
+            self.resting.popitem()[1].close()
+
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let go of workers and of the folder."""
+        self.release()
         if self._lock is not None:
             self._lock.close()
 
@@ -153,7 +160,8 @@ class Stage:
         return sum(1 for row in self.failures() if row["retry"])
 
     def cluster(self) -> Cluster:
-        """The Ray cluster, connected on first use and shared by all stages."""
+        """The Ray cluster, connected on first use and shared by all stages; resting workers make room."""
+        self.run.release()
         if self.run.cluster is None:
             from squadron.core.cluster import check_shared, connect
 

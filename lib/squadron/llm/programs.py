@@ -76,8 +76,9 @@ def run_programs(
 ) -> dict[str, T]:
     """Run every program to its end, and return what each returned, by its name and in the order given.
 
-    `models` are the chat and reward models that programs name. Each has as many workers as fit, and is started when it
-    is first asked something that is not on record. A worker that dies loses the batch in hand, as far as it was not
+    `models` are the chat and reward models that programs name. Each has as many workers as fit, which start when it is
+    first asked something that is not on record, and afterwards rest until another stage of the run asks a model, or
+    needs their place. A worker that dies loses the batch in hand, as far as it was not
     recorded yet, and the batch is asked again; one that overruns `deadline_s` for a batch is replaced. A reply may hold
     an error, which the program deals with; the next run asks that item again.
 
@@ -86,7 +87,8 @@ def run_programs(
     """
     results: dict[str, T] = {}
     with contextlib.ExitStack() as open_things, progress(len(programs), stage.name, unit) as bar:
-        desk = _Desk(stage, models, deadline_s, cap_usd, open_things)
+        desk = _Desk(stage, models, deadline_s, cap_usd)
+        open_things.callback(desk.close)
         ready: deque[_Talk] = deque()
         for name, make in programs.items():
             ready.append(_Talk(name, make()))
@@ -103,6 +105,7 @@ def run_programs(
                     ready.append(talk)
             if len(results) < len(programs):
                 ready.extend(desk.wait())
+        desk.rest()
     return {name: results[name] for name in programs}
 
 
@@ -120,23 +123,23 @@ class _Talk:
 class _Desk:
     """Where programs hand in what they ask. Equal items are asked once, whoever wants to know."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        models: Mapping[str, Served],
-        deadline_s: float,
-        cap_usd: float | None,
-        open_things: contextlib.ExitStack,
-    ) -> None:
+    def __init__(self, stage: Stage, models: Mapping[str, Served], deadline_s: float, cap_usd: float | None) -> None:
         shares = {name: served_resources(settings, stage.run.profile) for name, settings in models.items()}
         computing = sum(share is not None for share in shares.values())
         ledger = functools.cache(lambda: _open_ledger(stage, cap_usd))
         self._crews = {
             name: _Crew(stage, name, settings, computing, deadline_s, ledger) for name, settings in models.items()
         }
-        for crew in self._crews.values():
-            open_things.callback(crew.close)
         self._wanted: dict[str, list[tuple[_Talk, int]]] = {}
+
+    def rest(self) -> None:
+        """All is answered: leave the workers to the next stage that asks."""
+        for crew in self._crews.values():
+            crew.rest()
+
+    def close(self) -> None:
+        for crew in self._crews.values():
+            crew.close()
 
     def take(self, talk: _Talk, ask: Ask) -> bool:
         """Take in what a program asks. True if all of it is on record, so that the program can go on at once."""
@@ -180,6 +183,7 @@ class _Crew:
     ledger: Callable[[], Any]
     queue: deque[Item] = field(default_factory=deque)
     _pool: ActorPool | None = None
+    _kind: str = ""
     _session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _batches: int = 0
     _asked: dict[str, list[Item]] = field(default_factory=dict)
@@ -213,7 +217,8 @@ class _Crew:
             name = f"{self._session}-{self._batches:06d}"
             self._batches += 1
             self._asked[name] = batch
-            self._pool.submit(name, "answer", name, batch, timeout_s=self.deadline_s)
+            post = _Post(self.settings, self._folder, self.ledger())
+            self._pool.submit(name, "answer", post, name, batch, timeout_s=self.deadline_s)
         return self._pool.outstanding > 0
 
     def collect(self, timeout_s: float) -> list[Entry]:
@@ -225,6 +230,10 @@ class _Crew:
         entries = self._entries(outcome)
         self._new.update({entry["key"]: entry for entry in entries})
         return entries
+
+    def rest(self) -> None:
+        if self._pool is not None:
+            self.stage.run.resting[self._kind], self._pool = self._pool, None
 
     def close(self) -> None:
         self._reader.__exit__(None, None, None)
@@ -242,53 +251,66 @@ class _Crew:
         return list(entries)
 
     def _hire(self) -> ActorPool:
+        """Workers that an earlier stage left, if they are of the right kind, else new ones."""
         share, count = served_resources(self.settings, self.stage.run.profile), 1
+        # A process lets go of a card's memory for sure when it ends: with GPUs, another model gets other processes.
+        same = self.identity if share is not None and share.gpus else ""
+        self._kind = f"{share} {self.sharing} {same}"
+        if (resting := self.stage.run.resting.pop(self._kind, None)) is not None:
+            pool: ActorPool = resting
+            return pool
         if share is not None:
             count = max(1, self.stage.workers(f"{self.stage.name} ({self.name})", _MANY, share) // self.sharing)
-        maker = _Maker(self.settings, self._folder, self.ledger())
-        return ActorPool(maker, count, share or _WAITS, purpose=self.name, start_timeout_s=_START_TIMEOUT_S)
+        else:
+            self.stage.cluster()
+        return ActorPool(_Worker, count, share or _WAITS, purpose=self.name, start_timeout_s=_START_TIMEOUT_S)
 
 
 def _open_ledger(stage: Stage, cap_usd: float | None) -> Any:
     """What all models may spend together; None without a cap."""
     import ray
 
-    stage.cluster()
     return None if cap_usd is None else ray.remote(num_cpus=0)(Ledger).remote(cap_usd, spent_usd(stage.run.folder))
 
 
 @dataclass(frozen=True)
-class _Maker:
-    """Makes the worker, on its node."""
+class _Post:
+    """What a worker is to do: which model to hold, where its answers go, and whose money it spends."""
 
     settings: Served
     folder: Folder
     ledger: Any
 
-    def __call__(self) -> _Worker:
-        return _Worker(self)
-
 
 class _Worker:
-    """A model, loaded, and the log that its answers go to as they come."""
+    """Holds one model at a time: the one that it was last asked for."""
 
-    def __init__(self, made: _Maker) -> None:
-        self._folder = made.folder
-        self._model = open_served(made.settings, LeasedBudget(made.ledger) if made.ledger is not None else None)
+    def __init__(self) -> None:
+        self._post: _Post | None = None
+        self._model: Any = None
 
-    def answer(self, name: str, items: Sequence[Item]) -> tuple[list[Entry], str]:
+    def answer(self, post: _Post, name: str, items: Sequence[Item]) -> tuple[list[Entry], str]:
         """Entries for all items, and what stopped the model, if something did. What another worker recorded of this
         batch before it died is not asked again."""
-        log, file = KeyedLog(self._folder), f"{name}.jsonl"
+        log, file = KeyedLog(post.folder), f"{name}.jsonl"
         entries = log.read(file)
         left = [item for item in items if item.key not in entries]
         try:
             with log.writer(file) as writer:
-                for entry in _recorded(answer(self._model, left), writer):
+                for entry in _recorded(answer(self._hold(post), left), writer):
                     entries[entry["key"]] = entry
         except (SquadronError, MemoryError) as error:
             return [], str(error) or type(error).__name__
         return [entries[item.key] for item in items], ""
+
+    def _hold(self, post: _Post) -> Any:
+        if self._post != post:
+            if self._model is not None:
+                self._model.close()
+            self._post, self._model = None, None
+            self._model = open_served(post.settings, LeasedBudget(post.ledger) if post.ledger is not None else None)
+            self._post = post
+        return self._model
 
 
 def _recorded(entries: Iterator[Entry], writer: Any) -> Iterator[Entry]:
