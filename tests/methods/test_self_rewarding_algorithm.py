@@ -77,8 +77,8 @@ class World:
         return "Neither. [[A]]" if over else judge(self.problem, before, first, second)
 
 
-def searched(world: World, **search: Any) -> Searched:
-    searcher = Searcher(PROMPTS, StepSearchConfig(**search), PROPOSING, JUDGING, seed=0)
+def searched(world: World, seed: int = 0) -> Searched:
+    searcher = Searcher(PROMPTS, StepSearchConfig(), PROPOSING, JUDGING, seed)
     found = drive(searcher("p", world.problem.question), world)
     assert isinstance(found, Searched)
     return found
@@ -104,9 +104,7 @@ def test_a_right_judge_leads_a_wavering_policy_to_the_right_solution(seed: int) 
 def test_a_search_is_a_function_of_its_seed_and_its_problem_alone() -> None:
     first, second = searched(World(7)), searched(World(7))
     assert first == second
-    searcher = Searcher(PROMPTS, StepSearchConfig(), PROPOSING, JUDGING, seed=1)
-    world = World(7)
-    assert drive(searcher("p", world.problem.question), world).found.turns[0] != first.found.turns[0]
+    assert searched(World(7), seed=1).found.turns[0] != first.found.turns[0]
 
 
 def test_a_judge_that_always_names_the_first_decides_nothing_and_is_seen_to() -> None:
@@ -212,9 +210,9 @@ def test_a_preference_is_one_step_after_the_steps_before_it_and_has_no_end(tmp_p
 
 
 def test_a_tree_shows_each_text_once_and_what_became_of_it() -> None:
-    worlds = [World(seed, skill=skill) for skill in (0.05, 0.1, 0.2, 0.3) for seed in range(20)]
-    world = next(one for one in worlds if any(turn.outcome == "rolled_back" for turn in searched(one).found.turns))
-    found = searched(world).found
+    world = World(0, skill=0.15)
+    finds = (searched(world, seed).found for seed in range(100))
+    found = next(one for one in finds if any(turn.outcome == "rolled_back" for turn in one.turns))
     panel = figures.tree_panel(world.problem.question, found)
     marks = Counter(node.mark for node in panel.nodes)
     assert marks["rolled_back"] == sum(turn.outcome == "rolled_back" for turn in found.turns)

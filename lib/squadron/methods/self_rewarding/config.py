@@ -1,0 +1,182 @@
+"""Settings of a self-rewarding run."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator, model_validator
+
+from squadron.core.config import Config
+from squadron.data.records import stamp
+from squadron.llm.chat import Sampling
+from squadron.llm.reward import AnyReward
+from squadron.llm.settings import AnyModel
+from squadron.methods.self_rewarding.algorithm import JUDGE, SOLVE
+from squadron.methods.self_rewarding.world import WorldConfig
+from squadron.search.steps import StepSearchConfig
+from squadron.search.tree import TreeSearchConfig
+from squadron.train.spec import LoraSettings, OptimizerConfig, ScheduleConfig, TrainSpec
+
+
+class PromptsConfig(Config):
+    """How models are asked. The defaults say in our words what the paper's prompts ask for."""
+
+    solve: str = Field(SOLVE, description="holds {question}")
+    judge: str = Field(JUDGE, description="holds {question}, {steps}, {first}, {second}")
+    no_steps: str = Field("(none)", description="stands in {steps} where there are none")
+
+    @field_validator("solve", "judge")
+    @classmethod
+    def _has_its_places(cls, value: str, info: object) -> str:
+        wanted = ("question",) if info.field_name == "solve" else ("question", "steps", "first", "second")  # type: ignore[attr-defined]
+        try:
+            value.format(question="", steps="", first="", second="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"cannot be filled in: {error}; double the braces that are meant as such") from None
+        if missing := [name for name in wanted if f"{{{name}}}" not in value]:
+            raise ValueError(f"needs {', '.join(f'{{{name}}}' for name in missing)}")
+        return value
+
+
+class ProblemsConfig(Config):
+    """A file of problems."""
+
+    path: str = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
+    split: str = Field("train", description="of a hub data set")
+    question: str | None = Field(None, description="column of the problem; None: question or problem")
+    limit: int | None = Field(None, ge=1, description="read so many at the most")
+
+
+class BenchmarkConfig(ProblemsConfig):
+    """Problems that models are measured by: their answers must be there."""
+
+    name: str = Field(min_length=1)
+    answer: str | None = Field(None, description="column of the answer or solution; None: answer or solution")
+
+
+class InstructionConfig(Config):
+    """Where solutions in steps come from (instruction data, IFT)."""
+
+    path: str | None = Field(None, description="problems with worked solutions; None: the small world's")
+    split: str = Field("train", description="of a hub data set")
+    question: str = Field("problem", description="column of the problem")
+    solution: str = Field("solution", description="column of the solution")
+    splitter: AnyModel | None = Field(None, description="chat model that splits solutions; None: they are split")
+    sampling: Sampling = Sampling(max_tokens=4096)
+    limit: int | None = Field(None, ge=1)
+
+
+class JudgingDataConfig(Config):
+    """Where judgements come from (evaluation data, EFT): a file, or a tree search judged by a chat model."""
+
+    path: str | None = Field(
+        None, description="contests {question, steps, first, second, judgement, better}; None: search, or small world"
+    )
+    policy: AnyModel | None = Field(None, description="chat model that proposes steps in the search; None: no search")
+    reward: AnyReward | None = Field(None, description="process reward model that guides the search")
+    judge: AnyModel | None = Field(None, description="chat model that judges pairs twice, with the sides swapped")
+    search: TreeSearchConfig = TreeSearchConfig()
+    proposing: Sampling = Sampling(max_tokens=512, temperature=0.7, top_p=0.95)
+    judging: Sampling = Sampling(max_tokens=1024)
+    problems: int = Field(400, ge=1, description="problems that are searched")
+    held_out: int = Field(500, ge=1, description="contests kept out to measure judging by")
+    cap_usd: float | None = Field(None, ge=0, description="never spend more in this run folder; None: no cap")
+
+    @model_validator(mode="after")
+    def _search_is_whole(self) -> JudgingDataConfig:
+        named = {"policy": self.policy, "reward": self.reward, "judge": self.judge}
+        given = [name for name, value in named.items() if value is not None]
+        if 0 < len(given) < len(named) and self.path is None:
+            raise ValueError(f"a search needs policy, reward and judge; only {', '.join(given)} is given")
+        return self
+
+
+class GenerationConfig(Config):
+    """How models of this run are asked while it trains them."""
+
+    provider: str = Field("hf", pattern="^(hf|vllm)$", description="hf: transformers; vllm: on GPUs")
+    batch_size: int = Field(256, ge=1, description="hf: conversations generated together")
+    gpus: int = Field(1, ge=1, description="vllm: cards that share the weights")
+    max_length: int | None = Field(None, ge=16, description="vllm: tokens of prompt and answer")
+    deadline_s: float = Field(3600.0, gt=0, description="longest time for one batch before its worker is replaced")
+
+
+class RoundsConfig(Config):
+    """The rounds of self-rewarding, M2 and on. Points that the paper leaves open, and what we take:
+
+    - `judging`: greedy, so that a contest has one verdict, and asking again changes nothing.
+    - `beta`: not published; Step-DPO, whose code is public, takes 0.4 to 0.5.
+    - the reference is the model of the round before.
+    - a reply without a verdict counts for nobody; a proposal that is cut off is no candidate.
+    - `search.credit`, `search.identical`: see `squadron.search.steps.search_steps`.
+    """
+
+    questions: tuple[int, ...] = Field((400, 800, 1200), min_length=1, description="problems of each round")
+    search: StepSearchConfig = StepSearchConfig()
+    proposing: Sampling = Field(
+        Sampling(max_tokens=512, temperature=0.5, top_p=0.95), description="how steps are proposed"
+    )
+    judging: Sampling = Field(Sampling(max_tokens=1024), description="how contests are judged")
+    judge: AnyModel | None = Field(None, description="another model judges, to compare with; None: the model itself")
+    beta: float = Field(0.4, gt=0, description="of the DPO loss")
+    training: TrainSpec = TrainSpec(
+        epochs=1,
+        batch_size=32,
+        micro_batch_size=32,
+        max_length=2048,
+        optimizer=OptimizerConfig(learning_rate=5e-7),
+        schedule=ScheduleConfig(kind="constant", warmup_ratio=0.0),
+    )
+
+
+class EvaluationConfig(Config):
+    """How every model is measured."""
+
+    benchmarks: tuple[BenchmarkConfig, ...] = Field((), description="none: the small world's held-out problems")
+    sampling: Sampling = Field(Sampling(max_tokens=2048), description="greedy, as in the paper")
+    scaling: int = Field(0, ge=0, description="problems of the first benchmark that the last model also searches")
+    scaling_search: StepSearchConfig = StepSearchConfig()
+
+
+class SelfRewardingConfig(Config):
+    """A self-rewarding run."""
+
+    base: str | None = Field(None, description="M0: a hub name or a local folder; None: a small model, trained here")
+    problems: ProblemsConfig | None = Field(None, description="what rounds ask; None: the small world's")
+    world: WorldConfig = WorldConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    instruction: InstructionConfig = InstructionConfig()
+    judging: JudgingDataConfig = JudgingDataConfig()
+    tuning: TrainSpec = Field(
+        TrainSpec(
+            epochs=3,
+            batch_size=32,
+            micro_batch_size=32,
+            max_length=2048,
+            optimizer=OptimizerConfig(learning_rate=1e-6),
+        ),
+        description="M1: supervised fine-tuning on both kinds of data",
+    )
+    rounds: RoundsConfig = RoundsConfig()
+    generation: GenerationConfig = GenerationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    lora: LoraSettings | None = None
+    seed: int = Field(0, ge=0, description="which problems a round asks, and what is drawn")
+
+    @model_validator(mode="after")
+    def _all_or_none_of_the_world(self) -> SelfRewardingConfig:
+        outside = {
+            "base": self.base is not None,
+            "problems": self.problems is not None,
+            "instruction.path": self.instruction.path is not None,
+            "judging.path, or judging.policy, reward and judge": self.judging.path is not None
+            or self.judging.policy is not None,
+            "evaluation.benchmarks": bool(self.evaluation.benchmarks),
+        }
+        if any(outside.values()) and (missing := [name for name, there in outside.items() if not there]):
+            raise ValueError(f"a run on data of one's own also needs {'; '.join(missing)}")
+        return self
+
+    @property
+    def file_stamps(self) -> tuple[str, ...]:
+        """What tells the user's files from others of the same names."""
+        files = [self.problems, self.instruction, self.judging, *self.evaluation.benchmarks]
+        return tuple(stamp(one.path) for one in files if one is not None)

@@ -1,0 +1,117 @@
+"""What a model is asked in a self-rewarding run, as programs for `squadron.llm.programs`: solve, judge, search.
+
+A search knows nothing of prompts, and a model nothing of searches: here each proposal and each contest of a search
+becomes one conversation, and its reply a step or a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from squadron.llm.chat import ChatReply, ChatRequest, Message, Sampling
+from squadron.llm.programs import Ask, Program
+from squadron.methods.self_rewarding import algorithm
+from squadron.methods.self_rewarding.config import PromptsConfig
+from squadron.search import Compare, Found, Propose, StepSearchConfig, search_steps
+
+MODEL, JUDGE = "model", "judge"
+"""What programs call the model of the round, and another that judges in its place if there is one."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found, how long its replies took the model, and how many were of no use."""
+
+    found: Found
+    proposing_s: float
+    judging_s: float
+    cut_off: int
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """How a problem is searched: the same for all problems of a round."""
+
+    prompts: PromptsConfig
+    search: StepSearchConfig
+    proposing: Sampling
+    judging: Sampling
+    seed: int
+    judge: str = MODEL
+
+    def __call__(self, identifier: str, question: str) -> Program[Searched]:
+        """The program that searches one problem. Draws are a function of seed, problem, iteration and place alone."""
+        searching = search_steps(self.search, algorithm.is_last)
+        want: Propose | Compare = next(searching)
+        proposing_s = judging_s = 0.0
+        cut_off = unreadable = 0
+        while True:
+            asked = MODEL if isinstance(want, Propose) else self.judge
+            replies = yield Ask(asked, tuple(self._requests(want, identifier, question)))
+            seconds = sum(cast(ChatReply, reply).seconds for reply in replies)
+            answers = [_read(want, cast(ChatReply, reply)) for reply in replies]
+            if isinstance(want, Propose):
+                proposing_s, cut_off = proposing_s + seconds, cut_off + answers.count(None)
+            else:
+                judging_s, unreadable = judging_s + seconds, unreadable + answers.count(None)
+            try:
+                want = searching.send(answers)
+            except StopIteration as end:
+                return Searched(end.value, proposing_s, judging_s, cut_off, unreadable)
+
+    def _requests(self, want: Propose | Compare, identifier: str, question: str) -> list[ChatRequest]:
+        if isinstance(want, Compare):
+            return [
+                ChatRequest("", judge_request(self.prompts, question, want.steps, *pair), self.judging)
+                for pair in want.contests
+            ]
+        messages = algorithm.step_messages(self.prompts.solve, question, want.steps)
+        return [
+            ChatRequest("", messages, step_sampling(self.proposing, self.seed, identifier, want.iteration, place))
+            for place in range(want.count)
+        ]
+
+
+def solve(prompts: PromptsConfig, sampling: Sampling, question: str) -> Program[ChatReply]:
+    """One whole solution."""
+    (reply,) = yield Ask(MODEL, (ChatRequest("", algorithm.solve_messages(prompts.solve, question), sampling),))
+    return cast(ChatReply, reply)
+
+
+def judge(
+    prompts: PromptsConfig, sampling: Sampling, question: str, steps: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> Program[list[algorithm.Verdict | None]]:
+    """The verdict on each pair of next steps, as it is shown; None where there is none."""
+    asked = (ChatRequest("", judge_request(prompts, question, steps, *pair), sampling) for pair in pairs)
+    replies = yield Ask(MODEL, tuple(asked))
+    return [verdict_of(cast(ChatReply, reply)) for reply in replies]
+
+
+def judge_request(
+    prompts: PromptsConfig, question: str, steps: Sequence[str], first: str, second: str
+) -> tuple[Message, ...]:
+    """The conversation of one contest."""
+    return algorithm.judge_messages(prompts.judge, question, steps, first, second, prompts.no_steps)
+
+
+def step_sampling(sampling: Sampling, *drawn_for: object) -> Sampling:
+    """Settings that end with the line, under a seed of its own."""
+    stop = sampling.stop or ("\n",)
+    return sampling.model_copy(update={"stop": stop, "seed": algorithm.draw_seed(*drawn_for)})
+
+
+def step_of(reply: ChatReply) -> str | None:
+    """The step that a reply proposes; None if it failed or was cut off before the step ended."""
+    return algorithm.read_step(reply.text) if reply.ok and reply.finish_reason == "stop" else None
+
+
+def verdict_of(reply: ChatReply) -> algorithm.Verdict | None:
+    """The verdict that a reply gives; None if it failed or gives none."""
+    return algorithm.read_verdict(reply.text) if reply.ok else None
+
+
+def _read(want: Propose | Compare, reply: ChatReply) -> str | None:
+    return step_of(reply) if isinstance(want, Propose) else verdict_of(reply)

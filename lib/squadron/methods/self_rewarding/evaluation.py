@@ -1,0 +1,138 @@
+"""What a model of a round can do: problems solved greedily, contests judged in both orders, problems searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from squadron.core.run import Stage
+from squadron.data.answers import is_right
+from squadron.llm.chat import ChatReply
+from squadron.llm.programs import run_programs
+from squadron.methods.self_rewarding import algorithm, figures
+from squadron.methods.self_rewarding.algorithm import Verdict
+from squadron.methods.self_rewarding.config import EvaluationConfig, GenerationConfig, PromptsConfig, RoundsConfig
+from squadron.methods.self_rewarding.conversations import MODEL, Searched, Searcher, judge, solve
+from squadron.methods.self_rewarding.records import (
+    BenchmarkResult,
+    Comparison,
+    Evaluation,
+    JudgeResult,
+    Lessons,
+    Model,
+    Sources,
+)
+from squadron.methods.self_rewarding.tuning import open_settings
+from squadron.metrics.statistics import cluster_bootstrap_interval
+
+
+def measure(
+    stage: Stage,
+    model: Model,
+    sources: Sources,
+    lessons: Lessons,
+    prompts: PromptsConfig,
+    config: EvaluationConfig,
+    rounds: RoundsConfig,
+    generation: GenerationConfig,
+) -> Evaluation:
+    """Let a model solve every benchmark and judge every held-out contest.
+
+    A reply that failed is a failed row of the stage, asked again by the next run; a solution that is cut off is wrong.
+    """
+    models = {MODEL: open_settings(stage, model, generation)}
+    contests = stage.run.folder.read_lines(lessons.held_out)
+    benchmarks = [(name, stage.run.folder.read_lines(problems.file)) for name, problems in sources.benchmarks]
+    programs: dict[str, Any] = {
+        f"{name}: {row['id']}": partial(solve, prompts, config.sampling, row["question"])
+        for name, rows in benchmarks
+        for row in rows
+    }
+    for number, row in enumerate(contests):
+        pairs = ((row["first"], row["second"]), (row["second"], row["first"]))
+        programs[f"contest {number}"] = partial(judge, prompts, rounds.judging, row["question"], row["steps"], pairs)
+    answers = run_programs(stage, programs, models, unit="answer", deadline_s=generation.deadline_s)
+    results = []
+    for name, rows in benchmarks:
+        replies = [answers[f"{name}: {row['id']}"] for row in rows]
+        for row, reply in zip(rows, replies, strict=True):
+            if not reply.ok:
+                stage.fail(f"{name}: {row['id']}", reply.error)
+        results.append(_benchmark(name, rows, replies))
+    judged = _judge(contests, [answers[f"contest {number}"] for number in range(len(contests))])
+    evaluation = Evaluation(model=model.name, benchmarks=tuple(results), judge=judged)
+    figures.show_evaluation(stage, evaluation)
+    return evaluation
+
+
+def scale(
+    stage: Stage,
+    model: Model,
+    sources: Sources,
+    prompts: PromptsConfig,
+    config: EvaluationConfig,
+    rounds: RoundsConfig,
+    generation: GenerationConfig,
+    seed: int,
+) -> BenchmarkResult:
+    """Test-time scaling: the share of problems solved when a model searches, judging its own steps.
+
+    A search that does not come to an end is wrong.
+    """
+    name, problems = sources.benchmarks[0]
+    rows = stage.run.folder.read_lines(problems.file)[: config.scaling]
+    search = Searcher(
+        prompts, config.scaling_search, rounds.proposing, rounds.judging, algorithm.draw_seed(seed, "scale")
+    )
+    programs = {row["id"]: partial(search, row["id"], row["question"]) for row in rows}
+    models = {MODEL: open_settings(stage, model, generation)}
+    searched = run_programs(stage, programs, models, deadline_s=generation.deadline_s)
+    return _searched(name, rows, searched)
+
+
+def gain(first: Evaluation, last: Evaluation) -> Comparison:
+    """How much more the last model solves of the first benchmark, with a 95% interval over its problems, paired."""
+    before, after = (np.array(one.benchmarks[0].right, float) for one in (first, last))
+    low, high = cluster_bootstrap_interval([[value] for value in (after - before).tolist()])
+    return Comparison(gain=float((after - before).mean()), low=low, high=high)
+
+
+def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], said: Sequence[ChatReply]) -> BenchmarkResult:
+    counts = [algorithm.number_of_steps(reply.text) for reply in said if reply.ok]
+    tokens = sum(reply.completion_tokens for reply in said)
+    return BenchmarkResult(
+        name=name,
+        right=tuple(reply.ok and is_right(reply.text, row["reference"]) for row, reply in zip(rows, said, strict=True)),
+        unfinished=sum(reply.finish_reason == "length" for reply in said),
+        steps=sum(counts) / max(1, len(counts)),
+        step_tokens=tokens / max(1, sum(counts)),
+    )
+
+
+def _searched(name: str, rows: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched]) -> BenchmarkResult:
+    found = [searched[row["id"]].found for row in rows]
+    return BenchmarkResult(
+        name=name,
+        right=tuple(
+            one.ended == "finished" and is_right(one.steps[-1], row["reference"])
+            for row, one in zip(rows, found, strict=True)
+        ),
+        unfinished=sum(one.ended != "finished" for one in found),
+        steps=sum(len(one.steps) for one in found) / len(found),
+        step_tokens=float("nan"),
+    )
+
+
+def _judge(contests: Sequence[Mapping[str, Any]], both: Sequence[Sequence[Verdict | None]]) -> JudgeResult:
+    """`both` holds the verdicts on each contest as it stands and with its sides swapped."""
+    better = ["first" if contest["better"] == "A" else "second" for contest in contests]
+    swapped = {"first": "second", "second": "first"}
+    return JudgeResult(
+        right=tuple(shown[0] == wanted for shown, wanted in zip(both, better, strict=True)),
+        right_swapped=tuple(shown[1] == swapped[wanted] for shown, wanted in zip(both, better, strict=True)),
+        named_first=sum(verdict == "first" for shown in both for verdict in shown),
+        unreadable=sum(verdict is None for shown in both for verdict in shown),
+    )

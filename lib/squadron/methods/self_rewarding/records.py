@@ -1,0 +1,107 @@
+"""What the stages of a self-rewarding run hand on to each other. Files are named relative to the run folder."""
+
+from __future__ import annotations
+
+from squadron.core.config import Config
+from squadron.core.folder import Folder
+
+
+class Problems(Config):
+    """Problems of a run, as JSON lines `{id, question, reference}`."""
+
+    file: str
+    count: int
+
+
+class Sources(Config):
+    """What a run learns from and is measured by."""
+
+    training: Problems
+    benchmarks: tuple[tuple[str, Problems], ...]
+
+
+class Lessons(Config):
+    """What the first model learns from: JSON lines `{question, steps}` (instruction data), and
+    `{question, steps, first, second, judgement, better}` (evaluation data), of which some are held out."""
+
+    instruction: str
+    instruction_count: int
+    evaluation: str
+    evaluation_count: int
+    held_out: str
+    held_out_count: int
+
+
+class Model(Config):
+    """A model of a round. `path` is relative to the run folder where `inside_run`, else a folder or a hub name."""
+
+    name: str
+    path: str
+    inside_run: bool = True
+
+    def at(self, run: Folder) -> str:
+        """The path that it loads from."""
+        return run.file(self.path) if self.inside_run else self.path
+
+
+class Preferences(Config):
+    """What a model made of a round's questions: JSON lines `{id, question, steps, chosen, rejected}`, and counts."""
+
+    file: str
+    count: int
+    problems: int
+    finished: int
+    dropped: int
+    unfinished: int
+
+
+class BenchmarkResult(Config):
+    """Whether each problem of a benchmark was solved, in the order of its file, and what the solutions look like."""
+
+    name: str
+    right: tuple[bool, ...]
+    unfinished: int
+    steps: float
+    step_tokens: float
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.right) / len(self.right)
+
+
+class JudgeResult(Config):
+    """Whether each held-out contest was judged right as it stands and with its sides swapped, and how often the first
+    side was named."""
+
+    right: tuple[bool, ...]
+    right_swapped: tuple[bool, ...]
+    named_first: int
+    unreadable: int
+
+    @property
+    def accuracy(self) -> float:
+        """Over both orders."""
+        return (sum(self.right) + sum(self.right_swapped)) / (2 * len(self.right))
+
+    @property
+    def position_bias(self) -> float:
+        """How much more often the first side is named than the second, of all readable verdicts: 0 is none."""
+        readable = 2 * len(self.right) - self.unreadable
+        return abs(2 * self.named_first / readable - 1) if readable else 0.0
+
+
+class Evaluation(Config):
+    """What a model can do."""
+
+    model: str
+    benchmarks: tuple[BenchmarkResult, ...]
+    judge: JudgeResult
+    scaled: tuple[BenchmarkResult, ...] = ()
+
+
+class Comparison(Config):
+    """The last model against the first tuned one, over the problems of the first benchmark."""
+
+    gain: float
+    low: float
+    high: float

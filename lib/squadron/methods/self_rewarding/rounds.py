@@ -1,0 +1,156 @@
+"""A round of self-rewarding: the model proposes steps, judges them itself, and is optimised on what it preferred."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from squadron.core import console
+from squadron.core.errors import InputError
+from squadron.core.folder import relative
+from squadron.core.run import Stage
+from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.programs import run_programs
+from squadron.llm.providers import check_models
+from squadron.llm.settings import AnyModel
+from squadron.methods.self_rewarding import algorithm, figures
+from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig, RoundsConfig
+from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched, Searcher
+from squadron.methods.self_rewarding.records import Model, Preferences, Problems
+from squadron.methods.self_rewarding.tuning import open_settings, train_model
+from squadron.train.spec import LoraSettings, TrainSpec
+
+POSITION_WARNING = 0.9
+"""From this share of contests decided by who is shown first, a judge is reported as one that sees positions only."""
+
+
+def prefer(
+    stage: Stage,
+    model: Model,
+    problems: Problems,
+    number: int,
+    prompts: PromptsConfig,
+    config: RoundsConfig,
+    generation: GenerationConfig,
+    seed: int,
+) -> Preferences:
+    """Search the problems of round `number` (2 makes M2), and keep every preference between two steps.
+
+    Rounds take the problems of the file in turn. Raises InputError if no preference comes of it: there is nothing to
+    learn from then, and the reason is told.
+    """
+    asked = _of_round(stage, problems, number, config.questions)
+    judge = MODEL if config.judge is None else JUDGE
+    search = Searcher(prompts, config.search, config.proposing, config.judging, seed, judge)
+    programs = {row["id"]: partial(search, row["id"], row["question"]) for row in asked}
+    models: dict[str, AnyModel] = {MODEL: open_settings(stage, model, generation)}
+    if config.judge is not None:
+        check_models([config.judge])
+        models[JUDGE] = config.judge
+    searched = run_programs(stage, programs, models, deadline_s=generation.deadline_s)
+    rows = [
+        {"id": row["id"], "question": row["question"], "steps": list(one.steps), "chosen": one.chosen,
+         "rejected": one.rejected}
+        for row in asked
+        for one in searched[row["id"]].found.preferences
+    ]  # fmt: skip
+    stage.folder.write_bytes("preferences.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    ended = Counter[str](one.found.ended for one in searched.values())
+    figures.show_search(stage, asked, searched)
+    _warn_of_bias(list(searched.values()))
+    if not rows:
+        raise _no_preferences(model, list(searched.values()), ended)
+    return Preferences(
+        file=relative(stage.folder, stage.run.folder, "preferences.jsonl"),
+        count=len(rows),
+        problems=len(asked),
+        finished=ended["finished"],
+        dropped=ended["dropped"],
+        unfinished=ended["iterations"],
+    )
+
+
+def optimize(
+    stage: Stage,
+    model: Model,
+    preferences: Preferences,
+    number: int,
+    prompts: PromptsConfig,
+    beta: float,
+    spec: TrainSpec,
+    lora: LoraSettings | None,
+) -> Model:
+    """Step-wise DPO on the preferences; the reference is the model that they came from.
+
+    A row's prompt is the question and the steps before; its answers are one step each, without an end of sequence, as
+    in Step-DPO. Rows of more than `spec.max_length` tokens are left out, and counted.
+    """
+    from transformers import AutoTokenizer
+
+    from squadron.train.models import local_folder
+    from squadron.train.objectives.language import DirectPreference
+
+    tokenizer = AutoTokenizer.from_pretrained(local_folder(model.at(stage.run.folder)), trust_remote_code=False)
+    records = stage.run.folder.read_lines(preferences.file)
+    count = write_rows(stage.folder, "rows.arrow", preference_rows(tokenizer, records, prompts, spec.max_length))
+    if left_out := len(records) - count:
+        stage.figure(f"preferences of more than {spec.max_length:,} tokens, left out", f"{left_out:,}")
+    if not count:
+        fix = "raise rounds.training.max_length"
+        raise InputError(f"all {len(records):,} preferences are longer than {spec.max_length:,} tokens", fix=fix)
+    rows = ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, "rows.arrow")])
+    objective = DirectPreference(beta, chunk=spec.loss_chunk)
+    return train_model(stage, f"M{number}", model, objective, rows, spec, lora, reference=True)
+
+
+def preference_rows(
+    tokenizer: Any, records: Sequence[dict[str, Any]], prompts: PromptsConfig, longest: int | None
+) -> Iterator[dict[str, Any]]:
+    """Preferences as token ids: `prompt_ids`, `chosen_ids`, `rejected_ids`, `length`."""
+    from squadron.train.conversations import prompt_text, token_ids
+
+    for record in records:
+        steps = "".join(f"{step}\n" for step in record["steps"])
+        asked = prompt_text(tokenizer, algorithm.solve_messages(prompts.solve, record["question"])) + steps
+        ids = {
+            "prompt_ids": token_ids(tokenizer, asked),
+            "chosen_ids": token_ids(tokenizer, record["chosen"]),
+            "rejected_ids": token_ids(tokenizer, record["rejected"]),
+        }
+        length = 2 * len(ids["prompt_ids"]) + len(ids["chosen_ids"]) + len(ids["rejected_ids"])
+        if longest is None or length <= 2 * longest:
+            yield {**ids, "length": length}
+
+
+def _of_round(stage: Stage, problems: Problems, number: int, questions: Sequence[int]) -> list[dict[str, Any]]:
+    """The problems of a round; the file begins anew where it is shorter than all rounds together."""
+    rows = stage.run.folder.read_lines(problems.file)
+    start, count = sum(questions[: number - 2]), questions[number - 2]
+    return list(itertools.islice(itertools.cycle(rows), start, start + min(count, len(rows))))
+
+
+def _warn_of_bias(searched: Sequence[Searched]) -> None:
+    """Tell of a judge that goes by who is shown first: both orders of its contests then say the same side."""
+    contests = figures.contests_of(searched)
+    if contests.both and contests.same_side / contests.both >= POSITION_WARNING:
+        console.say(
+            f"  [yellow]the judge named the same side in both orders of {contests.same_side:,} of {contests.both:,} "
+            "contests: it goes by position, and such contests decide nothing[/yellow]"
+        )
+
+
+def _no_preferences(model: Model, searched: Sequence[Searched], ended: Mapping[str, int]) -> InputError:
+    contests = figures.contests_of(searched)
+    told = [
+        f"{ended['dropped']:,} of {len(searched):,} problems ended in a tie at their first step",
+        f"{sum(one.cut_off for one in searched):,} proposals did not end a step",
+        f"{contests.unreadable:,} of {contests.count:,} judgements gave no verdict",
+        f"{contests.same_side:,} of {contests.both:,} contests named the same side in both orders",
+    ]
+    what = f"{model.name} has no preference between any two steps: {'; '.join(told)}"
+    fix = "raise rounds.proposing.temperature if all candidates are alike, max_tokens if they are cut off"
+    return InputError(what, where="rounds", fix=f"{fix}; see how {model.name} judges in its evaluation")

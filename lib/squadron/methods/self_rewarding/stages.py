@@ -1,0 +1,138 @@
+"""The stages of a self-rewarding run, in the order of `jobs/self_rewarding.py`."""
+
+from __future__ import annotations
+
+from squadron.core.run import Stage
+from squadron.methods.self_rewarding.config import (
+    BenchmarkConfig,
+    EvaluationConfig,
+    GenerationConfig,
+    InstructionConfig,
+    JudgingDataConfig,
+    ProblemsConfig,
+    PromptsConfig,
+    RoundsConfig,
+)
+from squadron.methods.self_rewarding.records import Comparison, Evaluation, Lessons, Model, Preferences, Sources
+from squadron.methods.self_rewarding.world import WorldConfig
+from squadron.train.spec import LoraSettings, TrainSpec
+
+
+def read_problems(
+    stage: Stage,
+    problems: ProblemsConfig | None,
+    benchmarks: tuple[BenchmarkConfig, ...],
+    world: WorldConfig,
+    rounds: int,
+    seed: int,
+    file_stamps: tuple[str, ...],
+) -> Sources:
+    """Read every problem, and see to it that the answers of benchmarks can be checked."""
+    from squadron.methods.self_rewarding import sources
+
+    return sources.read(stage, problems, benchmarks, world, rounds, seed)
+
+
+def build_lessons(
+    stage: Stage,
+    sources: Sources,
+    instruction: InstructionConfig,
+    judging: JudgingDataConfig,
+    prompts: PromptsConfig,
+    world: WorldConfig,
+    rounds: int,
+    seed: int,
+    file_stamps: tuple[str, ...],
+) -> Lessons:
+    """Gather solutions in steps and judged pairs of steps, and keep some pairs out."""
+    from squadron.methods.self_rewarding import sources as module
+
+    return module.lessons(stage, sources, instruction, judging, prompts, world, rounds, seed)
+
+
+def prepare_base(
+    stage: Stage, lessons: Lessons, base: str | None, world: WorldConfig, prompts: PromptsConfig, seed: int, rounds: int
+) -> Model:
+    """M0: find the base model, or train a small one on plain texts."""
+    from squadron.methods.self_rewarding import base as module
+
+    return module.prepare(stage, lessons, base, world, prompts, seed, rounds)
+
+
+def fine_tune(
+    stage: Stage, base: Model, lessons: Lessons, prompts: PromptsConfig, spec: TrainSpec, lora: LoraSettings | None
+) -> Model:
+    """M1: learn from solutions and judgements."""
+    from squadron.methods.self_rewarding import tuning
+
+    return tuning.fine_tune(stage, base, lessons, prompts, spec, lora)
+
+
+def prefer_steps(
+    stage: Stage,
+    model: Model,
+    sources: Sources,
+    number: int,
+    prompts: PromptsConfig,
+    config: RoundsConfig,
+    generation: GenerationConfig,
+    seed: int,
+) -> Preferences:
+    """Let the model propose steps and judge them itself."""
+    from squadron.methods.self_rewarding import rounds
+
+    return rounds.prefer(stage, model, sources.training, number, prompts, config, generation, seed)
+
+
+def optimize(
+    stage: Stage,
+    model: Model,
+    preferences: Preferences,
+    number: int,
+    prompts: PromptsConfig,
+    beta: float,
+    spec: TrainSpec,
+    lora: LoraSettings | None,
+) -> Model:
+    """Learn from the model's own preferences, by step-wise DPO."""
+    from squadron.methods.self_rewarding import rounds
+
+    return rounds.optimize(stage, model, preferences, number, prompts, beta, spec, lora)
+
+
+def evaluate(
+    stage: Stage,
+    model: Model,
+    sources: Sources,
+    lessons: Lessons,
+    prompts: PromptsConfig,
+    config: EvaluationConfig,
+    rounds: RoundsConfig,
+    generation: GenerationConfig,
+) -> Evaluation:
+    """Solve the benchmarks and judge the pairs that were kept out."""
+    from squadron.methods.self_rewarding import evaluation
+
+    return evaluation.measure(stage, model, sources, lessons, prompts, config, rounds, generation)
+
+
+def compare(
+    stage: Stage,
+    results: tuple[Evaluation, ...],
+    last: Model,
+    sources: Sources,
+    prompts: PromptsConfig,
+    config: EvaluationConfig,
+    rounds: RoundsConfig,
+    generation: GenerationConfig,
+    seed: int,
+) -> Comparison:
+    """Compare the rounds, and let the last model search."""
+    from squadron.methods.self_rewarding import evaluation, figures
+
+    searched = None
+    if config.scaling:
+        searched = evaluation.scale(stage, last, sources, prompts, config, rounds, generation, seed)
+    gain = evaluation.gain(results[1], results[-1])
+    figures.show_rounds(stage, results, gain, searched)
+    return gain
