@@ -92,7 +92,7 @@ def test_a_driver_killed_while_it_searches_ends_with_the_same_preferences(finish
         [*command, "--run", str(folder)], env=environment, start_new_session=True, stdout=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while len(list(log.iterdir())) == len(before) and time.monotonic() < deadline:
             assert driver.poll() is None
             time.sleep(0.05)
