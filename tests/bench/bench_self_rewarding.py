@@ -120,7 +120,7 @@ def batching() -> bool:
     chat = HfChat(HfModel(name="M1", path=str(folder(SEEDS[0]) / path), batch_size=config.generation.batch_size))
     rounds = config.rounds
     searcher = Searcher(config.prompts, rounds.search, rounds.proposing, rounds.judging, seed=0)
-    asked = [(str(number), one.question) for number, one in enumerate(problems(40, 123))]
+    asked = [(str(number), one.question) for number, one in enumerate(problems(16, 123))]
     rates: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(3):
         for together in rates:
