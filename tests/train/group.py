@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from squadron.train.spec import LoraSettings, TrainSpec
 
 
 class Scenario(Config):
-    """One run: where it keeps its checkpoints, and at which step it is cut off."""
+    """One run: where it keeps its checkpoints, whose it begins with, and at which step it is cut off."""
 
     name: str
     store: str
@@ -32,6 +33,7 @@ class Scenario(Config):
     spec: TrainSpec
     objective: str = "sft"
     lora: LoraSettings | None = None
+    begins_with: str | None = None
     cut_at: int | None = None
     probe: bool = False
     rows: int = 24
@@ -97,6 +99,10 @@ def run(scenario: Scenario, rank: int, workers: int) -> dict[str, Any]:
     from squadron.train.checkpoint import Reader
     from squadron.train.worker import Training, train
 
+    if scenario.begins_with is not None:
+        if rank == 0:
+            shutil.copytree(scenario.begins_with, scenario.store)
+        torch.distributed.barrier()
     rows = make_rows(scenario.rows)
     source: Any = RowSource(rows, lambda row: len(row["input_ids"]))
     if scenario.cut_at is not None:

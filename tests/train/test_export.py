@@ -72,13 +72,15 @@ def test_the_checkpoint_answers_as_the_sharded_model_did(
     torch.testing.assert_close(logits, torch.tensor(trained[f"{kind}-{zero}"]["logits"]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("merge", [True, False])
-@pytest.mark.parametrize("kind", ["lora", "qlora"])
-def test_adapters_reload_in_a_clean_process_with_equal_logits(
-    trained: Answers, stores: Path, tiny_model: str, tmp_path: Path, kind: str, merge: bool
+@pytest.mark.parametrize(
+    ("kind", "merge", "clean_process"),
+    [("lora", True, False), ("lora", False, False), ("qlora", True, True), ("qlora", False, True)],
+)
+def test_adapters_reload_with_equal_logits(
+    trained: Answers, stores: Path, tiny_model: str, tmp_path: Path, kind: str, merge: bool, clean_process: bool
 ) -> None:
     with Reader(Folder(stores / f"{kind}-3"), 3) as reader:
-        done = export(build_of(kind, tiny_model), reader, tmp_path, merge=merge)
+        done = export(build_of(kind, tiny_model), reader, tmp_path, merge=merge, clean_process=clean_process)
     assert done.largest_difference < 1e-4 and done.kind == ("full" if merge else "adapter")
     (file,) = tmp_path.glob("*.safetensors")
     with safe_open(file, framework="pt") as tensors:
@@ -86,12 +88,12 @@ def test_adapters_reload_in_a_clean_process_with_equal_logits(
         assert any("lora_B" in name for name in tensors.keys()) is not merge  # noqa: SIM118
 
 
-def test_all_weights_and_their_average_reload_in_a_clean_process(
+def test_all_weights_reload_in_a_clean_process_and_their_average_reloads_too(
     trained: Answers, stores: Path, tiny_model: str, tmp_path: Path
 ) -> None:
     with Reader(Folder(stores / "full-3"), 3) as reader:
         last = export(build_of("full", tiny_model), reader, tmp_path / "last")
-        average = export(build_of("full", tiny_model), reader, tmp_path / "average", average=True)
+        average = export(build_of("full", tiny_model), reader, tmp_path / "average", average=True, clean_process=False)
         for name, tensor in reader.tensors():
             with safe_open(tmp_path / "last" / "model.safetensors", framework="pt") as file:
                 assert torch.equal(file.get_tensor(name.removeprefix("model.")), tensor)
@@ -106,7 +108,7 @@ def test_large_models_are_written_in_several_files(
 ) -> None:
     monkeypatch.setattr("squadron.train.export.SHARD_BYTES", 20_000)
     with Reader(Folder(stores / "full-2"), 3) as reader:
-        done = export(build_of("full", tiny_model), reader, tmp_path)
+        done = export(build_of("full", tiny_model), reader, tmp_path, clean_process=False)
     assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 2 and done.largest_difference < 1e-5
 
 
@@ -165,7 +167,7 @@ def test_models_with_other_heads_reload_too(tiny_model: str, tmp_path: Path, hea
     complete = Complete(step=1, files=("rank-00-of-01.safetensors",), shapes=shapes, identity={})
     (folder / "complete.json").write_text(complete.model_dump_json())
     with Reader(Folder(tmp_path), 1) as reader:
-        done = export(build, reader, tmp_path / "out")
+        done = export(build, reader, tmp_path / "out", clean_process=False)
     assert done.largest_difference < 1e-5 and done.parameters == sum(value.numel() for value in weights.values())
 
 
