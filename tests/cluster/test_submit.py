@@ -19,7 +19,7 @@ from squadron.core.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
-SMALL = ["smoke", "federation.rounds=3", "baselines.centralised=false", "evaluation.film_homes=0"]
+SMALL = ["smoke", "baselines.centralised=false", "evaluation.film_homes=0"]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -93,7 +93,8 @@ def test_installed_command_lists_and_plans(environment: Path, elsewhere: Path) -
 
 @pytest.mark.slow
 def test_installed_command_runs_a_job(environment: Path, elsewhere: Path) -> None:
-    run(environment / "squadron", "run", "flame", "smoke", cwd=elsewhere, timeout_s=500)
+    few = ["baselines.centralised=false", "evaluation.film_homes=0"]
+    run(environment / "squadron", "run", "flame", "smoke", *few, cwd=elsewhere, timeout_s=500)
     (report,) = elsewhere.glob("runs/*/report.html")
     assert "flame" in report.read_text()
 

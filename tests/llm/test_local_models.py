@@ -158,7 +158,7 @@ def random_model(kind: str) -> Any:
     model = transformers.AutoModelForCausalLM.from_config(configs[kind]()).eval()
     model.generation_config.eos_token_id = model.generation_config.pad_token_id = None
     if kind == "repetition penalty":
-        model.generation_config.repetition_penalty = 1.3
+        model.generation_config.repetition_penalty = 3.0
     if kind == "no repetition":
         model.generation_config.no_repeat_ngram_size = 2
     return louder(model)

@@ -144,7 +144,7 @@ panels = st.one_of(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(panels)
 def test_panel_survives_json(panel: Panel) -> None:
     record = json.loads(json.dumps(panel.model_dump(mode="json"), allow_nan=False))
@@ -223,7 +223,7 @@ def test_hostile_text_stays_text(folder: Folder) -> None:
     assert hostile.texts.count(NASTY) == benign.texts.count("plain") - legends - names > 25
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text())
 def test_any_text_leaves_the_structure_alone(folder: Folder, text: str) -> None:
     def view(text: str) -> RunView:
@@ -321,7 +321,7 @@ def chart_points(svg: str, number: int) -> list[np.ndarray]:
     return [np.array(piece) for piece in pieces]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(st.integers(-50, 50), min_size=3, max_size=20).filter(lambda values: len(set(values)) > 1))
 def test_a_curve_is_its_data_up_to_scale(values: list[int]) -> None:
     x = np.arange(len(values)) * 2.0
@@ -477,7 +477,7 @@ class Outline(HTMLParser):
 FATES = {"chosen": "chosen", "rejected": "rejected", "passed": "passed over", "rolled_back": "rolled back"}
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=shapes)
 def test_the_outline_nests_as_parents_say_and_tells_marks_in_words(
     folder: Folder, shape: list[tuple[int | None, str]]
