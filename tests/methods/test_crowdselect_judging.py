@@ -206,7 +206,7 @@ def collect_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def run_pools(stage: Stage, side_by_side: list[list[Pool]], **settings: Any) -> Outcome:
         for work in (work for pools in side_by_side for pool in pools for work in pool.work):
             member: Any = work.member
-            asked.extend(member._question(row) for row in work.rows.tolist())
+            asked.extend(member.questions[row]["instruction"] for row in work.rows.tolist())
             with member.open(None) as opened, KeyedLog(work.log).writer("here.jsonl") as writer:
                 for entry in member.answer(opened, work.rows.tolist()):
                     writer.write(entry)
