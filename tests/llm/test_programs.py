@@ -171,13 +171,30 @@ def test_workers_rest_between_stages_and_make_room_for_other_work(ray_cluster: o
     first = VerifierReward()
     second = VerifierReward(checker="final_answer")
     assert run_programs(stage, {"1": partial(graded, "first", "4")}, {"first": first}) == {"1": 1.0}
-    (resting,) = stage.run.resting.values()
+    ((_, resting),) = stage.run.resting
     pids = set(resting.pids)
     assert run_programs(stage, {"1": partial(graded, "second", "#### 5")}, {"second": second}) == {"1": 0.0}
-    (again,) = stage.run.resting.values()
+    ((_, again),) = stage.run.resting
     assert again is resting and set(again.pids) == pids  # the same processes hold another model
     assert stage.workers("other work", 8) == 2
     assert not stage.run.resting and not any(psutil.pid_exists(pid) for pid in wait_for_end(pids))
+
+
+def test_two_models_of_one_kind_leave_nobody_behind(ray_cluster: object, tmp_path: Path) -> None:
+    """Both rest, both are found again, and both make room: a core that stayed reserved would stop what follows."""
+
+    def graded() -> Program[list[float | None]]:
+        (tasks,) = yield Ask("tasks", (Answered("", "?", "4", reference="4"),))
+        (final,) = yield Ask("final", (Answered("", "?", "#### 4", reference="#### 4"),))
+        return [tasks.value, final.value]
+
+    stage = stage_in(tmp_path)
+    models = {"tasks": VerifierReward(), "final": VerifierReward(checker="final_answer")}
+    assert run_programs(stage, {"1": graded}, models) == {"1": [1.0, 1.0]}
+    pids = {pid for _, pool in stage.run.resting for pid in pool.pids}
+    assert len(stage.run.resting) == len(pids) == 2
+    stage.run.release()
+    assert not any(psutil.pid_exists(pid) for pid in wait_for_end(pids))
 
 
 def wait_for_end(pids: set[int]) -> set[int]:

@@ -52,7 +52,7 @@ class Run:
     track: tuple[str, ...] = ("tensorboard",)
     stages: list[Stage] = field(default_factory=list)
     cluster: Cluster | None = None
-    resting: dict[str, Any] = field(default_factory=dict)
+    resting: list[tuple[str, Any]] = field(default_factory=list)
     _manifest: dict[str, Any] = field(default_factory=dict)
     _lock: Any = None
 
@@ -110,10 +110,15 @@ class Run:
         self.folder.write_json("run.json", self._manifest)
         self.folder.write_bytes("config.yaml", to_yaml(self.config).encode())
 
+    def wake(self, kind: str) -> Any:
+        """Workers of this kind that a stage left resting for the next one; None if there are none."""
+        found = next((number for number, (known, _) in enumerate(self.resting) if known == kind), None)
+        return None if found is None else self.resting.pop(found)[1]
+
     def release(self) -> None:
-        """Stop the workers that a stage left resting for the next one: something else needs their place."""
+        """Stop all resting workers: something else needs their place."""
         while self.resting:
-            self.resting.popitem()[1].close()
+            self.resting.pop()[1].close()
 
     def close(self) -> None:
         """Let go of workers and of the folder."""

@@ -111,14 +111,17 @@ class LogReader:
         entry: dict[str, Any] = json.loads(stream.read(place.size))
         return entry
 
+    def close(self) -> None:
+        for stream in self._open.values():
+            stream.close()
+
     def __enter__(self) -> LogReader:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stream in self._open.values():
-            stream.close()
+        self.close()
 
 
 class LogWriter:

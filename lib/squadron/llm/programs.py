@@ -78,20 +78,17 @@ def run_programs(
 
     `models` are the chat and reward models that programs name. Each has as many workers as fit, which start when it is
     first asked something that is not on record, and afterwards rest until another stage of the run asks a model, or
-    needs their place. A worker that dies loses the batch in hand, as far as it was not
-    recorded yet, and the batch is asked again; one that overruns `deadline_s` for a batch is replaced. A reply may hold
-    an error, which the program deals with; the next run asks that item again.
+    needs their place. A worker that dies loses of the batch in hand what was not recorded yet, which is asked again;
+    one that overruns `deadline_s` for a batch is replaced. A reply may hold an error, which the program deals with; the
+    next run asks that item again.
 
     Raises ResourceError if a model cannot be used or `cap_usd`, for all of this run folder, is reached; what was
     answered until then is kept.
     """
     results: dict[str, T] = {}
-    with contextlib.ExitStack() as open_things, progress(len(programs), stage.name, unit) as bar:
-        desk = _Desk(stage, models, deadline_s, cap_usd)
-        open_things.callback(desk.close)
-        ready: deque[_Talk] = deque()
-        for name, make in programs.items():
-            ready.append(_Talk(name, make()))
+    desk = _Desk(stage, models, deadline_s, cap_usd)
+    with contextlib.closing(desk), progress(len(programs), stage.name, unit) as bar:
+        ready = deque(_Talk(name, make()) for name, make in programs.items())
         while len(results) < len(programs):
             while ready:
                 talk = ready.popleft()
@@ -233,10 +230,11 @@ class _Crew:
 
     def rest(self) -> None:
         if self._pool is not None:
-            self.stage.run.resting[self._kind], self._pool = self._pool, None
+            self.stage.run.resting.append((self._kind, self._pool))
+            self._pool = None
 
     def close(self) -> None:
-        self._reader.__exit__(None, None, None)
+        self._reader.close()
         if self._pool is not None:
             self._pool.close()
 
@@ -256,7 +254,7 @@ class _Crew:
         # A process lets go of a card's memory for sure when it ends: with GPUs, another model gets other processes.
         same = self.identity if share is not None and share.gpus else ""
         self._kind = f"{share} {self.sharing} {same}"
-        if (resting := self.stage.run.resting.pop(self._kind, None)) is not None:
+        if (resting := self.stage.run.wake(self._kind)) is not None:
             pool: ActorPool = resting
             return pool
         if share is not None:

@@ -21,9 +21,9 @@ from squadron.data.rows import ArrowRows
 from squadron.llm.collect import Answers, read_answers
 from squadron.llm.log import SCORES, Entry, KeyedLog, spent_usd
 from squadron.llm.pools import Pool, Work, refuse_stopped, run_pools
-from squadron.llm.providers import check_models, open_model
-from squadron.llm.reward import Answered, AnyReward, ColumnReward, JudgeReward, RewardModel, open_reward
-from squadron.llm.served import TALKS, answer, item_key, log_folder, reward_identity, reward_resources
+from squadron.llm.providers import open_model
+from squadron.llm.reward import Answered, AnyReward, ColumnReward, RewardModel, open_reward
+from squadron.llm.served import TALKS, answer, check_served, item_key, log_folder, reward_identity, reward_resources
 from squadron.llm.spend import Budget
 
 _PART = 1024
@@ -90,8 +90,7 @@ def score(
     """
     if isinstance(reward, ColumnReward):
         return _given(stage, answers)
-    if isinstance(reward, JudgeReward):
-        check_models([reward.model])
+    check_served(reward)
     store = log_folder(stage.run.folder / SCORES, reward)
     log = KeyedLog(store)
     index = log.index()

@@ -16,7 +16,7 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile, WorkerResources
 from squadron.llm.chat import ChatReply, ChatRequest
 from squadron.llm.log import Entry
-from squadron.llm.providers import identity, open_model, resources, stamp_files
+from squadron.llm.providers import check_models, identity, open_model, resources, stamp_files
 from squadron.llm.reward import Answered, AnyReward, JudgeReward, LocalReward, Score, open_reward
 from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
 from squadron.llm.spend import Budget
@@ -86,6 +86,17 @@ def item_key(known: str, item: Item) -> str:
     else:
         asked = [known, item.instruction, item.response, item.reference, item.score]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+
+
+def check_served(settings: Served) -> None:
+    """See to it before any work starts that a model is there: no weight is read and nothing is paid. Raises as
+    `check_models` does."""
+    if isinstance(settings, JudgeReward):
+        check_models([settings.model])
+    elif isinstance(settings, LocalReward):
+        check_models([HfModel(name="the reward model", path=settings.path)])
+    elif is_chat(settings):
+        check_models([settings])  # type: ignore[list-item]
 
 
 def open_served(settings: Served, budget: Budget | None = None) -> Any:
