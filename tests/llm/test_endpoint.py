@@ -257,10 +257,15 @@ def test_conversations_asked_in_turn_share_the_limit() -> None:
 
 
 def test_an_interrupt_ends_the_waiting(slow: Server) -> None:
+    # A shell that starts the tests in the background has them ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), OpenAiChat(settings(slow.base_url)) as model:
-        list(model.chat(questions(10)))
+    try:
+        with pytest.raises(KeyboardInterrupt), OpenAiChat(settings(slow.base_url)) as model:
+            list(model.chat(questions(10)))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 5
 
 
