@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter
@@ -13,15 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squadron.core.errors import InputError
 from squadron.data.arithmetic import draw_problem
 from squadron.data.stepwise import is_right, judge, right_step, solution_steps, wrong_step
 from squadron.llm.chat import ChatReply, ChatRequest, Sampling
 from squadron.llm.programs import Ask, Program
 from squadron.llm.reward import Answered, Score
-from squadron.methods.self_rewarding import algorithm, building, figures
+from squadron.methods.self_rewarding import algorithm, building, evaluation, figures
 from squadron.methods.self_rewarding.config import JudgingDataConfig, PromptsConfig, SelfRewardingConfig
-from squadron.methods.self_rewarding.conversations import Searched, Searcher
-from squadron.methods.self_rewarding.records import JudgeResult
+from squadron.methods.self_rewarding.conversations import Searched, Searcher, judge_messages
+from squadron.methods.self_rewarding.records import BenchmarkResult, Evaluation, JudgeResult
 from squadron.methods.self_rewarding.rounds import preference_rows
 from squadron.search import StepSearchConfig, TreeSearchConfig
 from squadron.train.tokenizer import train_tokenizer
@@ -139,7 +141,7 @@ def test_the_last_verdict_holds(text: str, verdict: str) -> None:
 def test_questions_with_braces_are_asked_as_they_are() -> None:
     (turn,) = algorithm.solve_messages(PROMPTS.solve, "Let {x} be \\frac{1}{2}.")
     assert "Let {x} be \\frac{1}{2}." in turn["content"] and "\\boxed{}" in turn["content"]
-    asked = algorithm.judge_messages(PROMPTS.judge, "{q}", (), "{a}", "{b}")[0]["content"]
+    asked = judge_messages(PROMPTS, "{q}", (), "{a}", "{b}")[0]["content"]
     assert "(none)" in asked and asked.index("{a}") < asked.index("{b}")
 
 
@@ -178,9 +180,10 @@ def test_contests_of_a_tree_search_are_right_and_neither_side_is_favoured() -> N
     contests, count = [], Counter[str]()
     for seed in range(12):
         world = World(seed)
-        kept, became = drive(building.build_contests(config, PROMPTS, str(seed), world.problem.question), world)
-        contests += [(world, one) for one in kept]
-        count += became
+        built = drive(building.build_contests(config, PROMPTS, str(seed), world.problem.question), world)
+        assert not built.error
+        contests += [(world, one) for one in built.contests]
+        count += built.pairs
     assert set(count) == {"kept"} and len(contests) > 30
     for world, one in contests:
         sides = [is_right(world.problem, one["steps"], one[side]) for side in ("first", "second")]
@@ -192,8 +195,49 @@ def test_contests_of_a_tree_search_are_right_and_neither_side_is_favoured() -> N
 def test_a_biased_judge_leaves_no_contest() -> None:
     config = JudgingDataConfig(search=TreeSearchConfig(iterations=6, width=3, leaves=2))
     world = World(1, bias=True)
-    kept, became = drive(building.build_contests(config, PROMPTS, "1", world.problem.question), world)
-    assert kept == [] and set(became) == {"orders disagree"}
+    built = drive(building.build_contests(config, PROMPTS, "1", world.problem.question), world)
+    assert built.contests == [] and set(built.pairs) == {"orders disagree"}
+
+
+def test_a_reply_that_failed_is_told_and_is_neither_a_cut_off_step_nor_a_missing_verdict() -> None:
+    def down(*who: str) -> Callable[[str, Any], Any]:
+        world = World(1)
+
+        def answer(model: str, item: Any) -> Any:
+            judged = isinstance(item, ChatRequest) and "assistant A" in item.messages[-1]["content"]
+            role = "reward" if isinstance(item, Answered) else "judge" if judged else "policy"
+            if role not in who:
+                return world(model, item)
+            error = f"the {role} is down"
+            return Score("", None, error) if role == "reward" else ChatReply("", finish_reason="error", error=error)
+
+        return answer
+
+    question = World(1).problem.question
+    for who in ("policy", "judge"):
+        searcher = Searcher(PROMPTS, StepSearchConfig(), PROPOSING, JUDGING, seed=0)
+        result = drive(searcher("p", question), down(who))
+        assert result.error == f"the {who} is down"
+        assert (result.cut_off, result.unreadable, result.found.preferences) == (0, 0, ())
+    config = JudgingDataConfig(search=TreeSearchConfig(iterations=6, width=3, leaves=2))
+    for who in ("policy", "reward", "judge"):
+        built = drive(building.build_contests(config, PROMPTS, "1", question), down(who))
+        assert built.error == f"the {who} is down" and built.contests == []
+        assert set(built.pairs) <= {"no reply"}
+
+
+def test_what_has_no_reply_counts_neither_way() -> None:
+    def measured(*right: bool | None) -> Evaluation:
+        benchmark = BenchmarkResult(name="b", right=right, unfinished=0, steps=1, step_tokens=1)
+        judge = JudgeResult(right=(), right_swapped=(), named_first=0, unreadable=0)
+        return Evaluation(model="M", benchmarks=(benchmark,), judge=judge)
+
+    assert measured(True, None, False, True).benchmarks[0].accuracy == pytest.approx(2 / 3)
+    assert math.isnan(measured(None).benchmarks[0].accuracy)
+    before, after = measured(False, False, None, True), measured(True, None, True, True)
+    assert evaluation.gain(before, after).gain == pytest.approx(0.5)  # over the first and the last problem
+    with pytest.raises(InputError, match="no problem that both replied to"):
+        evaluation.gain(measured(None, True), measured(True, None))
 
 
 def test_a_preference_is_one_step_after_the_steps_before_it_and_has_no_end(tmp_path: Path) -> None:

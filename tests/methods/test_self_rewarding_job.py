@@ -170,6 +170,16 @@ def test_ones_own_model_and_files_run_the_whole_programme(finished: Path, tmp_pa
     assert [result["model"] for result in results] == ["M0", "M1", "M2"]
 
 
+def test_a_model_that_builds_data_is_looked_for_before_any_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    splitter = {"provider": "openai", "name": "o", "model": "o", "api_key_env": "NO_SUCH_KEY"}
+    words = own(files(tmp_path, **GOOD), "./gone")
+    assert run(tmp_path / "run", *words, f"instruction.splitter={json.dumps(splitter)}") != 0
+    assert "NO_SUCH_KEY is not set" in " ".join("".join(capsys.readouterr()).split())
+
+
 def test_a_base_model_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "run", *own(files(tmp_path, **GOOD), "./gone")) != 0
     assert "the base model cannot be loaded" in " ".join("".join(capsys.readouterr()).split())

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
-from squadron.data.answers import Problem, final_answer, is_right, read_problems, same_answer
+from squadron.data.answers import final_answer, is_right, same_answer
+from squadron.data.problems import Problem, read_problems, read_questions
 
 GSM8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "math" / "gsm8k_test.jsonl"
 ALTERATIONS = (
@@ -284,3 +285,14 @@ def test_what_cannot_be_verified_is_refused(
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no problems"):
         read_problems(_write(tmp_path / "rows.jsonl"))
+
+
+def test_questions_are_read_once_each_without_their_answers(tmp_path: Path) -> None:
+    path = _write(tmp_path / "rows.jsonl", {"problem": "a"}, {"problem": "b", "answer": "no"}, {"problem": "a"})
+    assert list(read_questions(path)) == ["a", "b"]
+    with pytest.raises(InputError, match="missing"):
+        list(read_questions(path, question="ask"))
+    with pytest.raises(InputError, match="empty"):
+        list(read_questions(_write(tmp_path / "blank.jsonl", {"problem": " "})))
+    with pytest.raises(InputError, match="no problems here"):
+        list(read_questions(_write(tmp_path / "none.jsonl")))

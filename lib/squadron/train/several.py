@@ -57,17 +57,17 @@ def train_several(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
     the others are kept.
     """
     asked = stage.run.profile.workers
-    side_by_side = all(place(stage, lesson.spec)[1].gpus == 0 for lesson in lessons) and (asked or 1) <= 1
-    if side_by_side:
-        return _side_by_side(stage, lessons)
+    shares = [place(stage, lesson.spec)[1] for lesson in lessons]
+    if all(share.gpus == 0 for share in shares) and (asked or 1) <= 1:
+        return _side_by_side(stage, lessons, shares[0].cpus)
     return [_in_turn(stage, lesson) for lesson in lessons]
 
 
-def _side_by_side(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
+def _side_by_side(stage: Stage, lessons: Sequence[Lesson], cpus: float) -> list[Learned]:
+    """`cpus`: cores of a node, of which each lesson gets an even share, one at the least."""
     rows = [{"id": lesson.name, "place": place} for place, lesson in enumerate(lessons)]
     shared: dict[str, Any] = {"lessons": tuple(lessons), "folder": stage.folder}
-    node = place(stage, lessons[0].spec)[1]
-    each = stage.run.profile.worker.model_copy(update={"cpus": max(1, node.cpus // len(lessons))})
+    each = stage.run.profile.worker.model_copy(update={"cpus": max(1, cpus // len(lessons))})
     map_rows(stage, rows, _train_here, unit="model", deadline_s=_A_WEEK_S, resources=each, **shared)
     if failures := stage.failures():
         what = f"{len(failures)} of {len(lessons)} trainings failed; {failures[0]['item']}: {failures[0]['error']}"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from squadron.core.errors import ConfigError, InputError
+from squadron.core.folder import Folder
 
 PAD, END, TURN = "<|pad|>", "<|end|>", "<|turn|>"
 _CHAT_TEMPLATE = (
@@ -34,3 +39,35 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> int:
     fast.chat_template = _CHAT_TEMPLATE
     fast.save_pretrained(folder)
     return len(fast)
+
+
+def store_tokenizer(texts: Iterable[str], vocabulary: int, folder: Folder, name: str = "tokenizer") -> str:
+    """Train a tokenizer into a folder that may stand behind any URL; the path that it loads from."""
+    with tempfile.TemporaryDirectory() as scratch:
+        train_tokenizer(texts, vocabulary, Path(scratch))
+        for file in sorted(Path(scratch).iterdir()):
+            folder.put(f"{name}/{file.name}", str(file))
+    return folder.file(name)
+
+
+def load_chat_tokenizer(path: str, who: str) -> Any:
+    """The tokenizer of a model that is to hold conversations; no code that comes with it is run. `who` is what the user
+    calls the model.
+
+    Raises InputError if there is no such model, ConfigError if it has no chat template.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from squadron.train.models import local_folder
+
+    try:
+        AutoConfig.from_pretrained(local_folder(path), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(local_folder(path), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        fix = "give a hub name (organisation/model) or a folder with a model and its tokenizer"
+        raise InputError(f"{who} cannot be loaded: {first}", where=path, fix=fix) from error
+    if tokenizer.chat_template is None:
+        fix = "take a model tuned for chat, or give its tokenizer a chat template and save it in a folder"
+        raise ConfigError(f"{who} has no chat template", where=path, fix=fix)
+    return tokenizer

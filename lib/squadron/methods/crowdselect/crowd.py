@@ -8,12 +8,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squadron.core import console
 from squadron.core.config import fingerprint
-from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.panels import Table
 from squadron.core.run import Stage
@@ -24,6 +22,8 @@ from squadron.methods.crowdselect.config import Trained
 from squadron.methods.crowdselect.records import Crowd
 from squadron.methods.crowdselect.world import FamilyConfig, MemberConfig, WorldConfig, lesson_tasks
 from squadron.train.quiet import quiet_libraries
+from squadron.train.tokenizer import load_chat_tokenizer, store_tokenizer
+from squadron.train.untrained import Size, store_untrained
 
 if TYPE_CHECKING:
     from squadron.train.several import Lesson
@@ -40,7 +40,7 @@ def gather(stage: Stage, world: WorldConfig, models: tuple[AnyModel, ...], base:
     quiet_libraries()
     check_models(models)
     if base is not None:
-        _check_template(base)
+        load_chat_tokenizer(base, "the students' base")
     if not trained:
         return Crowd(models=models, base=base)
     if "crowd" not in trained:
@@ -51,22 +51,6 @@ def gather(stage: Stage, world: WorldConfig, models: tuple[AnyModel, ...], base:
     if "base" not in trained:
         small = small.model_copy(update={"base": base, "base_inside_run": False})
     return small
-
-
-def _check_template(base: str) -> None:
-    from transformers import AutoTokenizer
-
-    from squadron.train.models import local_folder
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(local_folder(base), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
-        fix = "give a hub name (organisation/model) or a folder with a model and its tokenizer"
-        raise InputError(f"the students' base cannot be loaded: {first}", where=base, fix=fix) from error
-    if tokenizer.chat_template is None:
-        fix = "take a model tuned for chat, or give its tokenizer a chat template and save it in a folder"
-        raise ConfigError("the students' base has no chat template", where=f"students.base: {base}", fix=fix)
 
 
 def _make(stage: Stage, world: WorldConfig) -> dict[str, Any]:
@@ -125,54 +109,26 @@ def _lesson(
 
 def _tokenizer(stage: Stage, world: WorldConfig) -> str:
     """A folder with the tokenizer that all small models share."""
-    from squadron.train.tokenizer import train_tokenizer
-
-    with tempfile.TemporaryDirectory() as scratch:
-        learned = itertools.islice(lesson_tasks(world, world.base), _TOKENIZED)
-        texts = (text for task in learned for text in (task.instruction, task.answer, "user", "assistant"))
-        train_tokenizer(texts, world.vocabulary, Path(scratch))
-        for file in sorted(Path(scratch).iterdir()):
-            stage.folder.put(f"tokenizer/{file.name}", str(file))
-    return stage.folder.file("tokenizer")
+    learned = itertools.islice(lesson_tasks(world, world.base), _TOKENIZED)
+    texts = (text for task in learned for text in (task.instruction, task.answer, "user", "assistant"))
+    return store_tokenizer(texts, world.vocabulary, stage.folder)
 
 
 def _untrained(
     stage: Stage, world: WorldConfig, family: FamilyConfig, member: MemberConfig, tokenizer: str, number: int
 ) -> tuple[str, int]:
     """A folder with a model of random weights and its tokenizer, and the number of its parameters."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from squadron.train.models import local_folder
-
-    words = AutoTokenizer.from_pretrained(local_folder(tokenizer))
-    size: dict[str, Any] = {
-        "vocab_size": len(words),
-        "hidden_size": member.hidden_size,
-        "intermediate_size": member.intermediate_size,
-        "num_hidden_layers": member.layers,
-        "num_attention_heads": member.heads,
-        "max_position_embeddings": world.context,
-        "initializer_range": world.initializer_range,
-        "tie_word_embeddings": True,
-        "pad_token_id": words.pad_token_id,
-        "eos_token_id": words.eos_token_id,
-        "bos_token_id": None,
-    }
-    if family.architecture != "gpt_neox":
-        size["num_key_value_heads"] = member.heads
-        size["rope_parameters"] = {"rope_type": "default", "rope_theta": world.rope_theta}
-    if family.architecture == "qwen3":
-        size["head_dim"] = member.hidden_size // member.heads
-    torch.manual_seed(world.seed + number)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family.architecture, **size))
+    size = Size(
+        hidden_size=member.hidden_size,
+        intermediate_size=member.intermediate_size,
+        layers=member.layers,
+        heads=member.heads,
+        context=world.context,
+        initializer_range=world.initializer_range,
+        rope_theta=world.rope_theta,
+    )
     name = f"untrained/{family.name}-{number}"
-    with tempfile.TemporaryDirectory() as scratch:
-        model.save_pretrained(scratch)
-        words.save_pretrained(scratch)
-        for file in sorted(Path(scratch).iterdir()):
-            stage.folder.put(f"{name}/{file.name}", str(file))
-    return stage.folder.file(name), sum(weight.numel() for weight in model.parameters())
+    return store_untrained(stage.folder, name, tokenizer, size, world.seed + number, family.architecture)
 
 
 def _encode(stage: Stage, world: WorldConfig, family: FamilyConfig, tokenizer: str) -> ArrowRows:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
 from squadron.data.tasks import KINDS, LEVELS, Task, blank, draw_task, tasks
 from squadron.train.spec import OptimizerConfig, TrainSpec
-
-Architecture = Literal["llama", "gpt_neox", "qwen3"]
+from squadron.train.untrained import Architecture
 
 
 class MemberConfig(Config):

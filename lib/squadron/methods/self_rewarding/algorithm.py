@@ -66,7 +66,7 @@ def step_messages(template: str, question: str, steps: Sequence[str]) -> tuple[M
 
 
 def judge_messages(
-    template: str, question: str, steps: Sequence[str], first: str, second: str, none: str = NO_STEPS
+    template: str, question: str, steps: Sequence[str], first: str, second: str, none: str
 ) -> tuple[Message, ...]:
     """The conversation that asks which of two next steps is better. `template` holds {question}, {steps}, {first} and
     {second}; `none` stands for no steps."""

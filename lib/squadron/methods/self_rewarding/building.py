@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -16,9 +17,10 @@ from squadron.data.records import Record, check_columns, read_records
 from squadron.llm.chat import ChatReply, ChatRequest, Sampling
 from squadron.llm.programs import Ask, Program, run_programs
 from squadron.llm.reward import Answered, Score
+from squadron.llm.served import check_served
 from squadron.methods.self_rewarding import algorithm
 from squadron.methods.self_rewarding.config import InstructionConfig, JudgingDataConfig, PromptsConfig
-from squadron.methods.self_rewarding.conversations import judge_request, step_of, step_sampling
+from squadron.methods.self_rewarding.conversations import ask_chat, judge_both, step_of, step_sampling, verdict_of
 from squadron.methods.self_rewarding.records import Sources
 from squadron.search import Preference, Propose, Tree, TreeSearchConfig, Value, extreme_pairs, search_tree
 
@@ -28,7 +30,23 @@ _ATTEMPTS = 3
 Contest = dict[str, Any]
 
 
-def solutions(stage: Stage, config: InstructionConfig) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Built:
+    """The contests of one problem, what became of the pairs that were judged, and why a reply failed if one did."""
+
+    contests: list[Contest]
+    pairs: Counter[str]
+    error: str = ""
+
+
+def check(instruction: InstructionConfig, judging: JudgingDataConfig) -> None:
+    """See to it before any work starts that every model that data is built by is there. Raises as `check_served`."""
+    for settings in (instruction.splitter, judging.policy, judging.reward, judging.judge):
+        if settings is not None:
+            check_served(settings)
+
+
+def solutions(stage: Stage, config: InstructionConfig, cap_usd: float | None) -> list[dict[str, Any]]:
     """Rows `{question, steps}`. With a splitter, those whose content it changed on every attempt are failed rows."""
     assert config.path is not None
     records = _solved(config)
@@ -38,7 +56,7 @@ def solutions(stage: Stage, config: InstructionConfig) -> list[dict[str, Any]]:
         str(number): partial(split, config.sampling, question, solution)
         for number, (question, solution) in enumerate(records)
     }
-    answers = run_programs(stage, programs, {"splitter": config.splitter}, unit="solution")
+    answers = run_programs(stage, programs, {"splitter": config.splitter}, unit="solution", cap_usd=cap_usd)
     rows = []
     for number, (question, _) in enumerate(records):
         steps, error, asked = answers[str(number)]
@@ -69,40 +87,42 @@ def split(sampling: Sampling, question: str, solution: str) -> Program[tuple[tup
 
 def search(stage: Stage, sources: Sources, config: JudgingDataConfig, prompts: PromptsConfig) -> list[Contest]:
     """Contests between the best and the worst step at each layer of the trees, kept where two judgements with the sides
-    swapped and the process reward agree."""
+    swapped and the process reward agree. Problems that lack a reply are failed rows, which the next run tries again."""
     assert config.policy is not None and config.reward is not None and config.judge is not None
     rows = stage.run.folder.read_lines(sources.training.file)[: config.problems]
     programs = {row["id"]: partial(build_contests, config, prompts, row["id"], row["question"]) for row in rows}
     models = {"policy": config.policy, "reward": config.reward, "judge": config.judge}
     found = run_programs(stage, programs, models, cap_usd=config.cap_usd)
-    count: Counter[str] = sum((one[1] for one in found.values()), Counter())
-    names = ("kept", "orders disagree", "judge and reward disagree", "no verdict")
+    for name, one in found.items():
+        if one.error:
+            stage.fail(name, one.error)
+    count: Counter[str] = sum((one.pairs for one in found.values()), Counter())
+    names = ("kept", "orders disagree", "judge and reward disagree", "no verdict", "no reply")
     table = [[name, count[name]] for name in names]
     stage.show(Table(title="Judged pairs of the search", columns=["what became of them", "pairs"], rows=table))
-    contests = [contest for one in found.values() for contest in one[0]]
+    contests = [contest for one in found.values() for contest in one.contests]
     if not contests:
         what = "no pair was kept: " + ", ".join(f"{name} {count[name]:,}" for name in names[1:])
         raise InputError(what, where="judging", fix="look whether the judge and the process reward fit the problems")
     return contests
 
 
-def build_contests(
-    config: JudgingDataConfig, prompts: PromptsConfig, identifier: str, question: str
-) -> Program[tuple[list[Contest], Counter[str]]]:
+def build_contests(config: JudgingDataConfig, prompts: PromptsConfig, identifier: str, question: str) -> Program[Built]:
     """Search one problem, judge the extreme pairs, and keep those on which all agree."""
-    tree = yield from grow(config.search, config.proposing, prompts, identifier, question)
+    errors: list[str] = []
+    tree = yield from grow(config.search, config.proposing, prompts, identifier, question, errors)
     kept: list[Contest] = []
     count: Counter[str] = Counter()
     for pair in extreme_pairs(tree):
-        orders = ((pair.chosen, pair.rejected), (pair.rejected, pair.chosen))
-        asked = [ChatRequest("", judge_request(prompts, question, pair.steps, *o), config.judging) for o in orders]
-        replies = yield Ask("judge", tuple(asked))
-        said = [cast(ChatReply, reply).text for reply in replies]
-        became = agreement([algorithm.read_verdict(text) for text in said])
+        sides = pair.chosen, pair.rejected
+        replies = yield from judge_both("judge", prompts, config.judging, question, pair.steps, sides)
+        failed = [reply.error for reply in replies if not reply.ok]
+        errors += failed
+        became = "no reply" if failed else agreement([verdict_of(reply) for reply in replies])
         count[became] += 1
         if became == "kept":
-            kept.append(_contest(question, pair, orders, said))
-    return kept, count
+            kept.append(_contest(question, pair, [reply.text for reply in replies]))
+    return Built(kept, count, "".join(errors[:1]))
 
 
 def agreement(verdicts: Sequence[algorithm.Verdict | None]) -> str:
@@ -115,17 +135,25 @@ def agreement(verdicts: Sequence[algorithm.Verdict | None]) -> str:
 
 
 def grow(
-    config: TreeSearchConfig, proposing: Sampling, prompts: PromptsConfig, identifier: str, question: str
+    config: TreeSearchConfig,
+    proposing: Sampling,
+    prompts: PromptsConfig,
+    identifier: str,
+    question: str,
+    errors: list[str],
 ) -> Program[Tree]:
-    """The search tree of one problem, its steps by the policy and its values by the process reward model."""
+    """The search tree of one problem, its steps by the policy and its values by the process reward model. Why replies
+    failed is added to `errors`; the search goes on without them."""
     searching = search_tree(config, algorithm.is_last)
     want = next(searching)
     while True:
         if isinstance(want, Value):
-            scores = yield Ask("reward", tuple(Answered("", question, "\n".join(steps)) for steps in want.paths))
-            answer: Sequence[Any] = [cast(Score, score).value for score in scores]
+            asked = tuple(Answered("", question, "\n".join(steps)) for steps in want.paths)
+            scores = [cast(Score, score) for score in (yield Ask("reward", asked))]
+            errors += [score.error for score in scores if score.error]
+            answer: Sequence[Any] = [score.value for score in scores]
         else:
-            answer = yield from _propose(want, proposing, prompts, identifier, question)
+            answer = yield from _propose(want, proposing, prompts, identifier, question, errors)
         try:
             want = searching.send(answer)
         except StopIteration as end:
@@ -134,7 +162,12 @@ def grow(
 
 
 def _propose(
-    wants: tuple[Propose, ...], proposing: Sampling, prompts: PromptsConfig, identifier: str, question: str
+    wants: tuple[Propose, ...],
+    proposing: Sampling,
+    prompts: PromptsConfig,
+    identifier: str,
+    question: str,
+    errors: list[str],
 ) -> Program[list[list[str | None]]]:
     requests = [
         ChatRequest(
@@ -145,14 +178,15 @@ def _propose(
         for want in wants
         for place in range(want.count)
     ]
-    replies = iter((yield Ask("policy", tuple(requests))))
-    return [[step_of(cast(ChatReply, next(replies))) for _ in range(want.count)] for want in wants]
+    replies = iter((yield from ask_chat("policy", requests, errors)))
+    return [[step_of(next(replies)) for _ in range(want.count)] for want in wants]
 
 
-def _contest(question: str, pair: Preference, orders: Sequence[tuple[str, str]], said: Sequence[str]) -> Contest:
-    """One of the two orders, by the content of the pair, so that neither side is right more often."""
+def _contest(question: str, pair: Preference, said: Sequence[str]) -> Contest:
+    """One of the two orders, by the content of the pair, so that neither side is right more often. `said` holds the
+    judgement with the chosen side shown first, and the one with it second."""
     shown = algorithm.draw_seed(question, *pair.steps, pair.chosen, pair.rejected) % 2
-    first, second = orders[shown]
+    first, second = (pair.chosen, pair.rejected) if shown == 0 else (pair.rejected, pair.chosen)
     return {
         "question": question,
         "steps": pair.steps,

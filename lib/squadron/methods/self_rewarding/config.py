@@ -9,7 +9,7 @@ from squadron.data.records import stamp
 from squadron.llm.chat import Sampling
 from squadron.llm.reward import AnyReward
 from squadron.llm.settings import AnyModel
-from squadron.methods.self_rewarding.algorithm import JUDGE, SOLVE
+from squadron.methods.self_rewarding.algorithm import JUDGE, NO_STEPS, SOLVE
 from squadron.methods.self_rewarding.world import WorldConfig
 from squadron.search.steps import StepSearchConfig
 from squadron.search.tree import TreeSearchConfig
@@ -21,7 +21,7 @@ class PromptsConfig(Config):
 
     solve: str = Field(SOLVE, description="holds {question}")
     judge: str = Field(JUDGE, description="holds {question}, {steps}, {first}, {second}")
-    no_steps: str = Field("(none)", description="stands in {steps} where there are none")
+    no_steps: str = Field(NO_STEPS, description="stands in {steps} where there are none")
 
     @field_validator("solve", "judge")
     @classmethod

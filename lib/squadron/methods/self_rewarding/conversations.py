@@ -6,10 +6,11 @@ becomes one conversation, and its reply a step or a verdict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from squadron.core.run import Stage
 from squadron.llm.chat import ChatReply, ChatRequest, Message, Sampling
 from squadron.llm.programs import Ask, Program
 from squadron.methods.self_rewarding import algorithm
@@ -22,13 +23,15 @@ MODEL, JUDGE = "model", "judge"
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search found, how long its replies took the model, and how many were of no use."""
+    """What a search found, how long its replies took the model, and how many were of no use. `error` says why a reply
+    failed, if one did: the search went on without it."""
 
     found: Found
     proposing_s: float
     judging_s: float
     cut_off: int
     unreadable: int
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,24 +51,26 @@ class Searcher:
         want: Propose | Compare = next(searching)
         proposing_s = judging_s = 0.0
         cut_off = unreadable = 0
+        errors: list[str] = []
         while True:
             asked = MODEL if isinstance(want, Propose) else self.judge
-            replies = yield Ask(asked, tuple(self._requests(want, identifier, question)))
-            seconds = sum(cast(ChatReply, reply).seconds for reply in replies)
-            answers = [_read(want, cast(ChatReply, reply)) for reply in replies]
+            replies = yield from ask_chat(asked, self._requests(want, identifier, question), errors)
+            seconds = sum(reply.seconds for reply in replies)
+            answers = [_read(want, reply) for reply in replies]
+            useless = sum(answer is None and reply.ok for answer, reply in zip(answers, replies, strict=True))
             if isinstance(want, Propose):
-                proposing_s, cut_off = proposing_s + seconds, cut_off + answers.count(None)
+                proposing_s, cut_off = proposing_s + seconds, cut_off + useless
             else:
-                judging_s, unreadable = judging_s + seconds, unreadable + answers.count(None)
+                judging_s, unreadable = judging_s + seconds, unreadable + useless
             try:
                 want = searching.send(answers)
             except StopIteration as end:
-                return Searched(end.value, proposing_s, judging_s, cut_off, unreadable)
+                return Searched(end.value, proposing_s, judging_s, cut_off, unreadable, "".join(errors[:1]))
 
     def _requests(self, want: Propose | Compare, identifier: str, question: str) -> list[ChatRequest]:
         if isinstance(want, Compare):
             return [
-                ChatRequest("", judge_request(self.prompts, question, want.steps, *pair), self.judging)
+                ChatRequest("", judge_messages(self.prompts, question, want.steps, *pair), self.judging)
                 for pair in want.contests
             ]
         messages = algorithm.step_messages(self.prompts.solve, question, want.steps)
@@ -75,25 +80,39 @@ class Searcher:
         ]
 
 
+def fail_searches(stage: Stage, searched: Mapping[str, Searched]) -> None:
+    """Keep searches that lack a reply as failed rows: the next run asks for it again, and goes on from there."""
+    for name, one in searched.items():
+        if one.error:
+            stage.fail(name, one.error)
+
+
 def solve(prompts: PromptsConfig, sampling: Sampling, question: str) -> Program[ChatReply]:
     """One whole solution."""
     (reply,) = yield Ask(MODEL, (ChatRequest("", algorithm.solve_messages(prompts.solve, question), sampling),))
     return cast(ChatReply, reply)
 
 
-def judge(
-    prompts: PromptsConfig, sampling: Sampling, question: str, steps: Sequence[str], pairs: Sequence[tuple[str, str]]
-) -> Program[list[algorithm.Verdict | None]]:
-    """The verdict on each pair of next steps, as it is shown; None where there is none."""
-    asked = (ChatRequest("", judge_request(prompts, question, steps, *pair), sampling) for pair in pairs)
-    replies = yield Ask(MODEL, tuple(asked))
-    return [verdict_of(cast(ChatReply, reply)) for reply in replies]
+def judge_both(
+    model: str, prompts: PromptsConfig, sampling: Sampling, question: str, steps: Sequence[str], pair: tuple[str, str]
+) -> Program[list[ChatReply]]:
+    """The judgement of a pair of next steps as it is shown, and with the sides swapped."""
+    shown = (judge_messages(prompts, question, steps, *order) for order in (pair, pair[::-1]))
+    replies = yield Ask(model, tuple(ChatRequest("", messages, sampling) for messages in shown))
+    return [cast(ChatReply, reply) for reply in replies]
 
 
-def judge_request(
+def ask_chat(model: str, requests: Sequence[ChatRequest], errors: list[str]) -> Program[list[ChatReply]]:
+    """The replies of a chat model; why those failed that did is added to `errors`."""
+    replies = [cast(ChatReply, reply) for reply in (yield Ask(model, tuple(requests)))]
+    errors += [reply.error for reply in replies if not reply.ok]
+    return replies
+
+
+def judge_messages(
     prompts: PromptsConfig, question: str, steps: Sequence[str], first: str, second: str
 ) -> tuple[Message, ...]:
-    """The conversation of one contest."""
+    """The conversation of one contest, in the words of a run."""
     return algorithm.judge_messages(prompts.judge, question, steps, first, second, prompts.no_steps)
 
 

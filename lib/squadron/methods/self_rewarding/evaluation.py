@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from squadron.core.errors import InputError
 from squadron.core.run import Stage
 from squadron.data.answers import is_right
 from squadron.llm.chat import ChatReply
 from squadron.llm.programs import run_programs
 from squadron.methods.self_rewarding import algorithm, figures
-from squadron.methods.self_rewarding.algorithm import Verdict
 from squadron.methods.self_rewarding.config import EvaluationConfig, GenerationConfig, PromptsConfig, RoundsConfig
-from squadron.methods.self_rewarding.conversations import MODEL, Searched, Searcher, judge, solve
+from squadron.methods.self_rewarding.conversations import (
+    MODEL,
+    Searched,
+    Searcher,
+    fail_searches,
+    judge_both,
+    solve,
+    verdict_of,
+)
 from squadron.methods.self_rewarding.records import (
     BenchmarkResult,
     Comparison,
@@ -41,7 +47,8 @@ def measure(
 ) -> Evaluation:
     """Let a model solve every benchmark and judge every held-out contest.
 
-    A reply that failed is a failed row of the stage, asked again by the next run; a solution that is cut off is wrong.
+    A reply that failed counts neither way: it is a failed row of the stage, asked again by the next run. A solution
+    that is cut off is wrong.
     """
     models = {MODEL: open_settings(stage, model, generation)}
     contests = stage.run.folder.read_lines(lessons.held_out)
@@ -52,8 +59,8 @@ def measure(
         for row in rows
     }
     for number, row in enumerate(contests):
-        pairs = ((row["first"], row["second"]), (row["second"], row["first"]))
-        programs[f"contest {number}"] = partial(judge, prompts, rounds.judging, row["question"], row["steps"], pairs)
+        shown = row["question"], row["steps"], (row["first"], row["second"])
+        programs[f"contest {number}"] = partial(judge_both, MODEL, prompts, rounds.judging, *shown)
     answers = run_programs(stage, programs, models, unit="answer", deadline_s=generation.deadline_s)
     results = []
     for name, rows in benchmarks:
@@ -62,8 +69,14 @@ def measure(
             if not reply.ok:
                 stage.fail(f"{name}: {row['id']}", reply.error)
         results.append(_benchmark(name, rows, replies))
-    judged = _judge(contests, [answers[f"contest {number}"] for number in range(len(contests))])
-    evaluation = Evaluation(model=model.name, benchmarks=tuple(results), judge=judged)
+    judged = []
+    for number, row in enumerate(contests):
+        replies = answers[f"contest {number}"]
+        if failed := [reply.error for reply in replies if not reply.ok]:
+            stage.fail(f"contest {number}", failed[0])
+        else:
+            judged.append((row, replies))
+    evaluation = Evaluation(model=model.name, benchmarks=tuple(results), judge=_judge(judged))
     figures.show_evaluation(stage, evaluation)
     return evaluation
 
@@ -80,7 +93,8 @@ def scale(
 ) -> BenchmarkResult:
     """Test-time scaling: the share of problems solved when a model searches, judging its own steps.
 
-    A search that does not come to an end is wrong.
+    A search that does not come to an end is wrong; one that lacks a reply counts neither way, and is tried again by the
+    next run.
     """
     name, problems = sources.benchmarks[0]
     rows = stage.run.folder.read_lines(problems.file)[: config.scaling]
@@ -90,14 +104,19 @@ def scale(
     programs = {row["id"]: partial(search, row["id"], row["question"]) for row in rows}
     models = {MODEL: open_settings(stage, model, generation)}
     searched = run_programs(stage, programs, models, deadline_s=generation.deadline_s)
+    fail_searches(stage, searched)
     return _searched(name, rows, searched)
 
 
 def gain(first: Evaluation, last: Evaluation) -> Comparison:
     """How much more the last model solves of the first benchmark, with a 95% interval over its problems, paired."""
-    before, after = (np.array(one.benchmarks[0].right, float) for one in (first, last))
-    low, high = cluster_bootstrap_interval([[value] for value in (after - before).tolist()])
-    return Comparison(gain=float((after - before).mean()), low=low, high=high)
+    pairs = zip(first.benchmarks[0].right, last.benchmarks[0].right, strict=True)
+    gains = [float(after) - float(before) for before, after in pairs if before is not None and after is not None]
+    if not gains:
+        what = f"{first.model} and {last.model} have no problem that both replied to"
+        raise InputError(what, fix="see the failed rows of their evaluation")
+    low, high = cluster_bootstrap_interval([[value] for value in gains])
+    return Comparison(gain=sum(gains) / len(gains), low=low, high=high)
 
 
 def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], said: Sequence[ChatReply]) -> BenchmarkResult:
@@ -105,7 +124,9 @@ def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], said: Sequence[Chat
     tokens = sum(reply.completion_tokens for reply in said)
     return BenchmarkResult(
         name=name,
-        right=tuple(reply.ok and is_right(reply.text, row["reference"]) for row, reply in zip(rows, said, strict=True)),
+        right=tuple(
+            is_right(reply.text, row["reference"]) if reply.ok else None for row, reply in zip(rows, said, strict=True)
+        ),
         unfinished=sum(reply.finish_reason == "length" for reply in said),
         steps=sum(counts) / max(1, len(counts)),
         step_tokens=tokens / max(1, sum(counts)),
@@ -114,25 +135,28 @@ def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], said: Sequence[Chat
 
 def _searched(name: str, rows: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched]) -> BenchmarkResult:
     found = [searched[row["id"]].found for row in rows]
+
+    def right(row: Mapping[str, Any]) -> bool | None:
+        one = searched[row["id"]]
+        return None if one.error else one.found.ended == "finished" and is_right(one.found.steps[-1], row["reference"])
+
     return BenchmarkResult(
         name=name,
-        right=tuple(
-            one.ended == "finished" and is_right(one.steps[-1], row["reference"])
-            for row, one in zip(rows, found, strict=True)
-        ),
+        right=tuple(map(right, rows)),
         unfinished=sum(one.ended != "finished" for one in found),
         steps=sum(len(one.steps) for one in found) / len(found),
         step_tokens=float("nan"),
     )
 
 
-def _judge(contests: Sequence[Mapping[str, Any]], both: Sequence[Sequence[Verdict | None]]) -> JudgeResult:
-    """`both` holds the verdicts on each contest as it stands and with its sides swapped."""
-    better = ["first" if contest["better"] == "A" else "second" for contest in contests]
+def _judge(judged: Sequence[tuple[Mapping[str, Any], Sequence[ChatReply]]]) -> JudgeResult:
+    """From contests and their two judgements, as they stand and with the sides swapped."""
+    verdicts = [[verdict_of(reply) for reply in replies] for _, replies in judged]
+    better = ["first" if contest["better"] == "A" else "second" for contest, _ in judged]
     swapped = {"first": "second", "second": "first"}
     return JudgeResult(
-        right=tuple(shown[0] == wanted for shown, wanted in zip(both, better, strict=True)),
-        right_swapped=tuple(shown[1] == swapped[wanted] for shown, wanted in zip(both, better, strict=True)),
-        named_first=sum(verdict == "first" for shown in both for verdict in shown),
-        unreadable=sum(verdict is None for shown in both for verdict in shown),
+        right=tuple(shown[0] == wanted for shown, wanted in zip(verdicts, better, strict=True)),
+        right_swapped=tuple(shown[1] == swapped[wanted] for shown, wanted in zip(verdicts, better, strict=True)),
+        named_first=sum(verdict == "first" for shown in verdicts for verdict in shown),
+        unreadable=sum(verdict is None for shown in verdicts for verdict in shown),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Contests:
     same_side: int
 
 
-def contests_of(searched: Sequence[Searched]) -> Contests:
+def contests_of(searched: Iterable[Searched]) -> Contests:
     """All judgements of some searches."""
     verdicts = [
         {(first, second): verdict for first, second, verdict in turn.contests}
@@ -52,10 +53,11 @@ def contests_of(searched: Sequence[Searched]) -> Contests:
     )
 
 
-def show_search(stage: Stage, asked: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched]) -> None:
+def show_search(
+    stage: Stage, asked: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched], contests: Contests
+) -> None:
     """What became of the problems of a round and of the judgements, and some trees."""
     found = [one.found for one in searched.values()]
-    contests = contests_of(list(searched.values()))
     turns = [turn for one in found for turn in one.turns]
     preferences = sum(len(one.preferences) for one in found)
     rows: list[list[Any]] = [
@@ -105,19 +107,18 @@ def tree_panel(question: str, found: Found) -> Tree:
 def show_evaluation(stage: Stage, result: Evaluation) -> None:
     """What one model can do."""
     rows: list[list[Any]] = [
-        [one.name, len(one.right), one.accuracy, _interval(one), one.unfinished, one.steps, one.step_tokens]
+        [one.name, len(one.answered), one.accuracy, _percent(_span(one)), one.unfinished, one.steps, one.step_tokens]
         for one in result.benchmarks
     ]
     columns = ["benchmark", "problems", "accuracy", "95% interval", "cut off", "steps a solution", "tokens a step"]
     stage.show(Table(title=f"{result.model} solves, greedily", columns=columns, rows=rows))
     judge = result.judge
-    low, high = _judge_interval(result)
     table: list[list[Any]] = [
         ["contests held out", len(judge.right)],
         ["accuracy over both orders", judge.accuracy],
-        ["95% interval", f"{low:.1%} to {high:.1%}"],
-        ["accuracy, as shown", sum(judge.right) / len(judge.right)],
-        ["accuracy, sides swapped", sum(judge.right_swapped) / len(judge.right)],
+        ["95% interval", _percent(_judge_span(result))],
+        ["accuracy, as shown", judge.accuracy_shown],
+        ["accuracy, sides swapped", judge.accuracy_swapped],
         ["position bias: first side named more often, or less", judge.position_bias],
         ["no verdict", judge.unreadable],
     ]
@@ -135,11 +136,11 @@ def show_rounds(
     series = []
     for number, benchmark in enumerate(results[0].benchmarks):
         ones = [result.benchmarks[number] for result in results]
-        spans = [wilson_interval(sum(one.right), len(one.right)) for one in ones]
+        spans = [_span(one) for one in ones]
         series.append(_series(benchmark.name, at, [one.accuracy for one in ones], spans))
     stage.show(Curves(title="Solved by round", x_label="model M", y_label="share solved", series=series))
     judged = [result.judge.accuracy for result in results]
-    spans = [_judge_interval(result) for result in results]
+    spans = [_judge_span(result) for result in results]
     bias = Series(name="position bias", x=at, y=[result.judge.position_bias for result in results])
     curves = [_series("judge accuracy", at, judged, spans), bias]
     stage.show(Curves(title="Judging by round", x_label="model M", y_label="share", series=curves))
@@ -159,9 +160,10 @@ def show_rounds(
     stage.figure(f"{results[-1].model} − {results[1].model}", f"{gain.gain:+.1%}")
     stage.figure("its 95% interval over problems", f"{gain.low:+.1%} to {gain.high:+.1%}")
     if searched is not None:
-        greedy = results[-1].benchmarks[0].right[: len(searched.right)]
-        stage.figure(f"{results[-1].model} with a search, of {len(greedy):,}", f"{searched.accuracy:.1%}")
-        stage.figure(f"{results[-1].model} greedily, of the same", f"{sum(greedy) / len(greedy):.1%}")
+        first = results[-1].benchmarks[0]
+        greedy = first.model_copy(update={"right": first.right[: len(searched.right)]})
+        stage.figure(f"{results[-1].model} with a search, of {len(searched.answered):,}", f"{searched.accuracy:.1%}")
+        stage.figure(f"{results[-1].model} greedily, of the same", f"{greedy.accuracy:.1%}")
 
 
 def _telling(asked: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched]) -> list[Mapping[str, Any]]:
@@ -180,12 +182,19 @@ def _series(name: str, at: list[int], values: list[float], spans: Sequence[tuple
     return Series(name=name, x=list(map(float, at)), y=list(values), low=list(low), high=list(high))
 
 
-def _interval(result: BenchmarkResult) -> str:
-    low, high = wilson_interval(sum(result.right), len(result.right))
-    return f"{low:.1%} to {high:.1%}"
+def _span(result: BenchmarkResult) -> tuple[float, float]:
+    """95% interval of the share solved; nothing is known without a reply."""
+    answered = result.answered
+    return wilson_interval(sum(answered), len(answered)) if answered else (math.nan, math.nan)
 
 
-def _judge_interval(result: Evaluation) -> tuple[float, float]:
-    """Over contests: the two orders of one are alike."""
-    both = zip(result.judge.right, result.judge.right_swapped, strict=True)
-    return cluster_bootstrap_interval([[float(one), float(other)] for one, other in both])
+def _judge_span(result: Evaluation) -> tuple[float, float]:
+    """95% interval over contests: the two orders of one are alike."""
+    both = [
+        [float(one), float(other)] for one, other in zip(result.judge.right, result.judge.right_swapped, strict=True)
+    ]
+    return cluster_bootstrap_interval(both) if both else (math.nan, math.nan)
+
+
+def _percent(span: tuple[float, float]) -> str:
+    return "{:.1%} to {:.1%}".format(*span)

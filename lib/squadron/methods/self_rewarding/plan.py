@@ -37,7 +37,7 @@ def estimate(config: SelfRewardingConfig, workers: int, profile: Profile) -> Seq
 def _parameters(config: SelfRewardingConfig) -> int:
     """Of the small model: embeddings, and in each layer four projections, a gated network and two norms."""
     world = config.world
-    hidden, inner = world.hidden_size, world.hidden_size * 8 // 3 // 8 * 8
+    hidden, inner = world.hidden_size, world.size.intermediate_size
     layer = 4 * hidden * hidden + 3 * hidden * inner + 2 * hidden
     return world.vocabulary * hidden + world.layers * layer + hidden
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from squadron.core.config import Config
 from squadron.core.folder import Folder
 
@@ -56,22 +59,28 @@ class Preferences(Config):
 
 
 class BenchmarkResult(Config):
-    """Whether each problem of a benchmark was solved, in the order of its file, and what the solutions look like."""
+    """Whether each problem of a benchmark was solved, in the order of its file, and what the solutions look like. None:
+    its reply failed, which counts neither way."""
 
     name: str
-    right: tuple[bool, ...]
+    right: tuple[bool | None, ...]
     unfinished: int
     steps: float
     step_tokens: float
 
     @property
+    def answered(self) -> list[bool]:
+        """Those that have a reply."""
+        return [right for right in self.right if right is not None]
+
+    @property
     def accuracy(self) -> float:
-        return sum(self.right) / len(self.right)
+        return _share(self.answered)
 
 
 class JudgeResult(Config):
     """Whether each held-out contest was judged right as it stands and with its sides swapped, and how often the first
-    side was named."""
+    side was named; contests whose judgements failed are left out."""
 
     right: tuple[bool, ...]
     right_swapped: tuple[bool, ...]
@@ -81,7 +90,15 @@ class JudgeResult(Config):
     @property
     def accuracy(self) -> float:
         """Over both orders."""
-        return (sum(self.right) + sum(self.right_swapped)) / (2 * len(self.right))
+        return _share([*self.right, *self.right_swapped])
+
+    @property
+    def accuracy_shown(self) -> float:
+        return _share(self.right)
+
+    @property
+    def accuracy_swapped(self) -> float:
+        return _share(self.right_swapped)
 
     @property
     def position_bias(self) -> float:
@@ -96,7 +113,6 @@ class Evaluation(Config):
     model: str
     benchmarks: tuple[BenchmarkResult, ...]
     judge: JudgeResult
-    scaled: tuple[BenchmarkResult, ...] = ()
 
 
 class Comparison(Config):
@@ -105,3 +121,7 @@ class Comparison(Config):
     gain: float
     low: float
     high: float
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags) if flags else math.nan

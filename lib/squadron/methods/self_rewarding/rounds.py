@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from squadron.llm.providers import check_models
 from squadron.llm.settings import AnyModel
 from squadron.methods.self_rewarding import algorithm, figures
 from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig, RoundsConfig
-from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched, Searcher
+from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched, Searcher, fail_searches
 from squadron.methods.self_rewarding.records import Model, Preferences, Problems
 from squadron.methods.self_rewarding.tuning import open_settings, train_model
 from squadron.train.spec import LoraSettings, TrainSpec
@@ -52,6 +52,7 @@ def prefer(
         check_models([config.judge])
         models[JUDGE] = config.judge
     searched = run_programs(stage, programs, models, deadline_s=generation.deadline_s)
+    fail_searches(stage, searched)
     rows = [
         {"id": row["id"], "question": row["question"], "steps": list(one.steps), "chosen": one.chosen,
          "rejected": one.rejected}
@@ -60,10 +61,11 @@ def prefer(
     ]  # fmt: skip
     stage.folder.write_bytes("preferences.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     ended = Counter[str](one.found.ended for one in searched.values())
-    figures.show_search(stage, asked, searched)
-    _warn_of_bias(list(searched.values()))
+    contests = figures.contests_of(searched.values())
+    figures.show_search(stage, asked, searched, contests)
+    _warn_of_bias(contests)
     if not rows:
-        raise _no_preferences(model, list(searched.values()), ended)
+        raise _no_preferences(model, searched.values(), contests, ended)
     return Preferences(
         file=relative(stage.folder, stage.run.folder, "preferences.jsonl"),
         count=len(rows),
@@ -133,9 +135,8 @@ def _of_round(stage: Stage, problems: Problems, number: int, questions: Sequence
     return list(itertools.islice(itertools.cycle(rows), start, start + min(count, len(rows))))
 
 
-def _warn_of_bias(searched: Sequence[Searched]) -> None:
+def _warn_of_bias(contests: figures.Contests) -> None:
     """Tell of a judge that goes by who is shown first: both orders of its contests then say the same side."""
-    contests = figures.contests_of(searched)
     if contests.both and contests.same_side / contests.both >= POSITION_WARNING:
         console.say(
             f"  [yellow]the judge named the same side in both orders of {contests.same_side:,} of {contests.both:,} "
@@ -143,8 +144,9 @@ def _warn_of_bias(searched: Sequence[Searched]) -> None:
         )
 
 
-def _no_preferences(model: Model, searched: Sequence[Searched], ended: Mapping[str, int]) -> InputError:
-    contests = figures.contests_of(searched)
+def _no_preferences(
+    model: Model, searched: Collection[Searched], contests: figures.Contests, ended: Mapping[str, int]
+) -> InputError:
     told = [
         f"{ended['dropped']:,} of {len(searched):,} problems ended in a tie at their first step",
         f"{sum(one.cut_off for one in searched):,} proposals did not end a step",

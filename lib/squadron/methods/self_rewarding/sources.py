@@ -5,6 +5,7 @@ All of it comes from the small world, or all from the user's files, models and s
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +15,8 @@ from squadron.core.errors import InputError
 from squadron.core.folder import relative
 from squadron.core.panels import Table
 from squadron.core.run import Stage
-from squadron.data.answers import read_problems
 from squadron.data.arithmetic import Problem
+from squadron.data.problems import question_id, read_problems, read_questions
 from squadron.data.records import check_columns, read_records
 from squadron.data.stepwise import Contest, solution_steps
 from squadron.methods.self_rewarding import algorithm, building
@@ -54,7 +55,7 @@ def read(
         (one.name, _write(stage, f"benchmarks/{number}.jsonl", _of_benchmark(one)))
         for number, one in enumerate(benchmarks)
     )
-    return Sources(training=_write(stage, "training.jsonl", _questions(problems)), benchmarks=measured)
+    return Sources(training=_write(stage, "training.jsonl", _of_file(problems)), benchmarks=measured)
 
 
 def lessons(
@@ -81,7 +82,8 @@ def lessons(
         )
         judged, measured = (list(map(_contest_of_world, some)) for some in (learned, held_out))
     else:
-        solved = building.solutions(stage, instruction)
+        building.check(instruction, judging)
+        solved = building.solutions(stage, instruction, judging.cap_usd)
         judged = _contests_of_file(judging.path) if judging.path else building.search(stage, sources, judging, prompts)
         judged, measured = _hold_out(judged, judging.held_out, seed)
     solutions = _write(stage, "instruction.jsonl", solved)
@@ -111,28 +113,14 @@ def _of_benchmark(config: BenchmarkConfig) -> list[dict[str, Any]]:
     return [{"id": one.id, "question": one.question, "reference": one.reference} for one in found[: config.limit]]
 
 
-def _questions(config: ProblemsConfig) -> Iterator[dict[str, Any]]:
-    """The questions of a file, each once. Rounds need no answers: the model is its own judge."""
-    seen: set[str] = set()
-    for record in read_records(config.path, config.split):
-        column = config.question or next(
-            (name for name in ("question", "problem") if name in record.values), "question"
-        )
-        check_columns(record, {"problems.question": column})
-        row = {"id": f"{algorithm.draw_seed(record.values[column]):08x}", "question": str(record.values[column])}
-        if row["id"] in seen:
-            continue
-        seen.add(row["id"])
-        yield row
-        if len(seen) == config.limit:
-            break
-    if not seen:
-        raise InputError("there are no problems here", where=config.path, fix="give a file of at least one line")
+def _of_file(config: ProblemsConfig) -> Iterator[dict[str, Any]]:
+    """Rounds need no answers: the model is its own judge."""
+    for question in itertools.islice(read_questions(config.path, config.split, question=config.question), config.limit):
+        yield {"id": question_id(question), "question": question}
 
 
 def _of_world(problem: Problem) -> dict[str, Any]:
-    identifier = f"{algorithm.draw_seed(problem.question):08x}"
-    return {"id": identifier, "question": problem.question, "reference": str(problem.answer)}
+    return {"id": question_id(problem.question), "question": problem.question, "reference": str(problem.answer)}
 
 
 def _contest_of_world(contest: Contest) -> dict[str, Any]:

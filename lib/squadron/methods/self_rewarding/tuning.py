@@ -15,6 +15,7 @@ from squadron.llm.chat import Message
 from squadron.llm.settings import AnyModel, HfModel, VllmModel
 from squadron.methods.self_rewarding import algorithm
 from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig
+from squadron.methods.self_rewarding.conversations import judge_messages
 from squadron.methods.self_rewarding.records import Lessons, Model
 from squadron.train.spec import LoraSettings, TrainSpec
 
@@ -61,7 +62,7 @@ def _encode(
             yield algorithm.solve_messages(prompts.solve, row["question"]), "\n".join(row["steps"])
         for row in folder.read_lines(lessons.evaluation):
             shown = row["question"], row["steps"], row["first"], row["second"]
-            yield algorithm.judge_messages(prompts.judge, *shown, prompts.no_steps), row["judgement"]
+            yield judge_messages(prompts, *shown), row["judgement"]
 
     for asked, answer in conversations():
         row = encode_conversation(tokenizer, [*asked, {"role": "assistant", "content": answer}])

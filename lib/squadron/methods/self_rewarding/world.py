@@ -16,6 +16,7 @@ from squadron.core.config import Config
 from squadron.data.arithmetic import Problem, draw_problem, problems
 from squadron.data.stepwise import Contest, contests, right_step, solution_steps
 from squadron.train.spec import OptimizerConfig, TrainSpec
+from squadron.train.untrained import Size
 
 
 class WorldConfig(Config):
@@ -55,6 +56,19 @@ class WorldConfig(Config):
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
         return self
+
+    @property
+    def size(self) -> Size:
+        """Of the small model."""
+        return Size(
+            hidden_size=self.hidden_size,
+            intermediate_size=self.hidden_size * 8 // 3 // 8 * 8,
+            layers=self.layers,
+            heads=self.heads,
+            context=self.context,
+            initializer_range=self.initializer_range,
+            rope_theta=self.rope_theta,
+        )
 
     @property
     def range(self) -> tuple[int, int, int]:
