@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from squadron.core.errors import InputError
-from squadron.sim.manipulation.film import film, media_type, tile
+from squadron.sim.film import film, media_type, tile
 
 
 def moving_bar(

@@ -18,7 +18,7 @@ from squadron.methods.flame.config import EvaluationConfig
 from squadron.methods.flame.demos import read_shard
 from squadron.methods.flame.records import Demos, Homes, Policy, Shard, load_shards, load_specs
 from squadron.methods.flame.simulation import evaluate_home, film_home
-from squadron.sim.manipulation.film import film, tile
+from squadron.sim.film import film, tile
 
 
 def evaluate_policies(
