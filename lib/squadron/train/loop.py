@@ -6,6 +6,7 @@ worker does is in `worker.py`.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -153,6 +154,9 @@ class _Group:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
+        # Ray's watcher of preempted nodes is a process more for each run, and tells workers what ours do not listen to:
+        # a lost worker is started again from its checkpoint.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         cuda = self._resources.gpus > 0
         share = {"CPU": self._resources.cpus, **({"GPU": self._resources.gpus} if cuda else {})}
         if self._resources.memory_gb:
