@@ -1,0 +1,51 @@
+"""Routes: polylines that robots drive along, measured by arc length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from squadron.core.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A polyline on the floor. `points_P2` are its corners in metres, each different from the one before."""
+
+    points_P2: np.ndarray
+
+    @cached_property
+    def arc_P(self) -> np.ndarray:
+        """Arc length from the start to each corner, in metres."""
+        return np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(self.points_P2, axis=0), axis=1))))
+
+    @property
+    def length(self) -> float:
+        """Metres from start to goal."""
+        return float(self.arc_P[-1])
+
+    def at(self, arc: np.ndarray | float) -> np.ndarray:
+        """Positions (…, 2) at these arc lengths; before the start and past the goal, the start and the goal."""
+        return np.stack([np.interp(arc, self.arc_P, self.points_P2[:, axis]) for axis in (0, 1)], axis=-1)
+
+
+def make_route(points: Sequence[Sequence[float]] | np.ndarray, name: str = "the route") -> Route:
+    """A route through these points, equal neighbours taken as one.
+
+    Raises InputError, by `name`, if they are not pairs of finite numbers, or fewer than two of them differ.
+    """
+    try:
+        points_P2 = np.asarray(points, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is not a list of points", fix="give [x, y] pairs in metres") from None
+    if points_P2.size == 0:
+        raise InputError(f"{name} is empty: a robot needs a path", fix="give at least its start and its goal")
+    if points_P2.ndim != 2 or points_P2.shape[1] != 2 or not np.isfinite(points_P2).all():
+        raise InputError(f"{name} is not a list of points", fix="give [x, y] pairs of finite numbers, in metres")
+    moved = np.concatenate(([True], (np.diff(points_P2, axis=0) != 0).any(1)))
+    if moved.sum() < 2:
+        raise InputError(f"{name} does not leave its start", fix="leave out robots that have nowhere to go")
+    return Route(points_P2[moved])

@@ -1,0 +1,140 @@
+"""Routes, grid maps and random worlds."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squadron.core.errors import ConfigError, InputError
+from squadron.sim.fleet import maps, worlds
+from squadron.sim.fleet.routes import make_route
+from squadron.sim.fleet.spec import FloorConfig
+from tests.conftest import REAL_DATA
+
+FLOOR = """type octile
+height 3
+width 4
+map
+....
+.@@.
+....
+"""
+
+
+def test_positions_along_a_route() -> None:
+    route = make_route([(0, 0), (3, 0), (3, 0), (3, 4)])
+    assert route.length == 7
+    assert route.at(np.array([-1, 0, 1.5, 3, 5, 7, 9])).tolist() == [
+        [0, 0], [0, 0], [1.5, 0], [3, 0], [3, 2], [3, 4], [3, 4],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [([], "needs a path"), ([(1, 2)], "does not leave its start"), ([(1, 2), (1, 2)], "does not leave its start"),
+     ([(0, 0), (0, float("nan"))], "not a list of points"), ([(0, 0, 0), (1, 1, 1)], "not a list of points"),
+     ([(0, 0), (1,)], "not a list of points"), ("abc", "not a list of points")],
+)  # fmt: skip
+def test_what_is_no_route_is_refused_by_name(points: object, words: str) -> None:
+    with pytest.raises(InputError, match=words) as refused:
+        make_route(points, "the path of robot 7")  # type: ignore[arg-type]
+    assert "robot 7" in str(refused.value)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_routes_on_a_map_are_shortest_and_keep_to_free_cells(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    grid = worlds.random_map(8, 9, 0.25, draw)
+    visits = worlds.random_visits(grid, min(4, len(grid.free_cells) // 2), draw)
+    free = nx.grid_2d_graph(8, 9).subgraph([divmod(int(cell), 9) for cell in grid.free_cells])
+    for (start, goal), route in zip(visits, maps.shortest_routes(grid, visits, seed), strict=True):
+        assert route.length == nx.shortest_path_length(free, divmod(start, 9), divmod(goal, 9))
+        corners = [(int(y), int(x)) for x, y in route.points_P2]
+        assert all(free.has_edge(one, other) for one, other in pairwise(corners))
+
+
+def test_a_seed_draws_the_same_routes_again() -> None:
+    grid = maps.GridMap(np.ones((9, 9), bool))
+    visits = worlds.random_visits(grid, 8, np.random.default_rng(0))
+    one, same, other = (maps.shortest_routes(grid, visits, seed) for seed in (1, 1, 2))
+    assert all((a.points_P2 == b.points_P2).all() for a, b in zip(one, same, strict=True))
+    assert any((a.points_P2 != b.points_P2).any() for a, b in zip(one, other, strict=True))
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "floor.map"
+    file.write_text(text)
+    return file
+
+
+def test_a_map_is_read(tmp_path: Path) -> None:
+    grid = maps.read_map(write(tmp_path, FLOOR))
+    assert grid.free_HW.tolist() == [[True] * 4, [True, False, False, True], [True] * 4]
+    assert grid.centres(np.array([0, 7])).tolist() == [[0, 0], [3, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(FLOOR.rsplit("....", 1)[0], "cut short: 3 rows are announced, 2 are there"),
+     (FLOOR.replace(".@@.", ".@@"), "4 cells are announced, 3 are there"),
+     (FLOOR.replace("height 3\n", ""), "height or width is missing"),
+     (FLOOR.replace("map\n", ""), "no line says `map`"), ("", "no line says `map`")],
+)  # fmt: skip
+def test_a_broken_map_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        maps.read_map(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("2\n0\n", "cut short: 2 lines are announced, 1 are there"), ("1\n5\n", "cell 5 is blocked"),
+     ("1\n99\n", "cell 99 is blocked, or off the map"), ("1\nx\n", "not cell numbers"), ("", "does not say how many")],
+)  # fmt: skip
+def test_starts_that_cannot_be_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    grid = maps.read_map(write(tmp_path, FLOOR))
+    with pytest.raises(InputError, match=words):
+        maps.read_starts(write(tmp_path, text), grid)
+
+
+def test_a_goal_behind_walls_is_refused() -> None:
+    free = np.ones((3, 3), bool)
+    free[:, 1] = False
+    with pytest.raises(InputError, match="robot 0 cannot get from cell 0 to cell 2"):
+        maps.shortest_routes(maps.GridMap(free), [[0, 2]])
+
+
+def test_starts_and_goals_of_a_random_world_are_apart_and_trips_as_long_as_asked() -> None:
+    floor = FloorConfig(area_per_robot_m2=12, trip_m=(4, 6), detour_m=1)
+    routes = worlds.random_routes(floor, 60, 0.4, np.random.default_rng(3))
+    for end in (0, -1):
+        ends = np.array([route.points_P2[end] for route in routes])
+        apart = np.linalg.norm(ends[:, None] - ends, axis=-1) + np.eye(60)
+        assert apart.min() > 0.8
+    assert all(4 <= np.linalg.norm(route.points_P2[-1] - route.points_P2[0]) <= 6 for route in routes)
+
+
+def test_a_floor_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ConfigError, match="60 robots of radius"):
+        worlds.random_routes(FloorConfig(area_per_robot_m2=0.5, trip_m=(1, 2)), 60, 0.4, np.random.default_rng())
+    with pytest.raises(ConfigError, match="40 robots on 49 free cells"):
+        worlds.random_visits(maps.GridMap(np.ones((7, 7), bool)), 40, np.random.default_rng())
+
+
+@pytest.mark.parametrize(("name", "robots", "tasks"), [("random-64-64-10", 400, 3200), ("room-64-64-16", 250, 1375)])
+def test_the_competitions_maps_agents_and_tasks_are_read(name: str, robots: int, tasks: int) -> None:
+    folder = REAL_DATA / "coordination"
+    if not folder.is_dir():
+        pytest.skip("the competition's maps are not here: shared/data/coordination")
+    grid = maps.read_map(folder / f"{name}.map")
+    example = folder / f"{name.split('-')[0]}-example_{robots}"
+    starts = maps.read_starts(example.with_suffix(".agents"), grid)
+    visits = maps.read_tasks(example.with_suffix(".tasks"), grid)
+    assert (len(starts), len(visits)) == (robots, tasks)
+    routes = maps.shortest_routes(grid, [[starts[0], *visits[0]]])
+    assert len(routes) == 1
