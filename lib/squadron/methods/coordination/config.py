@@ -1,0 +1,172 @@
+"""Settings of coordination. Where the paper is silent, the default is reasoned in the description."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from squadron.core.config import Config
+from squadron.sim.fleet.spec import FloorConfig
+from squadron.train.spec import OptimizerConfig, ScheduleConfig, TrainSpec
+
+CostName = Literal["average_completion", "maximum_completion", "synchronous_completion", "average_delay"]
+SolverName = Literal["cpsat", "highs"]
+Distinct = Literal["order", "plan"]
+
+
+class Area(Config):
+    """A rectangle of the floor with a density limit of its own."""
+
+    x_m: tuple[float, float]
+    y_m: tuple[float, float]
+    density: int = Field(ge=1, description="so many robots at the most in a shared interval that touches it")
+
+
+class FloorLimits(Config):
+    """How large robots are and how many may crowd together."""
+
+    radius_m: float = Field(0.4, gt=0, description="robots are discs")
+    density: int = Field(2, ge=1, description="so many robots at the most at a time where intervals meet")
+    areas: tuple[Area, ...] = ()
+    resolution_m: float = Field(0.1, gt=0, description="how exactly intervals are found, always on the safe side")
+
+
+class ProblemsConfig(Config):
+    """Random problems to learn from. The paper: 10,000 of 2 to 8 robots and at most 14 intervals."""
+
+    count: int = Field(10_000, ge=1)
+    robots: tuple[int, int] = Field((2, 8), description="fewest and most")
+    max_intervals: int = Field(14, ge=2, description="a draw with more, or with none to decide, is drawn again")
+    floor: FloorConfig = FloorConfig()
+    held_out: float = Field(0.05, gt=0, lt=0.5, description="share of problems that the loss is measured on")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _robots_are_a_range(self) -> ProblemsConfig:
+        if not 2 <= self.robots[0] <= self.robots[1]:
+            raise ValueError(f"robots must be two numbers from 2 on, the fewer first, not {self.robots}")
+        return self
+
+
+class LabelsConfig(Config):
+    """Optimal plans for each problem. The paper: the best ten by Gurobi."""
+
+    count: int = Field(10, ge=1, description="best plans for each problem")
+    distinct: Distinct = Field(
+        "order",
+        description="plan: another assignment each, as in the paper, of which many differ in types that change nothing",
+    )
+    within: float = Field(
+        0.05,
+        ge=0,
+        description="plans that cost more than the best by a larger share are no lesson; paper: any",
+    )
+    solver: SolverName = Field("cpsat", description="highs is the literal mixed-integer programme, and slower")
+    time_limit_s: float = Field(20.0, gt=0, description="for each plan; one that is not proven best keeps its gap")
+    deadline_s: float = Field(900.0, gt=0, description="longest time for one problem")
+
+
+class ModelConfig(Config):
+    """Size of the network. The paper's is 4 layers of 256; its heads and latent size are not published."""
+
+    hidden: int = Field(64, ge=1)
+    layers: int = Field(3, ge=1)
+    heads: int = Field(4, ge=1)
+    latent: int = Field(16, ge=0, description="0: a network that gives one answer, without a latent vector")
+
+    @model_validator(mode="after")
+    def _heads_share_the_hidden_size(self) -> ModelConfig:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
+        return self
+
+
+class LossConfig(Config):
+    """The paper's three terms and their weights."""
+
+    order: float = Field(1.0, ge=0, description="hinge on ranks, for who goes first")
+    margin: float = Field(0.1, gt=0, description="ranks must differ by as much, the right way round")
+    following: float = Field(1.0, ge=0, description="cross-entropy, for the type")
+    divergence: float = Field(0.01, ge=0, description="from a standard normal latent vector")
+
+
+class SamplingConfig(Config):
+    """How plans are made of a network. The paper: 100 latent vectors, a plan each, of which the best is kept."""
+
+    samples: int = Field(100, ge=1, description="plans of which the best is kept")
+    variations: int = Field(4, ge=1, description="plans of one latent vector, each with other noise; 1 in the paper")
+    spread: float = Field(
+        0.5, ge=0, description="of the noise on the logarithms of bids, growing from none at the first plan; paper: 0"
+    )
+    by_parts: bool = Field(True, description="keep the best for each group of robots that meets no other; paper: false")
+    seed: int = Field(0, ge=0)
+
+
+class EvaluationConfig(Config):
+    """Unseen problems, and what the network is measured against on them."""
+
+    robots: tuple[int, ...] = Field((5, 10, 25, 50, 100, 250), min_length=1, description="sizes of problems")
+    problems: int = Field(10, ge=1, description="of each size")
+    maps: float = Field(0.5, ge=0, le=1, description="share of problems on random grid maps, which training never sees")
+    map_cells_per_robot: float = Field(40.0, ge=4)
+    blocked: float = Field(0.1, ge=0, lt=0.6, description="share of a map's cells")
+    reference_s: float = Field(
+        60.0, gt=0, description="time of the exact solver; the best of all methods is the reference"
+    )
+    evolution_times: float = Field(10.0, gt=0, description="CMA-ES may take so many times as long as the network")
+    back_tracking_s: float = Field(10.0, gt=0)
+    deadline_s: float = Field(1800.0, gt=0, description="longest time for one problem")
+    seed: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _sizes_are_robots(self) -> EvaluationConfig:
+        if min(self.robots) < 2:
+            raise ValueError("robots must be sizes of 2 or more")
+        return self
+
+
+class FleetConfig(Config):
+    """Robots of one's own: a file of routes, or a map of MovingAI with starts and tasks as the MAPF competition has
+    them."""
+
+    routes: str | None = Field(None, description='a line for each robot: {"route": [[x, y], …]}, in metres')
+    map: str | None = None
+    starts: str | None = None
+    tasks: str | None = None
+    robots: int | None = Field(None, ge=1, description="the first so many starts and tasks; None: all")
+    seed: int = Field(0, ge=0, description="which of equally short ways on the map robots take")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FleetConfig:
+        on_map = [self.map, self.starts, self.tasks]
+        if (self.routes is None and None in on_map) or (self.routes is not None and any(on_map)):
+            raise ValueError("give routes, or map, starts and tasks")
+        return self
+
+
+class CoordinationConfig(Config):
+    """A coordination run: problems, labels, a network for each cost, and the comparison."""
+
+    costs: tuple[CostName, ...] = Field(("average_completion",), min_length=1, description="one network for each")
+    limits: FloorLimits = FloorLimits()
+    problems: ProblemsConfig = ProblemsConfig()
+    labels: LabelsConfig = LabelsConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainSpec = TrainSpec(
+        epochs=10,
+        batch_size=128,
+        micro_batch_size=128,
+        optimizer=OptimizerConfig(learning_rate=3e-4, betas=(0.9, 0.999)),
+        schedule=ScheduleConfig(kind="constant", warmup_ratio=0.0),
+    )
+    sampling: SamplingConfig = SamplingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    fleet: FleetConfig | None = Field(None, description="robots of your own, planned by the network of each cost")
+
+    @model_validator(mode="after")
+    def _costs_differ(self) -> CoordinationConfig:
+        if len(set(self.costs)) < len(self.costs):
+            raise ValueError("a cost is named twice")
+        return self

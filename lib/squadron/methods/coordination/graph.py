@@ -1,0 +1,192 @@
+"""The graph of a coordination problem: intervals of routes as nodes, shared stretches as edges, cliques with a budget.
+
+Letters: R robots, N nodes, E edges, K cliques.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+
+import networkx as nx
+import numpy as np
+
+from squadron.core.errors import InputError
+from squadron.methods.coordination.config import FloorLimits
+from squadron.methods.coordination.interference import Zones, find_zones
+from squadron.sim.fleet.routes import Route
+
+TICK_M = 1e-3
+"""Bounds of intervals are whole multiples of it, so that solvers on integers and on reals solve the same problem."""
+_MOST_CLIQUES = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes are intervals of routes on which other robots can be in the way; those of a robot follow each other, in the
+    order of its route. Edges join intervals of two robots that share a stretch. Lengths are metres of arc length, and,
+    since robots drive at one metre a second, also seconds.
+
+    A clique is a set of edges between intervals that all meet each other; at most `budget_K` of them may be driven one
+    behind the other. Only cliques whose budget can be exceeded are kept.
+    """
+
+    length_R: np.ndarray
+    robot_N: np.ndarray
+    enter_N: np.ndarray
+    leave_N: np.ndarray
+    density_N: np.ndarray
+    edge_E2: np.ndarray
+    zone_start_E2: np.ndarray
+    zone_end_E2: np.ndarray
+    cliques: tuple[np.ndarray, ...] = ()
+    budget_K: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def robots(self) -> int:
+        return len(self.length_R)
+
+    @property
+    def nodes(self) -> int:
+        return len(self.robot_N)
+
+    @property
+    def edges(self) -> int:
+        return len(self.edge_E2)
+
+    @cached_property
+    def before_N(self) -> np.ndarray:
+        """The interval before on the same route; -1 for the first."""
+        before = np.arange(self.nodes) - 1
+        before[np.concatenate(([True], self.robot_N[1:] != self.robot_N[:-1]))[: self.nodes]] = -1
+        return before
+
+    @cached_property
+    def last_R(self) -> np.ndarray:
+        """The last interval of each route; -1 for a robot that nobody is in the way of."""
+        last = np.full(self.robots, -1)
+        last[self.robot_N] = np.arange(self.nodes)
+        return last
+
+    @cached_property
+    def travel_N(self) -> np.ndarray:
+        """Seconds from the entry of the interval before to the entry of this one, from the start for the first."""
+        earlier = np.where(self.before_N < 0, 0.0, self.enter_N[self.before_N])
+        return self.enter_N - earlier
+
+    @cached_property
+    def exclusive_E2(self) -> np.ndarray:
+        """Seconds from the entry of the one that goes first to the entry of the other, exclusive type: the first has
+        left its whole interval. Column 0 where the edge's first node goes first."""
+        return (self.leave_N - self.enter_N)[self.edge_E2]
+
+    @cached_property
+    def following_E2(self) -> np.ndarray:
+        """The same for the following type: the second reaches the shared stretch when the first has left it."""
+        leaves = self.zone_end_E2 - self.enter_N[self.edge_E2]
+        reaches = self.zone_start_E2 - self.enter_N[self.edge_E2]
+        return leaves - reaches[:, ::-1]
+
+
+def build_graph(routes: Sequence[Route], limits: FloorLimits) -> Graph:
+    """The graph of these routes. Raises InputError if starts overlap, or the graph would not fit memory."""
+    if not routes:
+        raise InputError("there is no route", fix="give at least one robot a path")
+    zones = find_zones(routes, limits.radius_m, limits.resolution_m)
+    start_Z2 = np.floor(zones.start_Z2 / TICK_M + 1e-6)
+    end_Z2 = np.ceil(zones.end_Z2 / TICK_M - 1e-6)
+    robot_N, enter_N, leave_N, node_Z2 = _merge(zones, start_Z2, end_Z2)
+    edge_E2, zone_start_E2, zone_end_E2 = _edges(node_Z2, start_Z2, end_Z2)
+    density_N = _densities(routes, limits, robot_N, enter_N * TICK_M, leave_N * TICK_M)
+    cliques, budget_K = find_cliques(edge_E2, density_N)
+    return Graph(
+        length_R=np.ceil(np.array([route.length for route in routes]) / TICK_M - 1e-6) * TICK_M,
+        robot_N=robot_N,
+        enter_N=enter_N * TICK_M,
+        leave_N=leave_N * TICK_M,
+        density_N=density_N,
+        edge_E2=edge_E2,
+        zone_start_E2=zone_start_E2 * TICK_M,
+        zone_end_E2=zone_end_E2 * TICK_M,
+        cliques=cliques,
+        budget_K=budget_K,
+    )
+
+
+def find_cliques(edge_E2: np.ndarray, density_N: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Edges of each maximal clique of nodes whose budget binds, and the budgets.
+
+    Robots that are inside a clique's intervals at the same time follow each other pairwise. With fewer than
+    d (d + 1) / 2 following edges no d + 1 of them can, so that at most d are inside; d is the least of the nodes'
+    densities. Raises InputError if there are more cliques than memory holds.
+    """
+    graph = nx.Graph()
+    number_of = {(int(u), int(v)): number for number, (u, v) in enumerate(edge_E2)}
+    graph.add_edges_from(number_of)
+    cliques, budgets = [], []
+    for nodes in nx.find_cliques(graph):
+        density = int(density_N[nodes].min())
+        budget = density * (density + 1) // 2 - 1
+        if len(nodes) * (len(nodes) - 1) // 2 > budget:
+            cliques.append(np.array(sorted(number_of[pair] for pair in combinations(sorted(nodes), 2))))
+            budgets.append(budget)
+        if len(cliques) > _MOST_CLIQUES:
+            raise InputError(
+                f"more than {_MOST_CLIQUES:,} groups of intervals meet each other, more than memory holds",
+                fix="give fewer robots, more floor, or plan parts of the floor by themselves",
+            )
+    order = sorted(range(len(cliques)), key=lambda number: cliques[number].tolist())
+    return tuple(cliques[number] for number in order), np.array([budgets[number] for number in order], np.int64)
+
+
+def _merge(
+    zones: Zones, start_Z2: np.ndarray, end_Z2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Robot, start and end of each interval, and the intervals that a zone lies in: zones of a robot that overlap or
+    touch, whoever they are shared with, are one interval."""
+    robot_S, start_S, end_S = zones.robots_Z2.T.ravel(), start_Z2.T.ravel(), end_Z2.T.ravel()
+    order = np.lexsort((start_S, robot_S))
+    robot, start, end = robot_S[order], start_S[order], end_S[order]
+    new = np.ones(len(order), bool)
+    reach = -np.inf
+    for place in range(len(order)):
+        if place and robot[place] == robot[place - 1] and start[place] <= reach:
+            new[place] = False
+            reach = max(reach, end[place])
+        else:
+            reach = end[place]
+    node = np.cumsum(new) - 1
+    node_S = np.empty(len(order), np.int64)
+    node_S[order] = node
+    leave_N = np.full(int(new.sum()), -np.inf)
+    np.maximum.at(leave_N, node, end)
+    return robot[new], start[new], leave_N, node_S.reshape(2, -1).T
+
+
+def _edges(node_Z2: np.ndarray, start_Z2: np.ndarray, end_Z2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An edge for each pair of intervals; several zones between the same two are taken as one."""
+    edge_E2, edge_Z = np.unique(node_Z2, axis=0, return_inverse=True)
+    edge_Z = edge_Z.reshape(-1)
+    low_E2, high_E2 = np.full(edge_E2.shape, np.inf), np.full(edge_E2.shape, -np.inf)
+    np.minimum.at(low_E2, edge_Z, start_Z2)
+    np.maximum.at(high_E2, edge_Z, end_Z2)
+    return edge_E2, low_E2, high_E2
+
+
+def _densities(
+    routes: Sequence[Route], limits: FloorLimits, robot_N: np.ndarray, enter_N: np.ndarray, leave_N: np.ndarray
+) -> np.ndarray:
+    """The least density of the areas that an interval touches."""
+    density_N = np.full(len(robot_N), limits.density)
+    if not limits.areas:
+        return density_N
+    for node, (robot, enter, leave) in enumerate(zip(robot_N, enter_N, leave_N, strict=True)):
+        count = max(2, int(np.ceil((leave - enter) / limits.resolution_m)) + 1)
+        places = routes[robot].at(np.linspace(enter, leave, count))
+        for area in limits.areas:
+            inside = (places >= (area.x_m[0], area.y_m[0])).all(1) & (places <= (area.x_m[1], area.y_m[1])).all(1)
+            if inside.any():
+                density_N[node] = min(density_N[node], area.density)
+    return density_N
