@@ -128,6 +128,7 @@ def train_alone(
     spec: TrainSpec,
     store: Folder,
     *,
+    held_out: Sequence[Row] = (),
     identity: str = "",
     on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
 ) -> int:
@@ -141,7 +142,7 @@ def train_alone(
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # DeepSpeed reads them
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    training = Training(build, objective, source, (), spec, store.make(), identity)
+    training = Training(build, objective, source, held_out, spec, store.make(), identity)
     return train(training, 0, 1, torch.device("cpu"), on_step)
 
 

@@ -1,0 +1,39 @@
+"""Coordination: hundreds of robots share a floor; a network proposes who goes first, and every proposal is valid.
+
+    python jobs/coordination.py                                        # the demo, on this machine
+    squadron run coordination full costs='[average_completion, maximum_completion]'
+    squadron run coordination paper --address auto
+
+Multi-agent coordination by a graph VAE, arXiv 2503.02954.
+"""
+
+from __future__ import annotations
+
+from squadron.core.job import job
+from squadron.core.run import Run
+from squadron.data.records import stamp
+from squadron.methods.coordination.config import CoordinationConfig
+from squadron.methods.coordination.plan import estimate
+from squadron.methods.coordination.stages import compare, label_problems, plan_fleet, read_fleet, train_planners
+
+NEEDS = ("ray", "torch", "torch_geometric", "deepspeed", "networkx", "ortools", "highspy", "cma", "pyarrow")
+
+
+@job(CoordinationConfig, requires=NEEDS, estimate=estimate)
+def coordination(run: Run, config: CoordinationConfig) -> None:
+    """Optimal plans for small problems teach a network that plans large ones."""
+    own = config.fleet
+    if own is not None:  # refused before anything is trained, if at all
+        files = tuple(stamp(path) for path in (own.routes, own.map, own.starts, own.tasks))
+        fleet = run.stage(read_fleet, own, config.limits, files)
+    for cost in config.costs:
+        labels = run.stage(label_problems, cost, config.problems, config.limits, config.labels)  # exact solver
+        trained = run.stage(train_planners, labels, config.model, config.loss, config.training)
+        # On problems that nobody has seen, of up to hundreds of robots:
+        run.stage(compare, trained, config.problems, config.limits, config.sampling, config.evaluation)
+        if own is not None:
+            run.stage(plan_fleet, trained, fleet, config.limits, config.sampling)
+
+
+if __name__ == "__main__":
+    coordination.main()

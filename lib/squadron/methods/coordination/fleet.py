@@ -1,0 +1,115 @@
+"""Robots of one's own: their routes from a file, or starts and tasks on a map, and the schedule that comes out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from squadron.core.errors import InputError
+from squadron.core.folder import relative
+from squadron.core.panels import Film, Table
+from squadron.core.run import Stage
+from squadron.data.records import check_columns, read_records
+from squadron.methods.coordination.algorithm import COSTS, completion_times
+from squadron.methods.coordination.config import CostName, FleetConfig, FloorLimits, SamplingConfig
+from squadron.methods.coordination.film import CAPTION, drive
+from squadron.methods.coordination.graph import build_graph
+from squadron.methods.coordination.planner import learned, plan_graph
+from squadron.methods.coordination.records import Fleet, Planned, Planner
+from squadron.methods.coordination.schedule import Schedule
+from squadron.sim.film import media_type
+from squadron.sim.fleet.maps import GridMap, read_map, read_starts, read_tasks, shortest_routes
+from squadron.sim.fleet.routes import Route, make_route
+
+
+def check_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits) -> Fleet:
+    """Read the fleet and see to it that it can be planned, before anything else is done."""
+    routes, grid = read_fleet(fleet)
+    graph = build_graph(routes, limits)
+    stage.folder.write_json("routes.json", [route.points_P2.tolist() for route in routes])
+    if grid is not None:
+        stage.folder.write_json("map.json", grid.free_HW.astype(int).tolist())
+    folder = relative(stage.folder, stage.run.folder)
+    return Fleet(folder=folder, robots=graph.robots, encounters=graph.edges, mapped=grid is not None)
+
+
+def plan_fleet(stage: Stage, planner: Planner, fleet: Fleet, limits: FloorLimits, sampling: SamplingConfig) -> Planned:
+    """Plan the fleet's routes, write `schedule.json`, and film it."""
+    folder = stage.run.folder / fleet.folder
+    routes = [make_route(points) for points in folder.read_json("routes.json")]
+    grid = GridMap(np.array(folder.read_json("map.json"), bool)) if fleet.mapped else None
+    propose = learned(stage.run.folder / planner.path)
+    started = time.perf_counter()
+    graph = build_graph(routes, limits)
+    built_s = time.perf_counter() - started
+    schedule = plan_graph(graph, planner.cost, propose, sampling)
+    planned_s = time.perf_counter() - started - built_s
+    stage.folder.write_json("schedule.json", describe(schedule))
+    value = float(COSTS[planner.cost](graph, schedule.enter_N[None])[0])
+    stage.show(_summary(planner.cost, schedule, value, built_s, planned_s))
+    data = drive(routes, grid, schedule, limits.radius_m)
+    name = f"fleet.{media_type(data).rpartition('/')[2]}"
+    stage.folder.write_bytes(name, data)
+    stage.show(Film(title="Your fleet, all at once and by plan", file=name, caption=CAPTION))
+    stage.figure(f"your fleet, {planner.cost.replace('_', ' ')}", f"{value:.1f} s")
+    return Planned(file=relative(stage.folder, stage.run.folder, "schedule.json"), cost=value)
+
+
+def _summary(cost: CostName, schedule: Schedule, value: float, built_s: float, planned_s: float) -> Table:
+    graph = schedule.graph
+    rows: list[list[Any]] = [
+        ["robots", graph.robots],
+        ["intervals", graph.nodes],
+        ["encounters", graph.edges],
+        [f"{cost.replace('_', ' ')} [s]", value],
+        ["the same without other robots [s]", float(COSTS[cost](graph, graph.enter_N[None])[0])],
+        ["time to find encounters [s]", built_s],
+        ["time to plan [s]", planned_s],
+    ]
+    return Table(title="Your fleet", columns=["", "value"], rows=rows)
+
+
+def read_fleet(fleet: FleetConfig) -> tuple[list[Route], GridMap | None]:
+    """The fleet's routes, and its map if it has one. Raises InputError for what cannot be read or driven."""
+    if fleet.routes is not None:
+        return _read_routes(fleet.routes), None
+    grid = read_map(str(fleet.map))
+    starts, tasks = read_starts(str(fleet.starts), grid), read_tasks(str(fleet.tasks), grid)
+    robots = min(len(starts), len(tasks)) if fleet.robots is None else fleet.robots
+    if robots > min(len(starts), len(tasks)):
+        raise InputError(
+            f"{robots} robots were asked for, {len(starts)} starts and {len(tasks)} tasks are there",
+            where=f"{fleet.starts}, {fleet.tasks}",
+            fix="lower fleet.robots",
+        )
+    pairs = zip(starts[:robots], tasks[:robots], strict=True)
+    return shortest_routes(grid, [[start, *task] for start, task in pairs], fleet.seed), grid
+
+
+def describe(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as JSON values: for each robot where it may have to wait (metres of its route), from when on it may
+    pass (seconds), and when it arrives; for each encounter who goes first."""
+    graph = schedule.graph
+    done_R = completion_times(graph, schedule.enter_N[None])[0]
+    robots: list[dict[str, Any]] = [{"arrives_s": round(float(done), 3), "waits": []} for done in done_R]
+    for robot, at, when in zip(graph.robot_N, graph.enter_N, schedule.enter_N, strict=True):
+        robots[robot]["waits"].append({"at_m": round(float(at), 3), "until_s": round(float(when), 3)})
+    encounters = []
+    for (u, v), first, follows in zip(graph.edge_E2, schedule.first_E, schedule.following_E, strict=True):
+        one, other = (u, v) if first else (v, u)
+        pair = {"first": int(graph.robot_N[one]), "second": int(graph.robot_N[other])}
+        encounters.append({**pair, "may_follow": bool(follows)})
+    return {"robots": robots, "encounters": encounters}
+
+
+def _read_routes(path: str) -> list[Route]:
+    """A record for each robot: `{"route": [[x, y], …]}`, in metres."""
+    routes = []
+    for record in read_records(path):
+        check_columns(record, {"routes": "route"})
+        routes.append(make_route(record.values["route"], f"the route in {record.where}"))
+    if not routes:
+        raise InputError("no robot in it", where=path, fix='write {"route": [[x, y], …]}, a line for each robot')
+    return routes

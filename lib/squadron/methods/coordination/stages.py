@@ -1,0 +1,82 @@
+"""The stages of a coordination run, in the order of `jobs/coordination.py`."""
+
+from __future__ import annotations
+
+from squadron.core.run import Stage
+from squadron.methods.coordination.config import (
+    CostName,
+    EvaluationConfig,
+    FleetConfig,
+    FloorLimits,
+    LabelsConfig,
+    LossConfig,
+    ModelConfig,
+    ProblemsConfig,
+    SamplingConfig,
+)
+from squadron.methods.coordination.records import Comparison, Fleet, Labels, Planned, Planners
+from squadron.train.spec import TrainSpec
+
+
+def label_problems(
+    stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorLimits, labels: LabelsConfig
+) -> Labels:
+    """Draw random problems and find the best plans of each."""
+    from squadron.methods.coordination.labels import label
+
+    return label(stage, cost, problems, limits, labels)
+
+
+def train_planners(stage: Stage, labels: Labels, model: ModelConfig, loss: LossConfig, training: TrainSpec) -> Planners:
+    """Teach networks to propose plans like the best: with a latent vector, and without."""
+    from squadron.methods.coordination import figures
+    from squadron.methods.coordination.training import read_metrics, train_planners
+
+    models = {"graph VAE": model, "no latent vector": model.model_copy(update={"latent": 0})}
+    planners = train_planners(stage, labels, models, loss, training)
+    for planner in planners:
+        metrics = read_metrics(stage.run.folder / planner.path.rpartition("/")[0])
+        stage.show(figures.loss_curves(metrics, planner.name))
+    return Planners(planners=planners)
+
+
+def compare(
+    stage: Stage,
+    trained: Planners,
+    problems: ProblemsConfig,
+    limits: FloorLimits,
+    sampling: SamplingConfig,
+    config: EvaluationConfig,
+) -> Comparison:
+    """Plan unseen problems, up to hundreds of robots, with the network and with everything else."""
+    from squadron.methods.coordination import contest, figures, film
+
+    planners = trained.planners
+    results = contest.compete(stage, planners, problems, limits, sampling, config)
+    cost = planners[0].cost
+    table = figures.ratios(results, cost)
+    for curves in (*figures.ratio_curves(table, cost), *figures.time_curves(table)):
+        stage.show(curves)
+    stage.show(figures.ratio_table(table))
+    stage.show(figures.ratio_spread(results, [planner.name for planner in planners]))
+    film.show(stage, planners[0], problems, limits, sampling, config)
+    for row in table:
+        if row.method == planners[0].name:
+            stage.figure(
+                f"{cost.replace('_', ' ')}, {row.robots} robots, {row.world}", f"{row.mean:.3f} of the best known"
+            )
+    return Comparison(ratios=tuple(table))
+
+
+def read_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits, file_stamps: tuple[str, ...]) -> Fleet:
+    """Read the routes of one's own robots, and see to it that they can be planned."""
+    from squadron.methods.coordination.fleet import check_fleet
+
+    return check_fleet(stage, fleet, limits)
+
+
+def plan_fleet(stage: Stage, trained: Planners, fleet: Fleet, limits: FloorLimits, sampling: SamplingConfig) -> Planned:
+    """Plan robots of one's own."""
+    from squadron.methods.coordination import fleet as module
+
+    return module.plan_fleet(stage, trained.planners[0], fleet, limits, sampling)

@@ -1,0 +1,171 @@
+"""Coordination: validity of random plans, solvers against each other, speed, ratios by size, labels a second.
+
+    python tests/bench/bench_coordination.py [validity] [solvers] [speed] [labels] [ratios]
+
+`ratios` runs `squadron run coordination full`, which takes hours; `speed` uses its network where it is there, else one
+that has learned nothing, which is as fast.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from squadron.core.folder import Folder
+from squadron.methods.coordination import algorithm, exact, planner
+from squadron.methods.coordination.algorithm import COSTS, Plans
+from squadron.methods.coordination.config import (
+    EvaluationConfig,
+    FloorLimits,
+    ModelConfig,
+    ProblemsConfig,
+    SamplingConfig,
+    SolverName,
+)
+from squadron.methods.coordination.graph import build_graph
+from squadron.methods.coordination.problems import training_problem, unseen_problem
+from squadron.methods.coordination.training import Build, save_planner
+from squadron.sim.fleet.spec import FloorConfig
+from squadron.sim.fleet.worlds import random_routes
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ROOT / "runs" / "bench" / "coordination"
+GRAPHS, DECODES, PROBLEMS, SPEED_BAR_S = 10_000, 100, 200, 1.0
+RATIO_BARS = {5: 0.985, 25: 0.96, 100: 0.94, 250: 0.93}
+
+
+def validity() -> bool:
+    """Random decodes of random graphs: circles, limits passed. Bar: none of either."""
+    circles = passed = plans_seen = 0
+    for number in range(GRAPHS):
+        draw = np.random.default_rng(number)
+        floor = FloorConfig(area_per_robot_m2=float(draw.uniform(8, 60)))
+        limits = FloorLimits(density=int(draw.integers(1, 4)))
+        graph = build_graph(random_routes(floor, int(draw.integers(2, 13)), limits.radius_m, draw), limits)
+        if not graph.edges:
+            continue
+        plans, order_SN = algorithm.from_ranks(
+            graph, *planner.propose_at_random(graph, SamplingConfig(samples=DECODES), draw)
+        )
+        place_SN = np.argsort(order_SN, axis=1)
+        u_E, v_E = graph.edge_E2.T
+        inner = graph.before_N >= 0
+        along = place_SN[:, graph.before_N[inner]] < place_SN[:, inner]
+        across = (place_SN[:, u_E] < place_SN[:, v_E]) == plans.first_SE
+        circles += int((~(along.all(1) & across.all(1))).sum())  # an order that all waits follow proves there is none
+        for edges, budget in zip(graph.cliques, graph.budget_K, strict=True):
+            passed += int((plans.following_SE[:, edges].sum(1) > budget).sum())
+        plans_seen += DECODES
+    print(f"{plans_seen:,} plans of {GRAPHS:,} graphs: {circles} with a circle, {passed} limits passed; bar 0 and 0")
+    return circles == passed == 0
+
+
+def solvers() -> bool:
+    """HiGHS and CP-SAT: optima, and the cost of each plan against the objective that it was found with."""
+    problems = ProblemsConfig(robots=(2, 6))
+    worst = {"optima": 0.0, "objective": 0.0}
+    seconds: dict[SolverName, list[float]] = {"cpsat": [], "highs": []}
+    proven = 0
+    for number in range(PROBLEMS):
+        graph = training_problem(problems, FloorLimits(), number)
+        for cost in COSTS:
+            values = []
+            for name in seconds:
+                started = time.perf_counter()
+                found = exact.make_programme(graph, cost, name).minimise(600)
+                seconds[name].append(time.perf_counter() - started)
+                assert found is not None
+                plans = Plans(found.first_E[None], found.following_E[None])
+                value = float(COSTS[cost](graph, algorithm.entry_times(graph, plans))[0])
+                worst["objective"] = max(worst["objective"], abs(value - found.objective))
+                proven += found.optimal
+                values.append(value)
+            worst["optima"] = max(worst["optima"], abs(values[0] - values[1]))
+    times = ", ".join(f"{name} {np.mean(taken):.3f} s" for name, taken in seconds.items())
+    print(f"{PROBLEMS} problems, four costs: {proven} of {2 * len(COSTS) * PROBLEMS} proven; optima differ by at most")
+    print(f"  {worst['optima']:.1e} s, objectives and costs by {worst['objective']:.1e} s; means {times}")
+    return worst["optima"] < 1e-3 and worst["objective"] < 1e-3
+
+
+def speed() -> bool:
+    """A hundred samples for 250 robots, decoded and scored."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = network() or untrained(Folder(scratch))
+        propose = planner.learned(folder)
+        config = EvaluationConfig()
+        taken, built = [], []
+        for number in range(7):
+            routes, _ = unseen_problem(
+                config.model_copy(update={"maps": 0.0}), ProblemsConfig(), FloorLimits(), 250, number
+            )
+            started = time.perf_counter()
+            graph = build_graph(routes, FloorLimits())
+            built.append(time.perf_counter() - started)
+            planner.plan_graph(graph, "average_completion", propose, SamplingConfig(variations=1))
+            taken.append(time.perf_counter() - started - built[-1])
+    print(
+        f"250 robots: {median(taken):.2f} s for 100 samples (bar {SPEED_BAR_S:g}), {median(built):.2f} s for the graph"
+    )
+    return median(taken) <= SPEED_BAR_S
+
+
+def labels() -> bool:
+    """Problems labelled a second with one worker and with two."""
+    rates = {}
+    for workers in (1, 2):
+        target = RUN.with_name(f"coordination-labels-{workers}")
+        shutil.rmtree(target, ignore_errors=True)
+        words = ["problems.count=200", "training.steps=1", "evaluation.problems=1", "evaluation.robots=[2]"]
+        run("full", target, *words, "--workers", str(workers))
+        (done,) = target.glob("stages/label_problems-*/done.json")
+        rates[workers] = 200 / json.loads(done.read_text())["seconds"]
+    print(f"problems labelled a second: {rates[1]:.2f} with one worker, {rates[2]:.2f} with two")
+    return rates[2] > 1.5 * rates[1]
+
+
+def ratios() -> bool:
+    """The network on problems that it has not seen, by size."""
+    run("full", RUN)
+    met = True
+    for done in sorted(RUN.glob("stages/compare-*/done.json")):
+        for row in json.loads(done.read_text())["output"]["ratios"]:
+            barred = row["method"] == "graph VAE" and row["cost"] == "average_completion"
+            bar = RATIO_BARS.get(row["robots"]) if barred else None
+            shown = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {row['seconds']:.2f} s"
+            place = f"{row['cost']}, {row['world']}, {row['robots']} robots, {row['method']}"
+            print(f"{place}: {shown}{f'; bar {bar}' if bar else ''}")
+            met &= bar is None or row["mean"] >= bar
+    return met
+
+
+def run(config: str, target: Path, *words: str) -> None:
+    command = [sys.executable, "-m", "squadron.core.cli", "run", "coordination", config, "--run", str(target), *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def network() -> Folder | None:
+    """The network of `ratios`, if it has been run."""
+    found = sorted(RUN.glob("stages/train_planners-*/graph-VAE/model"))
+    return Folder(found[0]) if found else None
+
+
+def untrained(folder: Folder) -> Folder:
+    config = ModelConfig()
+    save_planner(folder, config, Build(config, 0)().state_dict())
+    return folder
+
+
+if __name__ == "__main__":
+    checks: dict[str, Any] = {one.__name__: one for one in (validity, solvers, speed, labels, ratios)}
+    chosen = sys.argv[1:] or ["validity", "solvers", "speed"]
+    results = [checks[name]() for name in chosen]
+    sys.exit(not all(results))

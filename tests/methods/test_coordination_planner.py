@@ -1,0 +1,327 @@
+"""Proposals, what is made of them, baselines, and the network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.methods.coordination import algorithm, baselines, exact, planner
+from squadron.methods.coordination.algorithm import COSTS, Plans
+from squadron.methods.coordination.config import (
+    CostName,
+    EvaluationConfig,
+    FloorLimits,
+    LossConfig,
+    ModelConfig,
+    ProblemsConfig,
+    SamplingConfig,
+)
+from squadron.methods.coordination.features import features, join
+from squadron.methods.coordination.graph import Graph, build_graph
+from squadron.methods.coordination.model import GraphVae, route_ranks
+from squadron.methods.coordination.problems import training_problem, unseen_problem
+from squadron.methods.coordination.schedule import Schedule
+from squadron.methods.coordination.training import PlanLoss, load_planner, save_planner
+from squadron.sim.fleet.routes import make_route
+from squadron.sim.fleet.spec import FloorConfig
+from squadron.sim.fleet.worlds import random_routes
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on two threads, by much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+SMALL = ModelConfig(hidden=8, layers=2, heads=2, latent=3)
+
+
+def random_graph(seed: int, robots: int, area: float = 30.0) -> Graph:
+    floor = FloorConfig(area_per_robot_m2=area)
+    return build_graph(random_routes(floor, robots, 0.4, np.random.default_rng(seed)), FloorLimits())
+
+
+def value(schedule: Schedule, cost: CostName) -> float:
+    return float(COSTS[cost](schedule.graph, schedule.enter_N[None])[0])
+
+
+def check(schedule: Schedule) -> None:
+    """A schedule is a valid plan, and its times are those of the plan."""
+    graph = schedule.graph
+    assert not exact.find_circle(graph, schedule.first_E)
+    assert not algorithm.over_budget(graph, schedule.following_E)
+    times = algorithm.entry_times(graph, Plans(schedule.first_E[None], schedule.following_E[None]))[0]
+    assert schedule.enter_N == pytest.approx(times, abs=1e-9)
+
+
+# Planning
+
+
+@given(seeds, st.integers(2, 25), st.sampled_from(list(COSTS)))
+@settings(max_examples=40)
+def test_a_plan_by_parts_is_valid_and_never_costs_more(seed: int, robots: int, cost: CostName) -> None:
+    graph = random_graph(seed, robots, area=60)
+    whole = planner.plan_graph(
+        graph, cost, planner.propose_at_random, SamplingConfig(samples=20, seed=seed, by_parts=False)
+    )
+    parts = planner.plan_graph(graph, cost, planner.propose_at_random, SamplingConfig(samples=20, seed=seed))
+    check(whole)
+    check(parts)
+    assert value(parts, cost) <= value(whole, cost) + 1e-9
+
+
+def test_by_parts_is_the_best_of_all_combinations_where_costs_are_sums_or_maxima() -> None:
+    graph = random_graph(3, 9, area=90)
+    part_R = planner.parts(graph)
+    count = int(part_R.max()) + 1
+    assert 2 <= count <= 6
+    proposals = planner.propose_at_random(graph, SamplingConfig(samples=5), np.random.default_rng(0))
+    plans, order_SN = algorithm.from_ranks(graph, *proposals)
+    enter_SN = algorithm.entry_times(graph, plans, order_SN)
+    part_N = part_R[graph.robot_N]
+    for cost in ("average_completion", "maximum_completion", "average_delay"):
+        combined = [
+            float(COSTS[cost](graph, enter_SN[np.array(choice)[part_N], np.arange(graph.nodes)][None])[0])
+            for choice in itertools.product(range(5), repeat=count)
+        ]
+        assert value(planner.assemble(graph, cost, plans, enter_SN), cost) == pytest.approx(min(combined))
+
+
+def test_robots_that_meet_nobody_need_no_proposal() -> None:
+    graph = build_graph([make_route([(0, 0), (3, 0)]), make_route([(0, 50), (5, 50)])], FloorLimits())
+
+    def never(graph: Graph, sampling: SamplingConfig, draw: np.random.Generator) -> planner.Proposals:
+        raise AssertionError("asked")
+
+    assert value(planner.plan_graph(graph, "average_completion", never), "average_completion") == 4
+
+
+def test_a_seed_plans_the_same_again() -> None:
+    graph = random_graph(1, 12)
+    one, same = (
+        planner.plan_graph(graph, "average_delay", planner.propose_at_random, SamplingConfig(samples=9, seed=4))
+        for _ in range(2)
+    )
+    assert one.first_E.tolist() == same.first_E.tolist() and one.enter_N.tolist() == same.enter_N.tolist()
+
+
+# What the network is compared with
+
+
+@given(seeds, st.integers(2, 12))
+@settings(max_examples=25)
+def test_baselines_give_valid_plans_with_the_times_they_claim(seed: int, robots: int) -> None:
+    graph = random_graph(seed, robots, area=20)
+    check(baselines.first_come_first_served(graph))
+    check(planner.plan_graph(graph, "average_delay", baselines.propose_priorities, SamplingConfig(samples=5)))
+    found = baselines.back_track(graph, "average_completion", 0.05)
+    assert found is not None
+    check(found)
+
+
+def test_whoever_comes_first_is_served_first() -> None:
+    routes = [make_route([(0, 0), (10, 0)]), make_route([(6, -9), (6, 9)]), make_route([(3, -1), (3, 9)])]
+    schedule = baselines.first_come_first_served(build_graph(routes, FloorLimits()))
+    pairs = schedule.graph.robot_N[schedule.graph.edge_E2].tolist()
+    assert pairs == [[0, 2], [0, 1]] and schedule.first_E.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_back_tracking_with_time_enough_finds_the_optimum(cost: CostName) -> None:
+    for seed in range(4):
+        graph = random_graph(seed, 4, area=20)
+        best = exact.solve(graph, cost)
+        found = baselines.back_track(graph, cost, 60)
+        assert best is not None and found is not None
+        assert value(found, cost) == pytest.approx(best.cost, abs=1e-5)
+
+
+def test_evolution_comes_close_on_a_small_problem_and_keeps_to_its_time() -> None:
+    import time
+
+    graph = random_graph(2, 5, area=20)
+    best = exact.solve(graph, "average_completion")
+    started = time.monotonic()
+    found = baselines.evolve(graph, "average_completion", 2.0)
+    assert time.monotonic() - started < 6
+    check(found)
+    assert best is not None and best.cost - 1e-6 <= value(found, "average_completion") <= 1.1 * best.cost
+
+
+# The network
+
+
+def batch_of(graphs: list[Graph], seed: int = 0) -> tuple[dict[str, torch.Tensor], list[dict[str, object]]]:
+    draw = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    for graph in graphs:
+        flat = {name: np.asarray(values).ravel() for name, values in features(graph).items()}
+        plan = {name: draw.integers(0, 2, graph.edges) for name in ("first", "following")}
+        rows.append({**flat, "robot": graph.robot_N, **plan})
+    return PlanLoss(LossConfig()).collate(rows), rows
+
+
+def test_graphs_in_one_batch_know_nothing_of_each_other() -> None:
+    torch.manual_seed(0)
+    model = GraphVae(SMALL).eval()
+    graphs = [random_graph(seed, 2 + seed) for seed in range(4)]
+    together, rows = batch_of(graphs)
+    latent = torch.randn(4, 3)
+    mean, spread = model.encode(together)
+    decoded = model.decode(together, latent)
+    loss = PlanLoss(LossConfig())
+    bids, confidences = [], []
+    for number, row in enumerate(rows):
+        alone = loss.collate([row])
+        one = model.decode(alone, latent[number : number + 1])
+        bids.append(one.bid_N)
+        confidences.append(one.confidence_E)
+        assert torch.allclose(model.encode(alone)[0][0], mean[number], atol=1e-5)
+        assert torch.allclose(model.encode(alone)[1][0], spread[number], atol=1e-5)
+    assert torch.allclose(torch.cat(bids), decoded.bid_N, atol=1e-5)
+    assert torch.allclose(torch.cat(confidences), decoded.confidence_E, atol=1e-5)
+    assert (decoded.bid_N > 0).all()
+
+
+def test_which_robot_is_named_first_changes_nothing() -> None:
+    """Robots in another order: the same bids for the same intervals, the same confidences for the same encounters."""
+    torch.manual_seed(0)
+    model = GraphVae(SMALL).eval()
+    routes = random_routes(FloorConfig(area_per_robot_m2=25), 6, 0.4, np.random.default_rng(5))
+    order = np.random.default_rng(1).permutation(6)
+    graphs = [build_graph(routes, FloorLimits()), build_graph([routes[robot] for robot in order], FloorLimits())]
+    latent = torch.randn(1, 3)
+    found = []
+    for graph, names in zip(graphs, (np.arange(6), order), strict=True):
+        joined = {name: torch.as_tensor(values) for name, values in join([features(graph)]).items()}
+        with torch.no_grad():
+            decoded = model.decode(joined, latent)
+        keys = [
+            (int(names[robot]), round(float(enter), 3))
+            for robot, enter in zip(graph.robot_N, graph.enter_N, strict=True)
+        ]
+        bids = dict(zip(keys, decoded.bid_N.tolist(), strict=True))
+        edges = [frozenset((keys[u], keys[v])) for u, v in graph.edge_E2]
+        found.append((bids, dict(zip(edges, decoded.confidence_E.tolist(), strict=True))))
+    for one, other in zip(*found, strict=True):
+        assert one.keys() == other.keys()
+        assert [one[key] for key in one] == pytest.approx([other[key] for key in one], abs=1e-5)
+
+
+def test_ranks_of_a_batch_are_those_of_planning() -> None:
+    graphs = [random_graph(seed, 6, area=20) for seed in range(3)]
+    batch, _ = batch_of(graphs)
+    bids = torch.rand(len(batch["robot"]), dtype=torch.float64) + 0.01
+    found = route_ranks(bids, batch["robot"])
+    parts = torch.split(bids, [graph.nodes for graph in graphs])
+    expected = [algorithm.ranks(graph, part[None].numpy())[0] for graph, part in zip(graphs, parts, strict=True)]
+    assert found.numpy() == pytest.approx(np.concatenate(expected))
+
+
+def test_the_loss_is_what_the_paper_says() -> None:
+    """Hinge, cross-entropy and divergence once more, in plain arithmetic."""
+    torch.manual_seed(0)
+    graphs = [random_graph(seed, 5) for seed in range(2)]
+    batch, _ = batch_of(graphs)
+    model = GraphVae(SMALL)
+    config = LossConfig(order=2.0, margin=0.3, following=3.0, divergence=0.5)
+    torch.manual_seed(1)
+    loss, parts = PlanLoss(config)(model, batch)
+    torch.manual_seed(1)
+    mean, log_spread = model.encode(batch)
+    decoded = model.decode(batch, mean + log_spread.exp() * torch.randn_like(mean))
+    rank = route_ranks(decoded.bid_N, batch["robot"])
+    hinge, entropy = [], []
+    for e in range(batch["edges"].shape[1]):
+        u, v = batch["edges"][:, e].tolist()
+        ahead = rank[v] - rank[u] if batch["first"][e] else rank[u] - rank[v]
+        hinge.append(max(0.0, 0.3 - ahead.item()))
+        p = torch.sigmoid(decoded.confidence_E[e]).item()
+        entropy.append(-np.log(p if batch["following"][e] else 1 - p))
+    kl = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, log_spread.exp()), torch.distributions.Normal(0, 1)
+    )
+    divergence = kl.sum(1).mean().item()
+    assert parts["order"].item() == pytest.approx(np.mean(hinge), abs=1e-5)
+    assert parts["following"].item() == pytest.approx(np.mean(entropy), abs=1e-5)
+    assert parts["divergence"].item() == pytest.approx(divergence, abs=1e-5)
+    assert loss.item() == pytest.approx(2 * np.mean(hinge) + 3 * np.mean(entropy) + 0.5 * divergence, abs=1e-4)
+    loss.backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+
+def test_a_network_learns_an_order_and_proposes_it(tmp_path: Path) -> None:
+    """On crossings where the second robot has the longer way to go, it goes first: easy to learn, and checked on new
+    ones."""
+
+    def crossing(seed: int) -> Graph:
+        draw = np.random.default_rng(seed)
+        far = draw.uniform(15, 30)
+        swap = draw.random() < 0.5
+        lengths = (far, 10.0) if swap else (10.0, far)
+        return build_graph(
+            [make_route([(0, 0), (lengths[0], 0)]), make_route([(5, -5), (5, lengths[1] - 5)])], FloorLimits()
+        )
+
+    def rows(seeds: range) -> list[dict[str, object]]:
+        graphs = [crossing(seed) for seed in seeds]
+        _, rows = batch_of(graphs)
+        for graph, row in zip(graphs, rows, strict=True):
+            row["first"] = np.array([graph.length_R[0] > graph.length_R[1]] * graph.edges)
+            row["following"] = np.ones(graph.edges, int)
+        return rows
+
+    torch.manual_seed(0)
+    model, loss = GraphVae(SMALL), PlanLoss(LossConfig())
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    batch = loss.collate(rows(range(40)))
+    for _ in range(80):
+        optimizer.zero_grad()
+        value, _ = loss(model, batch)
+        value.backward()
+        optimizer.step()
+    save_planner(Folder(tmp_path), SMALL, model.state_dict())
+    propose = planner.learned(Folder(tmp_path))
+    right = 0
+    for seed in range(100, 120):
+        graph = crossing(seed)
+        proposals = propose(graph, SamplingConfig(samples=1), np.random.default_rng(0))
+        plans, _ = algorithm.from_ranks(graph, *proposals)
+        right += plans.first_SE[0, 0] == (graph.length_R[0] > graph.length_R[1])
+    assert right >= 19
+
+
+def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="file not found"):
+        load_planner(Folder(tmp_path))
+    save_planner(Folder(tmp_path), SMALL, GraphVae(SMALL).state_dict())
+    (tmp_path / "config.json").write_text(SMALL.model_copy(update={"hidden": 16}).model_dump_json())
+    with pytest.raises(InputError, match="no planner can be loaded"):
+        load_planner(Folder(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(InputError, match="no planner can be loaded"):
+        load_planner(Folder(tmp_path))
+
+
+def test_problems_are_functions_of_their_number() -> None:
+    config = ProblemsConfig(count=5, robots=(2, 5))
+    one, same, other = (training_problem(config, FloorLimits(), number) for number in (3, 3, 4))
+    assert one.enter_N.tolist() == same.enter_N.tolist() != other.enter_N.tolist()
+    assert one.edges and one.nodes <= config.max_intervals and 2 <= one.robots <= 5
+    contest = EvaluationConfig(robots=(6,), problems=2, maps=0.5)
+    (routes, grid), (open_routes, none) = (unseen_problem(contest, config, FloorLimits(), 6, n) for n in (0, 1))
+    assert grid is not None and none is None and len(routes) == len(open_routes) == 6
