@@ -163,10 +163,10 @@ def test_the_competitions_fleets_are_planned_validly(name: str, robots: int) -> 
 
     example = str(folder / f"{name.split('-')[0]}-example_{robots}")
     fleet = FleetConfig(
-        map=str(folder / f"{name}.map"), starts=f"{example}.agents", tasks=f"{example}.tasks", robots=60
+        map=str(folder / f"{name}.map"), starts=f"{example}.agents", tasks=f"{example}.tasks", robots=40
     )
     routes, grid = read_fleet(fleet)
-    assert grid is not None and len(routes) == 60
+    assert grid is not None and len(routes) == 40
     graph = build_graph(routes, FloorLimits())
     schedule = planner.plan_graph(graph, "average_completion", planner.propose_at_random)
     assert not exact.find_circle(graph, schedule.first_E) and not algorithm.over_budget(graph, schedule.following_E)
