@@ -59,18 +59,35 @@ def choose_following(graph: Graph, confidence_SE: np.ndarray) -> np.ndarray:
     """Which edges are of the following type: all that no clique limits, and of the others, by falling confidence, those
     whose cliques all have budget left. Of equally confident ones the lower index comes first."""
     following_SE = np.ones(confidence_SE.shape, bool)
-    limited, cliques_LC = _cliques_of_edges(graph)
-    if not len(limited):
+    if not graph.cliques:
         return following_SE
-    samples = np.arange(len(confidence_SE))[:, None]
-    left_SK = np.tile(np.append(graph.budget_K, np.iinfo(np.int64).max // 2), (len(confidence_SE), 1))
-    order_LS = np.argsort(-confidence_SE[:, limited], axis=1, kind="stable").T
-    for edge_S in order_LS:
-        cliques_SC = cliques_LC[edge_S]
-        granted_S = (left_SK[samples, cliques_SC] > 0).all(1)
-        left_SK[samples, cliques_SC] -= granted_S[:, None]
-        following_SE[samples[:, 0], limited[edge_S]] = granted_S
+    cliques_of = _cliques_of_edges(graph)
+    limited = np.array(list(cliques_of))
+    full = np.zeros(graph.edges, np.uint8)
+    for clique in np.flatnonzero(graph.budget_K <= 0):
+        full[graph.cliques[clique]] = 1
+    following_SE[:, limited] = False
+    order_SL = limited[np.argsort(-confidence_SE[:, limited], axis=1, kind="stable")]
+    for following_E, order_L in zip(following_SE, order_SL, strict=True):
+        following_E[_grant(graph, cliques_of, full, order_L.tolist())] = True
     return following_SE
+
+
+def _grant(graph: Graph, cliques_of: dict[int, list[int]], full: np.ndarray, order: list[int]) -> list[int]:
+    """The edges that are granted in this order. Plain loops: few edges are granted, and the rest cost a look."""
+    blocked = bytearray(full)
+    blocked_E = np.frombuffer(blocked, np.uint8)
+    left = graph.budget_K.tolist()
+    granted = []
+    for edge in order:
+        if blocked[edge]:
+            continue
+        granted.append(edge)
+        for clique in cliques_of[edge]:
+            left[clique] -= 1
+            if not left[clique]:
+                blocked_E[graph.cliques[clique]] = 1
+    return granted
 
 
 def entry_times(graph: Graph, plans: Plans, order_SN: np.ndarray | None = None) -> np.ndarray:
@@ -160,13 +177,13 @@ def over_budget(graph: Graph, following_E: np.ndarray) -> list[int]:
     ]
 
 
-def _cliques_of_edges(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
-    """Edges that some clique limits (L), and their cliques (L, C), filled up with one that has no limit."""
-    if not graph.cliques:
-        return np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
-    edge = np.concatenate(graph.cliques)
-    clique = np.repeat(np.arange(len(graph.cliques)), [len(edges) for edges in graph.cliques])
-    return _padded(edge, clique, len(graph.cliques))
+def _cliques_of_edges(graph: Graph) -> dict[int, list[int]]:
+    """The cliques of each edge that some clique limits."""
+    cliques_of: dict[int, list[int]] = {}
+    for number, edges in enumerate(graph.cliques):
+        for edge in edges.tolist():
+            cliques_of.setdefault(edge, []).append(number)
+    return dict(sorted(cliques_of.items()))
 
 
 def _incident(graph: Graph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
