@@ -1,9 +1,9 @@
 """Coordination: validity of random plans, solvers against each other, speed, ratios by size, labels a second.
 
-    python tests/bench/bench_coordination.py [validity] [solvers] [speed] [labels] [ratios]
+    python tests/bench/bench_coordination.py [validity] [solvers] [speed] [labels] [ratios] [maps]
 
-`ratios` runs `squadron run coordination full`, which takes hours; `speed` uses its network where it is there, else one
-that has learned nothing, which is as fast.
+`ratios` runs `squadron run coordination full`, some forty minutes; `speed` and `maps` use its network where it is
+there, else one that has learned nothing, which is as fast. `maps` needs the competition's data.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from typing import Any
 import numpy as np
 
 from squadron.core.folder import Folder
-from squadron.methods.coordination import algorithm, exact, planner
+from squadron.methods.coordination import algorithm, baselines, exact, planner
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
     EvaluationConfig,
+    FleetConfig,
     FloorLimits,
     ModelConfig,
     ProblemsConfig,
     SamplingConfig,
     SolverName,
 )
+from squadron.methods.coordination.fleet import read_fleet
 from squadron.methods.coordination.graph import build_graph
 from squadron.methods.coordination.problems import training_problem, unseen_problem
 from squadron.methods.coordination.training import Build, save_planner
@@ -40,6 +42,7 @@ from squadron.sim.fleet.worlds import random_routes
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "runs" / "bench" / "coordination"
 GRAPHS, DECODES, PROBLEMS, SPEED_BAR_S = 10_000, 100, 200, 1.0
+FLEETS = (("room-64-64-16", "room-example_250", 100), ("random-64-64-10", "random-example_400", 60))
 RATIO_BARS = {5: 0.985, 25: 0.96, 100: 0.94, 250: 0.93}
 
 
@@ -147,6 +150,31 @@ def ratios() -> bool:
     return met
 
 
+def maps() -> bool:
+    """The competition's fleets, as far as they can be planned: mean arrival by the network and by what needs none."""
+    folder = ROOT.parent / "shared" / "data" / "coordination"
+    if not folder.is_dir():
+        print("skipped: the competition's maps are not here")
+        return True
+    valid, limits = True, FloorLimits(resolution_m=0.2)
+    with tempfile.TemporaryDirectory() as scratch:
+        propose = planner.learned(network() or untrained(Folder(scratch)))
+        for name, example, robots in FLEETS:
+            files = {"starts": f"{folder}/{example}.agents", "tasks": f"{folder}/{example}.tasks"}
+            routes, _ = read_fleet(FleetConfig(map=f"{folder}/{name}.map", robots=robots, **files))
+            graph = build_graph(routes, limits)
+            schedules = {
+                "network": planner.plan_graph(graph, "average_completion", propose),
+                "100 random": planner.plan_graph(graph, "average_completion", planner.propose_at_random),
+                "first come": baselines.first_come_first_served(graph),
+            }
+            for method, one in schedules.items():
+                valid &= not exact.find_circle(graph, one.first_E) and not algorithm.over_budget(graph, one.following_E)
+                mean = float(algorithm.average_completion(graph, one.enter_N[None])[0])
+                print(f"{name}, {robots} robots, {method}: {mean:,.0f} s")
+    return valid
+
+
 def run(config: str, target: Path, *words: str) -> None:
     command = [sys.executable, "-m", "squadron.core.cli", "run", "coordination", config, "--run", str(target), *words]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -165,7 +193,7 @@ def untrained(folder: Folder) -> Folder:
 
 
 if __name__ == "__main__":
-    checks: dict[str, Any] = {one.__name__: one for one in (validity, solvers, speed, labels, ratios)}
+    checks: dict[str, Any] = {one.__name__: one for one in (validity, solvers, speed, labels, ratios, maps)}
     chosen = sys.argv[1:] or ["validity", "solvers", "speed"]
     results = [checks[name]() for name in chosen]
     sys.exit(not all(results))

@@ -1,8 +1,9 @@
 """Self-rewarding: what the rounds are worth over three seeds, batched searches, and twenty kills.
 
-    python tests/bench/bench_self_rewarding.py [seeds] [batching] [kills]
+    python tests/bench/bench_self_rewarding.py [seeds] [mistakes] [batching] [kills]
 
-`seeds` runs `squadron run self_rewarding full` with three seeds; `batching` and `kills` use the first seed's models.
+`seeds` runs `squadron run self_rewarding full` with three seeds; `mistakes` counts whose side their judges took;
+`batching` and `kills` use the first seed's models.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import psutil
 
 from squadron.core.config import load_config
 from squadron.data.arithmetic import problems
+from squadron.data.stepwise import is_right
 from squadron.llm.chat import ChatReply, ChatRequest
 from squadron.llm.hf import HfChat
 from squadron.llm.programs import Program
@@ -32,6 +34,7 @@ from squadron.llm.settings import HfModel
 from squadron.methods.self_rewarding.config import SelfRewardingConfig
 from squadron.methods.self_rewarding.conversations import Searched, Searcher
 from squadron.methods.self_rewarding.records import Evaluation
+from squadron.methods.self_rewarding.world import draw
 from squadron.metrics.statistics import mean_t_interval
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +89,27 @@ def seeds() -> bool:
     mean = sum(gains) / len(gains)
     print(f"mean gain {mean:+.1%}, 95% over seeds {low:+.1%} to {high:+.1%}; aim {GAIN_AIM:+.0%}")
     return met and low > 0
+
+
+def mistakes() -> bool:
+    """By round, over seeds: preferences between a right step and a wrong one, and in how many the right one was
+    chosen. There is no bar."""
+    config = load_config(SelfRewardingConfig, str(ROOT / "configs/self_rewarding/full.yaml"), [])
+    counts = [[0, 0] for _ in config.rounds.questions]
+    for seed in SEEDS:
+        drawn = {one.question: one for one in draw(config.world, seed, sum(config.rounds.questions)).rounds}
+        for count, stage in zip(counts, outputs(seed, "prefer_steps"), strict=True):
+            for line in (folder(seed) / stage["file"]).read_text().splitlines():
+                row = json.loads(line)
+                problem = drawn[row["question"]]
+                chosen, rejected = (is_right(problem, row["steps"], row[side]) for side in ("chosen", "rejected"))
+                count[0] += chosen and not rejected
+                count[1] += chosen != rejected
+    for number, (right, decided) in enumerate(counts, 1):
+        print(
+            f"round {number}: the judge took the right step's side in {right:,} of {decided:,}, {right / decided:.0%}"
+        )
+    return True
 
 
 def drive(chat: HfChat, programs: dict[str, Program[Searched]], together: bool) -> tuple[int, float]:
@@ -180,8 +204,8 @@ def kills() -> bool:
 
 
 def main() -> int:
-    chosen = sys.argv[1:] or ["seeds", "batching", "kills"]
-    parts = {"seeds": seeds, "batching": batching, "kills": kills}
+    chosen = sys.argv[1:] or ["seeds", "mistakes", "batching", "kills"]
+    parts = {"seeds": seeds, "mistakes": mistakes, "batching": batching, "kills": kills}
     return 0 if all([parts[name]() for name in chosen]) else 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from squadron.core.errors import WorkerError
 from squadron.core.folder import Folder, relative
+from squadron.core.profile import WorkerResources
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.train.batches import Row, RowSource
@@ -56,24 +57,32 @@ def train_several(stage: Stage, lessons: Sequence[Lesson]) -> list[Learned]:
     an even share of a node's cores; else one after the other by `fit`. Raises WorkerError if one fails, with its cause;
     the others are kept.
     """
-    asked = stage.run.profile.workers
     shares = [place(stage, lesson.spec)[1] for lesson in lessons]
-    if all(share.gpus == 0 for share in shares) and (asked or 1) <= 1:
-        return _side_by_side(stage, lessons, shares[0].cpus)
-    return [_in_turn(stage, lesson) for lesson in lessons]
+    if not goes_alone(stage, shares):
+        return [_in_turn(stage, lesson) for lesson in lessons]
+    named = {lesson.name: lesson for lesson in lessons}
+    side_by_side(stage, list(named), _train_here, shares[0].cpus, lessons=named, folder=stage.folder)
+    return [_learned(stage, lesson) for lesson in lessons]
 
 
-def _side_by_side(stage: Stage, lessons: Sequence[Lesson], cpus: float) -> list[Learned]:
-    """`cpus`: cores of a node, of which each lesson gets an even share, one at the least."""
-    rows = [{"id": lesson.name, "place": place} for place, lesson in enumerate(lessons)]
-    shared: dict[str, Any] = {"lessons": tuple(lessons), "folder": stage.folder}
-    each = stage.run.profile.worker.model_copy(update={"cpus": max(1, cpus // len(lessons))})
-    map_rows(stage, rows, _train_here, unit="model", deadline_s=_A_WEEK_S, resources=each, **shared)
+def goes_alone(stage: Stage, shares: Sequence[WorkerResources]) -> bool:
+    """Whether trainings with these shares of a node each take one process without a GPU: nobody asked for more."""
+    return all(share.gpus == 0 for share in shares) and (stage.run.profile.workers or 1) <= 1
+
+
+def side_by_side(
+    stage: Stage, names: Sequence[str], train: Callable[..., dict[str, Any]], cpus: float, **shared: Any
+) -> None:
+    """Call `train({"id": name}, **shared)` for each name on a worker of its own. `cpus` are the cores of a node, of
+    which each gets an even share, one at the least. Raises WorkerError if one fails, with its cause; the others are
+    kept."""
+    each = stage.run.profile.worker.model_copy(update={"cpus": max(1, cpus // len(names))})
+    rows = [{"id": name} for name in names]
+    map_rows(stage, rows, train, unit="model", deadline_s=_A_WEEK_S, resources=each, **shared)
     if failures := stage.failures():
-        what = f"{len(failures)} of {len(lessons)} trainings failed; {failures[0]['item']}: {failures[0]['error']}"
+        what = f"{len(failures)} of {len(names)} trainings failed; {failures[0]['item']}: {failures[0]['error']}"
         fix = "mend the cause and give the same command: the others are kept"
         raise WorkerError(what, where=str(stage.folder), fix=fix)
-    return [_learned(stage, lesson) for lesson in lessons]
 
 
 def _in_turn(stage: Stage, lesson: Lesson) -> Learned:
@@ -104,9 +113,9 @@ def _in_turn(stage: Stage, lesson: Lesson) -> Learned:
     return _learned(stage, lesson)
 
 
-def _train_here(row: dict[str, Any], lessons: tuple[Lesson, ...], folder: Folder) -> dict[str, Any]:
+def _train_here(row: dict[str, Any], lessons: dict[str, Lesson], folder: Folder) -> dict[str, Any]:
     """Train and export one lesson in this process. Runs on a worker."""
-    lesson = lessons[row["place"]]
+    lesson = lessons[row["id"]]
     store = folder / lesson.name
     step = train_alone(
         lesson.objective,

@@ -42,17 +42,14 @@ def from_ranks(graph: Graph, rank_SN: np.ndarray, confidence_SE: np.ndarray) -> 
 
 
 def ranks(graph: Graph, bids_SN: np.ndarray) -> np.ndarray:
-    """The sum of a robot's bids up to and with each node: ranks grow along every route."""
+    """The sum of a robot's bids up to and with each node: ranks never fall along a route, also where a bid is lost in
+    rounding, since sums and differences round alike. Raises ValueError for a bid that is not positive."""
     if not (bids_SN > 0).all():
         raise ValueError("bids must be positive")
     total_SN = np.cumsum(bids_SN.astype(np.float64), axis=1)
     start_N = np.flatnonzero(graph.before_N < 0)
     offset_SR = np.concatenate([np.zeros((len(bids_SN), 1)), total_SN], axis=1)[:, start_N]
-    rank_SN = total_SN - np.repeat(offset_SR, np.diff(np.append(start_N, graph.nodes)), axis=1)
-    # Where a bid is lost in the rounding of the sum, the rank must not fall.
-    for node in np.flatnonzero((graph.before_N >= 0) & (np.diff(rank_SN, prepend=0, axis=1) < 0).any(0)):
-        np.maximum(rank_SN[:, node], rank_SN[:, node - 1], out=rank_SN[:, node])
-    return rank_SN
+    return total_SN - np.repeat(offset_SR, np.diff(np.append(start_N, graph.nodes)), axis=1)
 
 
 def choose_following(graph: Graph, confidence_SE: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorL
     held = max(1, round(problems.held_out * len(solved)))
     parts = {"held_out": solved[:held], "train": solved[held:]}
     for name, part in parts.items():
-        write_rows(stage.folder, f"{name}.arrow", _training_rows(part, problems, limits))
+        write_rows(stage.folder, f"{name}.arrow", _training_rows(part))
     plans = [plan for answer in solved for plan in answer["plans"]]
     proven = sum(plan["optimal"] for plan in plans)
     stage.figure(f"optimal plans, {cost.replace('_', ' ')}", f"{len(plans):,} of {len(solved):,} problems")
@@ -55,7 +55,8 @@ def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorL
 def best_plans(
     row: Mapping[str, Any], cost: CostName, problems: ProblemsConfig, limits: FloorLimits, config: LabelsConfig
 ) -> dict[str, Any]:
-    """The best plans of one problem, with what each costs and how far from the best it may be. Runs on a worker."""
+    """One problem as a network sees it, and its best plans, with what each costs and how far from the best it may be.
+    Runs on a worker."""
     graph = training_problem(problems, limits, row["number"])
     found = solve_best(
         graph,
@@ -74,6 +75,8 @@ def best_plans(
         "robots": graph.robots,
         "nodes": graph.nodes,
         "edges": graph.edges,
+        "graph": {name: np.asarray(values).ravel().tolist() for name, values in features(graph).items()},
+        "robot": graph.robot_N.tolist(),
         "plans": [
             {
                 "first": one.first_E.astype(int).tolist(),
@@ -101,12 +104,13 @@ def _loosened(graph: Graph, found: list[Solution]) -> list[Solution]:
     return list(loosened.values())
 
 
-def _training_rows(
-    answers: Iterable[dict[str, Any]], problems: ProblemsConfig, limits: FloorLimits
-) -> Iterator[dict[str, Any]]:
+def _training_rows(answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """A row for each plan: the graph's features, flat, and the plan."""
     for answer in answers:
-        graph = training_problem(problems, limits, answer["number"])
-        flat = {name: np.asarray(values).ravel().tolist() for name, values in features(graph).items()}
         for plan in answer["plans"]:
-            yield {**flat, "robot": graph.robot_N.tolist(), "first": plan["first"], "following": plan["following"]}
+            yield {
+                **answer["graph"],
+                "robot": answer["robot"],
+                "first": plan["first"],
+                "following": plan["following"],
+            }

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from squadron.core.errors import InputError, WorkerError
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.profile import WorkerResources
-from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
 from squadron.methods.coordination.config import LossConfig, ModelConfig
@@ -24,6 +23,7 @@ from squadron.methods.coordination.features import MESSAGE_FEATURES, NODE_FEATUR
 from squadron.methods.coordination.records import Labels, Planner
 from squadron.train.batches import RowSource
 from squadron.train.place import place
+from squadron.train.several import goes_alone, side_by_side, train_alone
 from squadron.train.spec import TrainSpec
 from squadron.train.worker import PREFIX
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import torch
 
     from squadron.methods.coordination.model import GraphVae
-
-_A_WEEK_S = 7 * 24 * 3600.0
 
 
 def train_planners(
@@ -44,20 +42,13 @@ def train_planners(
     an even share of a node's cores; else one after the other by `fit`.
     """
     workers, share = place(stage, spec)
-    courses = tuple(Course(name, model, loss, spec, labels, stage.run.folder) for name, model in models.items())
-    if share.gpus == 0 and workers == 1:
-        cpus = max(1, int(share.cpus) // len(courses))
-        resources = stage.run.profile.worker.model_copy(update={"cpus": cpus})
-        rows = [{"id": course.name, "place": number} for number, course in enumerate(courses)]
-        shared: dict[str, Any] = {"courses": courses, "folder": stage.folder}
-        map_rows(stage, rows, _train_here, unit="network", deadline_s=_A_WEEK_S, resources=resources, **shared)
-        if failures := stage.failures():
-            what = f"{failures[0]['item']} was not trained: {failures[0]['error']}"
-            raise WorkerError(what, where=str(stage.folder), fix="mend the cause and give the same command")
+    courses = {name: Course(name, model, loss, spec, labels, stage.run.folder) for name, model in models.items()}
+    if goes_alone(stage, [share]):
+        side_by_side(stage, list(courses), _train_here, share.cpus, courses=courses, folder=stage.folder)
     else:
-        for course in courses:
+        for course in courses.values():
             _train_by_group(stage, course, workers, share)
-    return tuple(_written(stage, course) for course in courses)
+    return tuple(_written(stage, course) for course in courses.values())
 
 
 @dataclass(frozen=True)
@@ -85,11 +76,9 @@ class Course:
         return ArrowRows(self.run_folder, [self.labels.held_out])
 
 
-def _train_here(row: dict[str, Any], courses: tuple[Course, ...], folder: Folder) -> dict[str, Any]:
+def _train_here(row: dict[str, Any], courses: dict[str, Course], folder: Folder) -> dict[str, Any]:
     """Train one network in this process. Runs on a worker."""
-    from squadron.train.several import train_alone
-
-    course = courses[row["place"]]
+    course = courses[row["id"]]
     store = folder / course.place
     step = train_alone(
         PlanLoss(course.loss),
