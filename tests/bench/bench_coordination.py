@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from squadron.core.folder import Folder
-from squadron.methods.coordination import algorithm, baselines, exact, planner
+from squadron.methods.coordination import algorithm, baselines, crowding, exact, planner
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
     EvaluationConfig,
@@ -65,8 +65,7 @@ def validity() -> bool:
         along = place_SN[:, graph.before_N[inner]] < place_SN[:, inner]
         across = (place_SN[:, u_E] < place_SN[:, v_E]) == plans.first_SE
         circles += int((~(along.all(1) & across.all(1))).sum())  # an order that all waits follow proves there is none
-        for edges, budget in zip(graph.cliques, graph.budget_K, strict=True):
-            passed += int((plans.following_SE[:, edges].sum(1) > budget).sum())
+        passed += sum(bool(crowding.over_limit(graph, following_E)) for following_E in plans.following_SE)
         plans_seen += DECODES
     print(f"{plans_seen:,} plans of {GRAPHS:,} graphs: {circles} with a circle, {passed} limits passed; bar 0 and 0")
     return circles == passed == 0
@@ -156,7 +155,7 @@ def maps() -> bool:
     if not folder.is_dir():
         print("skipped: the competition's maps are not here")
         return True
-    valid, limits = True, FloorLimits(resolution_m=0.2)
+    valid, limits = True, FloorLimits()
     with tempfile.TemporaryDirectory() as scratch:
         propose = planner.learned(network() or untrained(Folder(scratch)))
         for name, example, robots in FLEETS:
@@ -169,7 +168,7 @@ def maps() -> bool:
                 "first come": baselines.first_come_first_served(graph),
             }
             for method, one in schedules.items():
-                valid &= not exact.find_circle(graph, one.first_E) and not algorithm.over_budget(graph, one.following_E)
+                valid &= not exact.find_circle(graph, one.first_E) and not crowding.over_limit(graph, one.following_E)
                 mean = float(algorithm.average_completion(graph, one.enter_N[None])[0])
                 print(f"{name}, {robots} robots, {method}: {mean:,.0f} s")
     return valid

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
-from squadron.methods.coordination import algorithm, exact
+from squadron.methods.coordination import algorithm, crowding, exact
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import Area, CostName, FloorLimits, SolverName
-from squadron.methods.coordination.graph import Graph, build_graph, find_cliques
+from squadron.methods.coordination.graph import Graph, build_graph
+from squadron.methods.coordination.interference import find_zones
 from squadron.methods.coordination.schedule import Schedule
 from squadron.sim.fleet.maps import shortest_routes
 from squadron.sim.fleet.routes import Route, make_route
@@ -39,16 +40,58 @@ def random_plans(graph: Graph, seed: int, samples: int) -> tuple[Plans, np.ndarr
     return algorithm.decode(graph, bids_SN, draw.normal(size=(samples, graph.edges)))
 
 
+def crowded(graph: Graph, following_E: np.ndarray) -> bool:
+    """Whether more intervals may be entered one behind the other than the least of their densities, by looking at all
+    maximal groups of them."""
+    follows = nx.Graph([tuple(nodes) for nodes in graph.edge_E2[following_E].tolist()])
+    for nodes in nx.find_cliques(follows):
+        density = graph.density_N[nodes]
+        if any((density >= limit).sum() > limit for limit in density.tolist()):
+            return True
+    return False
+
+
 # What is in each other's way
 
 
 def test_two_routes_that_cross_share_a_stretch() -> None:
     routes = [make_route([(0, 0), (10, 0)]), make_route([(5, -4), (5, 4)])]
-    graph = build_graph(routes, FloorLimits(radius_m=0.5, resolution_m=0.01))
+    graph = build_graph(routes, FloorLimits(radius_m=0.5))
     assert graph.robot_N.tolist() == [0, 1] and graph.edge_E2.tolist() == [[0, 1]]
-    # Discs touch where the one is at 5 - 1 and the other in the crossing; the finer the pieces, the closer.
-    assert graph.enter_N == pytest.approx([4, 3], abs=0.05) and graph.leave_N == pytest.approx([6, 5], abs=0.05)
-    assert (graph.enter_N <= [4, 3]).all() and (graph.leave_N >= [6, 5]).all()
+    # Discs touch where the one is at 5 - 1 and the other in the crossing.
+    assert graph.enter_N.tolist() == [4, 3] and graph.leave_N.tolist() == [6, 5]
+
+
+def test_lanes_as_wide_as_robots_are_not_in_each_others_way() -> None:
+    lanes = [make_route([(2 * y, y), (20, y)]) for y in (0.0, 1.0, 2.0)]
+    assert not len(find_zones(lanes, 0.5).robots_Z2)
+    assert find_zones(lanes, 0.5001).robots_Z2.tolist() == [[0, 1], [1, 2]]
+
+
+def test_one_behind_the_other_along_a_lane_share_all_of_it() -> None:
+    zones = find_zones([make_route([(0, 0), (4, 0), (4, 6)]), make_route([(2, 0), (4, 0), (4, 6), (9, 6)])], 0.5)
+    assert zones.robots_Z2.tolist() == [[0, 1]]
+    assert zones.start_Z2 == pytest.approx(np.array([[1.0, 0.0]])) and zones.end_Z2 == pytest.approx(
+        np.array([[10.0, 9.0]])
+    )
+
+
+@given(seeds, st.booleans())
+@settings(max_examples=25)
+def test_zones_end_where_discs_part(seed: int, on_map: bool) -> None:
+    """A robot at an end of a zone touches the other's stretch, or is at an end of its route: zones are not too wide."""
+    draw = np.random.default_rng(seed)
+    grid = random_map(8, 8, 0.2, draw)
+    routes = shortest_routes(grid, random_visits(grid, 4, draw)) if on_map else random_world(seed, 4, area=15)
+    zones = find_zones(routes, 0.4)
+    for robots, starts, ends in zip(*zones, strict=True):
+        for side in (0, 1):
+            route, other = routes[robots[side]], routes[robots[1 - side]]
+            arcs = np.linspace(starts[1 - side], ends[1 - side], 3000)
+            for at in (starts[side], ends[side]):
+                if 0 < at < route.length - 1e-9:
+                    distance = np.linalg.norm(other.at(arcs) - route.at(at), axis=1).min()
+                    assert distance == pytest.approx(0.8, abs=2e-3)
 
 
 @given(seeds)
@@ -86,10 +129,9 @@ def test_starts_that_overlap_and_floors_without_robots_are_refused() -> None:
 
 def test_a_graph_that_memory_would_not_hold_is_refused_before_it_is_built() -> None:
     draw = np.random.default_rng(0)
-    starts = np.stack(np.meshgrid(np.arange(30), np.arange(30)), -1).reshape(-1, 2)
-    routes = [make_route([start, draw.uniform(0, 30, 2), draw.uniform(0, 30, 2)]) for start in starts.tolist()]
-    with pytest.raises(InputError, match=r"pairs of places are close .* GB"):
-        build_graph(routes, FloorLimits(resolution_m=0.02))
+    routes = [make_route([(robot, 0), *draw.uniform(5, 6, (4000, 2))]) for robot in range(10)]
+    with pytest.raises(InputError, match=r"pairs of pieces of routes are close .* GB"):
+        build_graph(routes, FloorLimits())
 
 
 # Plans are valid
@@ -102,7 +144,7 @@ def test_whatever_is_decoded_has_no_circle_and_keeps_the_limits(seed: int, robot
     plans, order_SN = random_plans(graph, seed, 5)
     for first_E, following_E, order_N in zip(*plans, order_SN, strict=True):
         assert not exact.find_circle(graph, first_E)
-        assert not algorithm.over_budget(graph, following_E)
+        assert not crowded(graph, following_E) and not crowding.over_limit(graph, following_E)
         place = np.argsort(order_N)
         waits = algorithm.waits_for(graph, first_E)
         assert all(place[before] < place[node] for node, others in waits.items() for before in others)
@@ -129,9 +171,9 @@ def test_robots_that_drive_a_plan_never_touch_and_never_crowd(seed: int, density
         apart = np.linalg.norm(place_TR2[both, one] - place_TR2[both, other], axis=-1)
         assert apart.min(initial=np.inf) >= 0.8
     inside_TN = (arc_TR[:, graph.robot_N] > graph.enter_N + 1e-6) & (arc_TR[:, graph.robot_N] < graph.leave_N - 1e-6)
-    for edges in graph.cliques:
-        nodes = np.unique(graph.edge_E2[edges])
-        assert inside_TN[:, nodes].sum(1).max() <= graph.density_N[nodes].min()
+    meet = nx.Graph([tuple(nodes) for nodes in graph.edge_E2.tolist()])
+    for nodes in nx.find_cliques(meet):
+        assert inside_TN[:, nodes].sum(1).max() <= density
 
 
 def test_a_limit_of_an_area_counts_for_the_intervals_that_touch_it() -> None:
@@ -140,19 +182,50 @@ def test_a_limit_of_an_area_counts_for_the_intervals_that_touch_it() -> None:
     area = Area(x_m=(8.0, 10.0), y_m=(-1.0, 1.0), density=1)
     graph = build_graph(routes, FloorLimits(density=2, areas=(area,)))
     assert graph.density_N.tolist() == [2, 1, 2, 1]
-    assert [edges.tolist() for edges in graph.cliques] == [[1]] and graph.budget_K.tolist() == [0]
+    assert [edges.tolist() for edges in crowding.crowds(graph)] == [[1]]
+    assert crowding.limited(graph).tolist() == [False, True]
 
 
-def test_cliques_with_a_budget_that_binds_are_kept() -> None:
-    edge_E2 = np.array([[0, 1], [0, 2], [1, 2], [2, 3]])
-    cliques, budget_K = find_cliques(edge_E2, np.array([2, 2, 3, 3]))
-    assert [edges.tolist() for edges in cliques] == [[0, 1, 2]] and budget_K.tolist() == [2]
-    assert find_cliques(edge_E2, np.full(4, 3))[0] == ()
+def meeting(edge_E2: list[list[int]], density_N: list[int]) -> Graph:
+    """A graph in which nothing but who meets whom is of interest."""
+    zeros_N, zeros_E2 = np.zeros(len(density_N)), np.zeros((len(edge_E2), 2))
+    robots = np.arange(len(density_N))
+    return Graph(zeros_N, robots, zeros_N, zeros_N, np.array(density_N), np.array(edge_E2), zeros_E2, zeros_E2)
+
+
+def test_a_crowd_is_one_more_than_the_least_density_allows() -> None:
+    edge_E2 = [[0, 1], [0, 2], [1, 2], [2, 3]]
+    assert [edges.tolist() for edges in crowding.crowds(meeting(edge_E2, [2, 2, 3, 3]))] == [[0, 1, 2]]
+    assert crowding.crowds(meeting(edge_E2, [3, 3, 3, 3])) == []
+    assert [edges.tolist() for edges in crowding.crowds(meeting(edge_E2, [3, 3, 3, 1]))] == [[3]]
+
+
+@given(seeds, st.integers(3, 7))
+@settings(max_examples=40)
+def test_an_edge_is_granted_if_and_only_if_nothing_is_crowded_then(seed: int, nodes: int) -> None:
+    """Against looking at all groups, with densities that differ; and what solvers are told says the same."""
+    draw = np.random.default_rng(seed)
+    pairs = [[u, v] for u, v in itertools.combinations(range(nodes), 2) if draw.random() < 0.8] or [[0, 1]]
+    graph = meeting(pairs, draw.integers(1, 4, nodes).tolist())
+    following_E = np.zeros(graph.edges, bool)
+    state = crowding.Crowding(graph)
+    crowds = crowding.crowds(graph)
+    for edge in draw.permutation(graph.edges).tolist():
+        following_E[edge] = True
+        expected = not crowded(graph, following_E)
+        assert expected == (not any(following_E[edges].all() for edges in crowds))
+        assert expected == (not crowding.over_limit(graph, following_E))
+        following_E[edge] = state.ask(edge)
+        assert following_E[edge] == expected
+    of_crowds = np.isin(np.arange(graph.edges), np.concatenate([*crowds, np.zeros(0, int)]))
+    limited_E = crowding.limited(graph)
+    assert not (of_crowds & ~limited_E).any()
+    if len(set(graph.density_N.tolist())) == 1:
+        assert limited_E.tolist() == of_crowds.tolist()
 
 
 def test_the_more_confident_edges_follow() -> None:
-    graph = random_graph(0, 2)
-    graph = replace(graph, edge_E2=np.zeros((4, 2), int), cliques=(np.array([0, 1, 2]),), budget_K=np.array([2]))
+    graph = meeting([[0, 1], [0, 2], [1, 2], [2, 3]], [2, 2, 2, 2])
     confidence = np.array([[0.1, 0.9, 0.5, -9.0], [0.5, 0.5, 0.5, -9.0]])
     chosen = algorithm.choose_following(graph, confidence)
     assert chosen.tolist() == [[False, True, True, True], [True, True, False, True]]
@@ -256,7 +329,7 @@ def every_plan(graph: Graph) -> Plans:
     """All plans without a circle that keep the limits."""
     values = np.array(list(itertools.product([False, True], repeat=graph.edges)))
     orders = [first_E for first_E in values if not exact.find_circle(graph, first_E)]
-    modes = [following_E for following_E in values if not algorithm.over_budget(graph, following_E)]
+    modes = [following_E for following_E in values if not crowded(graph, following_E)]
     pairs = list(itertools.product(orders, modes))
     return Plans(np.array([one for one, _ in pairs]), np.array([other for _, other in pairs]))
 
@@ -292,7 +365,7 @@ def test_both_solvers_agree_and_their_objective_is_the_cost_of_the_plan(cost: Co
             plans = Plans(found.first_E[None], found.following_E[None])
             value = float(COSTS[cost](graph, algorithm.entry_times(graph, plans))[0])
             assert found.objective == pytest.approx(value, abs=1e-4)
-            assert not algorithm.over_budget(graph, found.following_E)
+            assert not crowded(graph, found.following_E)
             results.append(value)
         assert results[0] == pytest.approx(results[1], abs=1e-4)
 
@@ -315,7 +388,7 @@ def test_all_plans_of_a_small_graph_are_found_and_then_no_more() -> None:
 
 def test_distinct_orders_are_the_best_of_each_order() -> None:
     graph = random_graph(3, 4, area=14)
-    assert 2 <= graph.edges <= 6 and graph.cliques
+    assert 2 <= graph.edges <= 6 and crowding.limited(graph).any()
     plans = every_plan(graph)
     costs = algorithm.average_completion(graph, algorithm.entry_times(graph, plans))
     orders = [first_E.tobytes() for first_E in plans.first_SE]

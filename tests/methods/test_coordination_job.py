@@ -156,17 +156,17 @@ def test_the_competitions_fleets_are_planned_validly(name: str, robots: int) -> 
     folder = REAL_DATA / "coordination"
     if not folder.is_dir():
         pytest.skip("the competition's maps are not here: shared/data/coordination")
-    from squadron.methods.coordination import algorithm, exact, planner
-    from squadron.methods.coordination.config import FleetConfig, FloorLimits
+    from squadron.methods.coordination import crowding, exact, planner
+    from squadron.methods.coordination.config import FleetConfig, FloorLimits, SamplingConfig
     from squadron.methods.coordination.fleet import read_fleet
     from squadron.methods.coordination.graph import build_graph
 
     example = str(folder / f"{name.split('-')[0]}-example_{robots}")
-    fleet = FleetConfig(
-        map=str(folder / f"{name}.map"), starts=f"{example}.agents", tasks=f"{example}.tasks", robots=40
-    )
+    fleet = FleetConfig(map=str(folder / f"{name}.map"), starts=f"{example}.agents", tasks=f"{example}.tasks")
     routes, grid = read_fleet(fleet)
-    assert grid is not None and len(routes) == 40
+    assert grid is not None and len(routes) == robots
     graph = build_graph(routes, FloorLimits())
-    schedule = planner.plan_graph(graph, "average_completion", planner.propose_at_random)
-    assert not exact.find_circle(graph, schedule.first_E) and not algorithm.over_budget(graph, schedule.following_E)
+    schedule = planner.plan_graph(
+        graph, "average_completion", planner.propose_at_random, SamplingConfig(samples=10, rounds=1)
+    )
+    assert not exact.find_circle(graph, schedule.first_E) and not crowding.over_limit(graph, schedule.following_E)

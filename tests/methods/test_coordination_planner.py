@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.methods.coordination import algorithm, baselines, exact, planner
+from squadron.methods.coordination import algorithm, baselines, crowding, exact, planner
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
     CostName,
@@ -63,7 +63,7 @@ def check(schedule: Schedule) -> None:
     """A schedule is a valid plan, and its times are those of the plan."""
     graph = schedule.graph
     assert not exact.find_circle(graph, schedule.first_E)
-    assert not algorithm.over_budget(graph, schedule.following_E)
+    assert not crowding.over_limit(graph, schedule.following_E)
     times = algorithm.entry_times(graph, Plans(schedule.first_E[None], schedule.following_E[None]))[0]
     assert schedule.enter_N == pytest.approx(times, abs=1e-9)
 
@@ -71,14 +71,23 @@ def check(schedule: Schedule) -> None:
 # Planning
 
 
+def drive(graph: Graph, samples: int, seed: int = 0, regrants: int = 0) -> planner.Driven:
+    sampling = SamplingConfig(samples=samples)
+    return planner.drive(graph, planner.propose_at_random(graph, sampling, np.random.default_rng(seed)), regrants)
+
+
+def schedule_of(graph: Graph, best: planner.Driven) -> Schedule:
+    return Schedule(graph, best.plans.first_SE[0], best.plans.following_SE[0], best.enter_SN[0])
+
+
 @given(seeds, st.integers(2, 25), st.sampled_from(list(COSTS)))
 @settings(max_examples=40)
 def test_a_plan_by_parts_is_valid_and_never_costs_more(seed: int, robots: int, cost: CostName) -> None:
     graph = random_graph(seed, robots, area=60)
-    whole = planner.plan_graph(
-        graph, cost, planner.propose_at_random, SamplingConfig(samples=20, seed=seed, by_parts=False)
-    )
-    parts = planner.plan_graph(graph, cost, planner.propose_at_random, SamplingConfig(samples=20, seed=seed))
+    if not graph.edges:
+        return
+    driven = drive(graph, 20, seed)
+    whole, parts = (schedule_of(graph, planner.choose(graph, cost, driven, by_parts)) for by_parts in (False, True))
     check(whole)
     check(parts)
     assert value(parts, cost) <= value(whole, cost) + 1e-9
@@ -89,16 +98,64 @@ def test_by_parts_is_the_best_of_all_combinations_where_costs_are_sums_or_maxima
     part_R = planner.parts(graph)
     count = int(part_R.max()) + 1
     assert 2 <= count <= 6
-    proposals = planner.propose_at_random(graph, SamplingConfig(samples=5), np.random.default_rng(0))
-    plans, order_SN = algorithm.from_ranks(graph, *proposals)
-    enter_SN = algorithm.entry_times(graph, plans, order_SN)
+    driven = drive(graph, 5)
     part_N = part_R[graph.robot_N]
     for cost in ("average_completion", "maximum_completion", "average_delay"):
         combined = [
-            float(COSTS[cost](graph, enter_SN[np.array(choice)[part_N], np.arange(graph.nodes)][None])[0])
+            float(COSTS[cost](graph, driven.enter_SN[np.array(choice)[part_N], np.arange(graph.nodes)][None])[0])
             for choice in itertools.product(range(5), repeat=count)
         ]
-        assert value(planner.assemble(graph, cost, plans, enter_SN), cost) == pytest.approx(min(combined))
+        best = planner.choose(graph, cost, driven, by_parts=True)
+        assert value(schedule_of(graph, best), cost) == pytest.approx(min(combined))
+
+
+@given(seeds, st.integers(3, 12))
+@settings(max_examples=25)
+def test_what_is_lost_without_following_is_what_driving_it_says(seed: int, robots: int) -> None:
+    """Taking one edge's following away delays its second robot by what `lost` says, where that is the wait that counts;
+    an edge that nobody would notice has nothing to lose."""
+    graph = random_graph(seed, robots, area=15)
+    driven = drive(graph, 1, seed)
+    lost_E = planner.lost(graph, driven)[0]
+    first_E, following_E = driven.plans.first_SE[0], driven.plans.following_SE[0]
+    for edge in np.flatnonzero(following_E):
+        without = following_E.copy()
+        without[edge] = False
+        enter_N = algorithm.entry_times(graph, Plans(first_E[None], without[None]))[0]
+        second = graph.edge_E2[edge, 1 if first_E[edge] else 0]
+        assert enter_N[second] - driven.enter_SN[0, second] == pytest.approx(max(0.0, lost_E[edge]), abs=1e-9)
+
+
+@given(seeds, st.integers(2, 15), st.sampled_from(list(COSTS)))
+@settings(max_examples=25)
+def test_looking_around_the_best_never_costs_more_and_stays_valid(seed: int, robots: int, cost: CostName) -> None:
+    graph = random_graph(seed, robots, area=15)
+    values = []
+    for rounds, regrants in ((0, 0), (0, 2), (3, 2)):
+        sampling = SamplingConfig(samples=10, rounds=rounds, regrants=regrants, seed=seed)
+        schedule = planner.plan_graph(graph, cost, planner.propose_at_random, sampling)
+        check(schedule)
+        values.append(value(schedule, cost))
+    assert values[0] + 1e-9 >= values[1] and values[1] + 1e-9 >= values[2]
+
+
+def test_following_goes_to_those_who_would_lose_by_waiting() -> None:
+    """Three cross the same place, of whom only the first two come at the same time: whatever a network is confident of,
+    these two follow each other after one look at the times."""
+    routes = [
+        make_route([(-5, 0), (5, 0)]),
+        make_route([(0, -5), (0, 5)]),
+        make_route([(30, 30.2), (0.1, 0.3), (-5, -5)]),
+    ]
+    graph = build_graph(routes, FloorLimits())
+    assert graph.edges == 3 and crowding.limited(graph).all()
+    met = next(e for e in range(3) if set(graph.robot_N[graph.edge_E2[e]]) == {0, 1})
+    confidence_SE = np.ones((1, 3))
+    confidence_SE[0, met] = -1
+    rank_SN = np.array([[0.0, 1.0, 2.0]])[:, graph.robot_N]
+    driven = planner.drive(graph, planner.Proposals(rank_SN, confidence_SE), regrants=1)
+    assert driven.plans.following_SE[:, met].tolist() == [False, True]
+    assert driven.enter_SN[1].sum() < driven.enter_SN[0].sum()
 
 
 def test_robots_that_meet_nobody_need_no_proposal() -> None:

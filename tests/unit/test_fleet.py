@@ -55,8 +55,15 @@ def test_routes_on_a_map_are_shortest_and_keep_to_free_cells(seed: int) -> None:
     free = nx.grid_2d_graph(8, 9).subgraph([divmod(int(cell), 9) for cell in grid.free_cells])
     for (start, goal), route in zip(visits, maps.shortest_routes(grid, visits, seed), strict=True):
         assert route.length == nx.shortest_path_length(free, divmod(start, 9), divmod(goal, 9))
-        corners = [(int(y), int(x)) for x, y in route.points_P2]
-        assert all(free.has_edge(one, other) for one, other in pairwise(corners))
+        cells = [(round(y), round(x)) for x, y in route.at(np.arange(route.length + 1)).tolist()]
+        assert all(free.has_edge(one, other) for one, other in pairwise(cells))
+
+
+def test_a_route_is_its_corners_and_any_part_of_it_can_be_had() -> None:
+    route = make_route([(0, 0), (1, 0), (1, 0), (3, 0), (2, 0), (2, 2), (2, 5)])
+    assert route.points_P2.tolist() == [[0, 0], [3, 0], [2, 0], [2, 5]] and route.length == 9
+    assert route.between(1, 5).tolist() == [[1, 0], [3, 0], [2, 0], [2, 1]]
+    assert route.between(6, 6.5).tolist() == [[2, 2], [2, 2.5]]
 
 
 def test_a_seed_draws_the_same_routes_again() -> None:
@@ -64,7 +71,7 @@ def test_a_seed_draws_the_same_routes_again() -> None:
     visits = worlds.random_visits(grid, 8, np.random.default_rng(0))
     one, same, other = (maps.shortest_routes(grid, visits, seed) for seed in (1, 1, 2))
     assert all((a.points_P2 == b.points_P2).all() for a, b in zip(one, same, strict=True))
-    assert any((a.points_P2 != b.points_P2).any() for a, b in zip(one, other, strict=True))
+    assert any(a.points_P2.tolist() != b.points_P2.tolist() for a, b in zip(one, other, strict=True))
 
 
 def write(folder: Path, text: str) -> Path:

@@ -2,9 +2,9 @@
 
 A plan says for each edge who goes first and whether the other may follow. Decoding turns bids and confidences, whoever
 made them, into plans: ranks grow along every route and edges point from low rank to high, so that no cycle can arise;
-following is granted by falling confidence while every clique has budget left, so that no limit can be passed.
+following is granted by falling confidence as long as that makes no crowd, so that no limit can be passed.
 
-Letters: S samples, R robots, N nodes, E edges, K cliques.
+Letters: S samples, R robots, N nodes, E edges, L edges that some limit concerns.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from squadron.core.errors import InputError
 from squadron.methods.coordination.config import CostName
+from squadron.methods.coordination.crowding import Crowding, limited
 from squadron.methods.coordination.graph import Graph
 
 
@@ -53,38 +54,17 @@ def ranks(graph: Graph, bids_SN: np.ndarray) -> np.ndarray:
 
 
 def choose_following(graph: Graph, confidence_SE: np.ndarray) -> np.ndarray:
-    """Which edges are of the following type: all that no clique limits, and of the others, by falling confidence, those
-    whose cliques all have budget left. Of equally confident ones the lower index comes first."""
+    """Which edges are of the following type: all that no limit concerns, and of the others, by falling confidence,
+    those that make no crowd with the ones before. Of equally confident ones the lower index comes first."""
+    limited_L = np.flatnonzero(limited(graph))
     following_SE = np.ones(confidence_SE.shape, bool)
-    if not graph.cliques:
-        return following_SE
-    cliques_of = _cliques_of_edges(graph)
-    limited = np.array(list(cliques_of))
-    full = np.zeros(graph.edges, np.uint8)
-    for clique in np.flatnonzero(graph.budget_K <= 0):
-        full[graph.cliques[clique]] = 1
-    following_SE[:, limited] = False
-    order_SL = limited[np.argsort(-confidence_SE[:, limited], axis=1, kind="stable")]
+    following_SE[:, limited_L] = False
+    order_SL = limited_L[np.argsort(-confidence_SE[:, limited_L], axis=1, kind="stable")]
+    crowding = Crowding(graph)
     for following_E, order_L in zip(following_SE, order_SL, strict=True):
-        following_E[_grant(graph, cliques_of, full, order_L.tolist())] = True
+        crowding.clear()
+        following_E[[edge for edge in order_L.tolist() if crowding.ask(edge)]] = True
     return following_SE
-
-
-def _grant(graph: Graph, cliques_of: dict[int, list[int]], full: np.ndarray, order: list[int]) -> list[int]:
-    """The edges that are granted in this order. Plain loops: few edges are granted, and the rest cost a look."""
-    blocked = bytearray(full)
-    blocked_E = np.frombuffer(blocked, np.uint8)
-    left = graph.budget_K.tolist()
-    granted = []
-    for edge in order:
-        if blocked[edge]:
-            continue
-        granted.append(edge)
-        for clique in cliques_of[edge]:
-            left[clique] -= 1
-            if not left[clique]:
-                blocked_E[graph.cliques[clique]] = 1
-    return granted
 
 
 def entry_times(graph: Graph, plans: Plans, order_SN: np.ndarray | None = None) -> np.ndarray:
@@ -163,24 +143,6 @@ COSTS: dict[CostName, Callable[[Graph, np.ndarray], np.ndarray]] = {
     "synchronous_completion": synchronous_completion,
     "average_delay": average_delay,
 }
-
-
-def over_budget(graph: Graph, following_E: np.ndarray) -> list[int]:
-    """The cliques whose budget a plan exceeds: none for a valid one."""
-    return [
-        number
-        for number, (edges, budget) in enumerate(zip(graph.cliques, graph.budget_K, strict=True))
-        if following_E[edges].sum() > budget
-    ]
-
-
-def _cliques_of_edges(graph: Graph) -> dict[int, list[int]]:
-    """The cliques of each edge that some clique limits."""
-    cliques_of: dict[int, list[int]] = {}
-    for number, edges in enumerate(graph.cliques):
-        for edge in edges.tolist():
-            cliques_of.setdefault(edge, []).append(number)
-    return dict(sorted(cliques_of.items()))
 
 
 def _incident(graph: Graph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from squadron.methods.coordination.algorithm import COSTS, Plans, entry_times, from_ranks, ranks
 from squadron.methods.coordination.config import CostName, SamplingConfig
+from squadron.methods.coordination.crowding import Crowding, limited
 from squadron.methods.coordination.graph import Graph
 from squadron.methods.coordination.planner import Proposals
 from squadron.methods.coordination.schedule import Schedule
@@ -22,7 +23,7 @@ def first_come_first_served(graph: Graph) -> Schedule:
     out before, come to them. The next one follows wherever the limits still allow it."""
     incident = _edges_of_nodes(graph)
     first_E, following_E = np.zeros(graph.edges, bool), np.zeros(graph.edges, bool)
-    grant = _Budgets(graph)
+    grant = Crowding(graph)
     enter_N = np.full(graph.nodes, -np.inf)
     arrivals = [(float(graph.enter_N[node]), int(node)) for node in np.flatnonzero(graph.before_N < 0)]
     heapq.heapify(arrivals)
@@ -55,15 +56,15 @@ def evolve(graph: Graph, cost: CostName, time_limit_s: float, seed: int = 0) -> 
     import cma
 
     start = time.monotonic()
-    limited = np.unique(np.concatenate(graph.cliques)) if graph.cliques else np.zeros(0, np.int64)
-    size = graph.nodes + len(limited)
+    concerned = np.flatnonzero(limited(graph))
+    size = graph.nodes + len(concerned)
     if size < 2:
         return first_come_first_served(graph)
     best: Schedule | None = None
 
     def schedules(points: np.ndarray) -> tuple[Plans, np.ndarray]:
         confidence_SE = np.zeros((len(points), graph.edges))
-        confidence_SE[:, limited] = points[:, graph.nodes :]
+        confidence_SE[:, concerned] = points[:, graph.nodes :]
         plans, order_SN = from_ranks(graph, ranks(graph, np.exp(points[:, : graph.nodes].clip(-20, 20))), confidence_SE)
         return plans, entry_times(graph, plans, order_SN)
 
@@ -109,7 +110,7 @@ class _Search:
         for node, before in enumerate(graph.before_N):
             if before >= 0:
                 self.after[before].append((node, float(graph.travel_N[node])))
-        self.grant = _Budgets(graph)
+        self.grant = Crowding(graph)
         self.least = np.inf
         self.best: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
@@ -175,28 +176,6 @@ class _Search:
                 if self.enter_N[node] + wait > self.enter_N[later] + 1e-12:
                     self.enter_N[later] = self.enter_N[node] + wait
                     stack.append(later)
-
-
-class _Budgets:
-    """What is left of each clique's budget of following edges."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._left = graph.budget_K.copy()
-        self._cliques: dict[int, list[int]] = {}
-        for number, edges in enumerate(graph.cliques):
-            for edge in edges.tolist():
-                self._cliques.setdefault(edge, []).append(number)
-
-    def ask(self, edge: int) -> bool:
-        """Whether an edge may be of the following type; if so, that is taken from the budgets."""
-        cliques = self._cliques.get(edge, [])
-        if cliques and self._left[cliques].min() <= 0:
-            return False
-        self._left[cliques] -= 1
-        return True
-
-    def give_back(self, edge: int) -> None:
-        self._left[self._cliques.get(edge, [])] += 1
 
 
 def _edges_of_nodes(graph: Graph) -> list[list[tuple[int, int, int]]]:

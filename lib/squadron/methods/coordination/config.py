@@ -29,7 +29,6 @@ class FloorLimits(Config):
     radius_m: float = Field(0.4, gt=0, description="robots are discs")
     density: int = Field(2, ge=1, description="so many robots at the most at a time where intervals meet")
     areas: tuple[Area, ...] = ()
-    resolution_m: float = Field(0.1, gt=0, description="how exactly intervals are found, always on the safe side")
 
 
 class ProblemsConfig(Config):
@@ -99,8 +98,20 @@ class SamplingConfig(Config):
     spread: float = Field(
         0.5, ge=0, description="of the noise on the logarithms of bids, growing from none at the first plan; paper: 0"
     )
+    regrants: int = Field(
+        1, ge=0, description="how often following is granted anew, to those who would lose most without it; paper: 0"
+    )
+    rounds: int = Field(4, ge=0, description="of as many samples again around the best so far; paper: 0")
+    around: float = Field(0.3, gt=0, le=1, description="share of bids that such a sample changes, at the most")
     by_parts: bool = Field(True, description="keep the best for each group of robots that meets no other; paper: false")
     seed: int = Field(0, ge=0)
+
+
+def published_sampling(sampling: SamplingConfig) -> SamplingConfig:
+    """The paper's way to sample, with as many samples."""
+    return SamplingConfig(
+        samples=sampling.samples, variations=1, spread=0.0, regrants=0, rounds=0, by_parts=False, seed=sampling.seed
+    )
 
 
 class EvaluationConfig(Config):

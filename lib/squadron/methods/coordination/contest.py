@@ -13,7 +13,14 @@ from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.methods.coordination import baselines
 from squadron.methods.coordination.algorithm import COSTS, Plans
-from squadron.methods.coordination.config import CostName, EvaluationConfig, FloorLimits, ProblemsConfig, SamplingConfig
+from squadron.methods.coordination.config import (
+    CostName,
+    EvaluationConfig,
+    FloorLimits,
+    ProblemsConfig,
+    SamplingConfig,
+    published_sampling,
+)
 from squadron.methods.coordination.exact import solve
 from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.methods.coordination.planner import Propose, learned, plan_graph, propose_at_random
@@ -25,7 +32,10 @@ REFERENCE = "exact solver"
 """CP-SAT, started from the best that the other methods found."""
 
 PUBLISHED = "published sampling"
-"""The same network, a plan for each latent vector, without noise, and one of them for all robots."""
+"""The same network, a plan for each latent vector, and one of them for all robots as it is."""
+
+UNTAUGHT = "search without network"
+"""Random bids, then the same search around the best: what is left if the network is taken away."""
 
 
 def compete(
@@ -87,7 +97,7 @@ class Contest:
         schedules.append(self._try(graph, "CMA-ES", lambda: baselines.evolve(graph, self.cost, allowed_s), results))
         best = min((one for one in schedules if one is not None), key=self._value)
         proven = self._refer(graph, best, results)
-        sizes = {"nodes": graph.nodes, "edges": graph.edges, "cliques": len(graph.cliques)}
+        sizes = {"nodes": graph.nodes, "edges": graph.edges}
         alone = float(COSTS[self.cost](graph, graph.enter_N[None])[0])
         world = "open floor" if grid is None else "map"
         return {
@@ -102,16 +112,18 @@ class Contest:
 
     def _methods(self, graph: Graph) -> dict[str, Callable[[], Schedule | None]]:
         cost, samples = self.cost, self.sampling.samples
-        published = self.sampling.model_copy(update={"variations": 1, "spread": 0.0, "by_parts": False})
+        published = published_sampling(self.sampling)
 
-        def best_of(propose: Propose, sampling: SamplingConfig = self.sampling) -> Callable[[], Schedule]:
+        def best_of(propose: Propose, sampling: SamplingConfig) -> Callable[[], Schedule]:
             return lambda: plan_graph(graph, cost, propose, sampling)
 
+        networks = {one.name: _network(self.run_folder / one.path) for one in self.planners}
         return {
-            **{one.name: best_of(_network(self.run_folder / one.path)) for one in self.planners},
-            PUBLISHED: best_of(_network(self.run_folder / self.planners[0].path), published),
-            f"{samples} random": best_of(propose_at_random),
-            f"{samples} priorities": best_of(baselines.propose_priorities),
+            **{name: best_of(network, self.sampling) for name, network in networks.items()},
+            PUBLISHED: best_of(networks[self.planners[0].name], published),
+            UNTAUGHT: best_of(propose_at_random, self.sampling),
+            f"{samples} random": best_of(propose_at_random, published),
+            f"{samples} priorities": best_of(baselines.propose_priorities, published),
             "first come": lambda: baselines.first_come_first_served(graph),
             "back-tracking": lambda: baselines.back_track(graph, cost, self.config.back_tracking_s),
         }

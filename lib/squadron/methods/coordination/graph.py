@@ -1,17 +1,16 @@
-"""The graph of a coordination problem: intervals of routes as nodes, shared stretches as edges, cliques with a budget.
+"""The graph of a coordination problem: intervals of routes as nodes, shared stretches as edges.
 
-Letters: R robots, N nodes, E edges, K cliques.
+Letters: R robots, N nodes, E edges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 
-import networkx as nx
 import numpy as np
+import shapely
 
 from squadron.core.errors import InputError
 from squadron.methods.coordination.config import FloorLimits
@@ -20,17 +19,14 @@ from squadron.sim.fleet.routes import Route
 
 TICK_M = 1e-3
 """Bounds of intervals are whole multiples of it, so that solvers on integers and on reals solve the same problem."""
-_MOST_CLIQUES = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes are intervals of routes on which other robots can be in the way; those of a robot follow each other, in the
     order of its route. Edges join intervals of two robots that share a stretch. Lengths are metres of arc length, and,
-    since robots drive at one metre a second, also seconds.
-
-    A clique is a set of edges between intervals that all meet each other; at most `budget_K` of them may be driven one
-    behind the other. Only cliques whose budget can be exceeded are kept.
+    since robots drive at one metre a second, also seconds. Of intervals that all meet each other, at most as many may
+    have a robot inside as the least of their densities (`crowding`).
     """
 
     length_R: np.ndarray
@@ -41,8 +37,6 @@ class Graph:
     edge_E2: np.ndarray
     zone_start_E2: np.ndarray
     zone_end_E2: np.ndarray
-    cliques: tuple[np.ndarray, ...] = ()
-    budget_K: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def robots(self) -> int:
@@ -94,13 +88,12 @@ def build_graph(routes: Sequence[Route], limits: FloorLimits) -> Graph:
     """The graph of these routes. Raises InputError if starts overlap, or the graph would not fit memory."""
     if not routes:
         raise InputError("there is no route", fix="give at least one robot a path")
-    zones = find_zones(routes, limits.radius_m, limits.resolution_m)
+    zones = find_zones(routes, limits.radius_m)
     start_Z2 = np.floor(zones.start_Z2 / TICK_M + 1e-6)
     end_Z2 = np.ceil(zones.end_Z2 / TICK_M - 1e-6)
     robot_N, enter_N, leave_N, node_Z2 = _merge(zones, start_Z2, end_Z2)
     edge_E2, zone_start_E2, zone_end_E2 = _edges(node_Z2, start_Z2, end_Z2)
     density_N = _densities(routes, limits, robot_N, enter_N * TICK_M, leave_N * TICK_M)
-    cliques, budget_K = find_cliques(edge_E2, density_N)
     return Graph(
         length_R=np.ceil(np.array([route.length for route in routes]) / TICK_M - 1e-6) * TICK_M,
         robot_N=robot_N,
@@ -110,35 +103,7 @@ def build_graph(routes: Sequence[Route], limits: FloorLimits) -> Graph:
         edge_E2=edge_E2,
         zone_start_E2=zone_start_E2 * TICK_M,
         zone_end_E2=zone_end_E2 * TICK_M,
-        cliques=cliques,
-        budget_K=budget_K,
     )
-
-
-def find_cliques(edge_E2: np.ndarray, density_N: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Edges of each maximal clique of nodes whose budget binds, and the budgets.
-
-    Robots that are inside a clique's intervals at the same time follow each other pairwise. With fewer than
-    d (d + 1) / 2 following edges no d + 1 of them can, so that at most d are inside; d is the least of the nodes'
-    densities. Raises InputError if there are more cliques than memory holds.
-    """
-    graph = nx.Graph()
-    number_of = {(int(u), int(v)): number for number, (u, v) in enumerate(edge_E2)}
-    graph.add_edges_from(number_of)
-    cliques, budgets = [], []
-    for nodes in nx.find_cliques(graph):
-        density = int(density_N[nodes].min())
-        budget = density * (density + 1) // 2 - 1
-        if len(nodes) * (len(nodes) - 1) // 2 > budget:
-            cliques.append(np.array(sorted(number_of[pair] for pair in combinations(sorted(nodes), 2))))
-            budgets.append(budget)
-        if len(cliques) > _MOST_CLIQUES:
-            raise InputError(
-                f"more than {_MOST_CLIQUES:,} groups of intervals meet each other, more than memory holds",
-                fix="give fewer robots, more floor, or plan parts of the floor by themselves",
-            )
-    order = sorted(range(len(cliques)), key=lambda number: cliques[number].tolist())
-    return tuple(cliques[number] for number in order), np.array([budgets[number] for number in order], np.int64)
 
 
 def _merge(
@@ -182,11 +147,9 @@ def _densities(
     density_N = np.full(len(robot_N), limits.density)
     if not limits.areas:
         return density_N
-    for node, (robot, enter, leave) in enumerate(zip(robot_N, enter_N, leave_N, strict=True)):
-        count = max(2, int(np.ceil((leave - enter) / limits.resolution_m)) + 1)
-        places = routes[robot].at(np.linspace(enter, leave, count))
-        for area in limits.areas:
-            inside = (places >= (area.x_m[0], area.y_m[0])).all(1) & (places <= (area.x_m[1], area.y_m[1])).all(1)
-            if inside.any():
-                density_N[node] = min(density_N[node], area.density)
+    stretches = zip(robot_N, enter_N, leave_N, strict=True)
+    lines_N = np.array([shapely.LineString(routes[robot].between(enter, leave)) for robot, enter, leave in stretches])
+    for area in limits.areas:
+        touches_N = shapely.intersects(lines_N, shapely.box(area.x_m[0], area.y_m[0], area.x_m[1], area.y_m[1]))
+        density_N[touches_N] = np.minimum(density_N[touches_N], area.density)
     return density_N

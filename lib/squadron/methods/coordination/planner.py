@@ -1,4 +1,4 @@
-"""Plans for robots at hand: propose many, drive each on paper, keep the best.
+"""Plans for robots at hand: propose many, drive each on paper, keep the best, and look around it.
 
     schedule = plan(routes, FloorLimits(density=2), "average_completion", learned("runs/mine/model"))
 
@@ -7,6 +7,7 @@ Letters: S samples, L latent vectors, R robots, N nodes, E edges, C components.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,10 +16,18 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from squadron.core.folder import Folder
-from squadron.methods.coordination.algorithm import COSTS, Plans, completion_times, entry_times, from_ranks, ranks
+from squadron.methods.coordination.algorithm import (
+    COSTS,
+    Plans,
+    choose_following,
+    completion_times,
+    entry_times,
+    from_ranks,
+    ranks,
+)
 from squadron.methods.coordination.config import CostName, FloorLimits, SamplingConfig
 from squadron.methods.coordination.features import features, join
-from squadron.methods.coordination.graph import Graph, build_graph
+from squadron.methods.coordination.graph import TICK_M, Graph, build_graph
 from squadron.methods.coordination.schedule import Schedule
 from squadron.sim.fleet.routes import Route
 
@@ -27,6 +36,9 @@ if TYPE_CHECKING:
 
 _NODES_AT_ONCE = 2048
 """Of all samples in one pass of the network: what a core's cache holds. All hundred at once took 2.6 times as long."""
+
+
+_LEAST_BID = 1e-6
 
 
 class Proposals(NamedTuple):
@@ -57,36 +69,95 @@ def plan_graph(
     propose: Propose,
     sampling: SamplingConfig = SamplingConfig(),  # noqa: B008 - frozen
 ) -> Schedule:
-    """The cheapest of many proposals for a graph; `sampling.by_parts` takes the cheapest for each of its parts, which
-    know nothing of each other."""
+    """The cheapest of many proposals for a graph, and of `sampling.rounds` more around what was the cheapest so far;
+    `sampling.by_parts` takes the cheapest for each of its parts, which know nothing of each other."""
     if not graph.edges:
         return Schedule(graph, np.zeros(0, bool), np.zeros(0, bool), graph.enter_N)
-    proposals = propose(graph, sampling, np.random.default_rng(sampling.seed))
+    draw = np.random.default_rng(sampling.seed)
+    best = choose(graph, cost, drive(graph, propose(graph, sampling, draw), sampling.regrants), sampling.by_parts)
+    for _ in range(sampling.rounds):
+        near = drive(graph, around(graph, best, sampling, draw), sampling.regrants)
+        best = choose(graph, cost, _stack([best, near]), sampling.by_parts)
+    return Schedule(graph, best.plans.first_SE[0], best.plans.following_SE[0], best.enter_SN[0])
+
+
+class Driven(NamedTuple):
+    """Plans, the ranks (S, N) that they came from, and when robots enter each interval under them (S, N)."""
+
+    rank_SN: np.ndarray
+    plans: Plans
+    enter_SN: np.ndarray
+
+
+def drive(graph: Graph, proposals: Proposals, regrants: int = 0) -> Driven:
+    """The plans of proposals and their times; and so often the same orders with following granted anew, to the edges on
+    which most time would be lost without it (`lost`)."""
     plans, order_SN = from_ranks(graph, *proposals)
-    enter_SN = entry_times(graph, plans, order_SN)
-    if sampling.by_parts:
-        return assemble(graph, cost, plans, enter_SN)
-    best = int(COSTS[cost](graph, enter_SN).argmin())
-    return Schedule(graph, plans.first_SE[best], plans.following_SE[best], enter_SN[best])
+    driven = [Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN))]
+    for _ in range(regrants):
+        plans = Plans(plans.first_SE, choose_following(graph, lost(graph, driven[-1])))
+        driven.append(Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN)))
+    return _stack(driven)
 
 
-def assemble(graph: Graph, cost: CostName, plans: Plans, enter_SN: np.ndarray) -> Schedule:
-    """A plan that takes for each part of the graph what the cheapest of these plans says.
+def lost(graph: Graph, driven: Driven) -> np.ndarray:
+    """For each edge (S, E) the seconds that the robot that goes second would lose, at most, if it did not follow:
+    negative, by how much it comes later anyway, where following is of no use at these times."""
+    first_SE, following_SE = driven.plans
+    u_E, v_E = graph.edge_E2.T
+    one_SE, other_SE = np.where(first_SE, u_E, v_E), np.where(first_SE, v_E, u_E)
+    exclusive_SE = np.where(first_SE, *graph.exclusive_E2.T)
+    most_SE = exclusive_SE - np.where(first_SE, *graph.following_E2.T)
+    enter = functools.partial(np.take_along_axis, driven.enter_SN, axis=1)
+    late_SE = enter(one_SE) + exclusive_SE - enter(other_SE)
+    waits_SE = ~following_SE & (late_SE > -TICK_M)
+    return np.minimum(np.where(waits_SE, most_SE, late_SE), most_SE)
+
+
+def choose(graph: Graph, cost: CostName, driven: Driven, by_parts: bool) -> Driven:
+    """The cheapest (S = 1) of these plans, for the whole graph or for each of its parts.
 
     Robots of different parts never meet, so that any choice by parts is a valid plan. Of costs that are sums or maxima
     over robots or intervals the cheapest choice is the cheapest in each part; for the spread of arrivals, parts are
     changed one after the other as long as that helps.
     """
+    if not by_parts:
+        best = int(COSTS[cost](graph, driven.enter_SN).argmin())
+        return _take(driven, np.full(graph.nodes, best), np.full(graph.edges, best))
     part_R = parts(graph)
-    choice_C = _choose(graph, cost, part_R, enter_SN)
-    part_N = part_R[graph.robot_N]
-    part_E = part_N[graph.edge_E2[:, 0]]
-    nodes, edges = np.arange(graph.nodes), np.arange(graph.edges)
-    return Schedule(
-        graph,
-        plans.first_SE[choice_C[part_E], edges],
-        plans.following_SE[choice_C[part_E], edges],
-        enter_SN[choice_C[part_N], nodes],
+    choice_C = _choose(graph, cost, part_R, driven.enter_SN)
+    choice_N = choice_C[part_R[graph.robot_N]]
+    return _take(driven, choice_N, choice_N[graph.edge_E2[:, 0]])
+
+
+def around(graph: Graph, best: Driven, sampling: SamplingConfig, draw: np.random.Generator) -> Proposals:
+    """Proposals near a plan (S = 1): a share of its bids, which grows from sample to sample to `sampling.around`, is
+    multiplied by log-normal noise of spread one."""
+    rank_1N = best.rank_SN
+    before_1N = np.where(graph.before_N < 0, 0.0, rank_1N[:, graph.before_N])
+    bids_1N = np.maximum(rank_1N - before_1N, _LEAST_BID)
+    shape = (sampling.samples, graph.nodes)
+    changed_SN = (
+        draw.random(shape) < np.linspace(min(0.02, sampling.around), sampling.around, sampling.samples)[:, None]
+    )
+    bids_SN = bids_1N * np.exp(changed_SN * draw.normal(size=shape))
+    return Proposals(ranks(graph, bids_SN), np.repeat(lost(graph, best), sampling.samples, axis=0))
+
+
+def _stack(some: Sequence[Driven]) -> Driven:
+    ranks, plans, enter = zip(*some, strict=True)
+    first, following = zip(*plans, strict=True)
+    return Driven(np.concatenate(ranks), Plans(np.concatenate(first), np.concatenate(following)), np.concatenate(enter))
+
+
+def _take(driven: Driven, choice_N: np.ndarray, choice_E: np.ndarray) -> Driven:
+    """One plan (S = 1) of what samples say on each node and each edge."""
+    nodes, edges = np.arange(len(choice_N)), np.arange(len(choice_E))
+    first_SE, following_SE = driven.plans
+    return Driven(
+        driven.rank_SN[choice_N, nodes][None],
+        Plans(first_SE[choice_E, edges][None], following_SE[choice_E, edges][None]),
+        driven.enter_SN[choice_N, nodes][None],
     )
 
 

@@ -31,9 +31,14 @@ class Route:
         """Positions (…, 2) at these arc lengths; before the start and past the goal, the start and the goal."""
         return np.stack([np.interp(arc, self.arc_P, self.points_P2[:, axis]) for axis in (0, 1)], axis=-1)
 
+    def between(self, start: float, end: float) -> np.ndarray:
+        """The polyline (P, 2) from one arc length to another: where they are, and the corners between them."""
+        corners = (self.arc_P > start) & (self.arc_P < end)
+        return self.at(np.concatenate(([start], self.arc_P[corners], [end])))
+
 
 def make_route(points: Sequence[Sequence[float]] | np.ndarray, name: str = "the route") -> Route:
-    """A route through these points, equal neighbours taken as one.
+    """A route through these points, equal neighbours taken as one, and points left out on the way straight on.
 
     Raises InputError, by `name`, if they are not pairs of finite numbers, or fewer than two of them differ.
     """
@@ -48,4 +53,13 @@ def make_route(points: Sequence[Sequence[float]] | np.ndarray, name: str = "the 
     moved = np.concatenate(([True], (np.diff(points_P2, axis=0) != 0).any(1)))
     if moved.sum() < 2:
         raise InputError(f"{name} does not leave its start", fix="leave out robots that have nowhere to go")
-    return Route(points_P2[moved])
+    return Route(_corners(points_P2[moved]))
+
+
+def _corners(points_P2: np.ndarray) -> np.ndarray:
+    """Without the points in the middle of a straight line, as cells of a map are."""
+    step_2 = np.diff(points_P2, axis=0)
+    before, after = step_2[:-1], step_2[1:]
+    turned = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    turned |= (before * after).sum(1) < 0
+    return points_P2[np.concatenate(([True], turned, [True]))]

@@ -1,8 +1,8 @@
 """Optimal plans by mixed-integer programming: HiGHS and CP-SAT on the same problem.
 
 Binaries say for each edge who goes first and whether the other follows; the times of entry obey the four implications
-that this leaves, and every clique its budget. Plans in which robots wait in a circle, which a few problems admit since
-a follower may enter before the one it follows, are forbidden as they turn up.
+that this leaves, and of every crowd one edge at least is exclusive. Plans in which robots wait in a circle, which a few
+problems admit since a follower may enter before the one it follows, are forbidden as they turn up.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from ortools.sat.python import cp_model
 
 from squadron.methods.coordination.algorithm import Plans
 from squadron.methods.coordination.config import CostName
+from squadron.methods.coordination.crowding import crowds
 from squadron.methods.coordination.exact import Found, horizon
 from squadron.methods.coordination.graph import TICK_M, Graph
 
@@ -29,8 +30,8 @@ class CpSat:
         self.waits: list[list[cp_model.IntVar]] = [[] for _ in range(graph.nodes)]
         self._travel()
         self._precede()
-        for edges, budget in zip(graph.cliques, graph.budget_K, strict=True):
-            model.add(sum(self.following[e] for e in edges) <= int(budget))
+        for edges in crowds(graph):
+            model.add_bool_or([self.following[e].negated() for e in edges])
         self.share = self._minimise_cost()
         if hint is not None:
             for e in range(graph.edges):

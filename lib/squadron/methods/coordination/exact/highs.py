@@ -9,6 +9,7 @@ import highspy
 import numpy as np
 
 from squadron.methods.coordination.config import CostName
+from squadron.methods.coordination.crowding import crowds
 from squadron.methods.coordination.exact import Found, horizon
 from squadron.methods.coordination.graph import Graph
 
@@ -28,8 +29,8 @@ class Highs:
         self.tight: list[list[Any]] = [[] for _ in range(graph.nodes)]
         self._travel()
         self._precede()
-        for edges, budget in zip(graph.cliques, graph.budget_K, strict=True):
-            model.addConstr(model.qsum([self.following[e] for e in edges]) <= float(budget))
+        for edges in crowds(graph):
+            model.addConstr(model.qsum([self.following[e] for e in edges]) <= float(len(edges) - 1))
         self.objective = self._objective()
 
     def minimise(self, time_limit_s: float) -> Found | None:
