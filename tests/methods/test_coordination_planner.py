@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.methods.coordination import algorithm, baselines, crowding, exact, planner
+from squadron.methods.coordination import algorithm, baselines, crowding, exact, planner, search
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
     CostName,
@@ -71,12 +72,12 @@ def check(schedule: Schedule) -> None:
 # Planning
 
 
-def drive(graph: Graph, samples: int, seed: int = 0, regrants: int = 0) -> planner.Driven:
+def drive(graph: Graph, samples: int, seed: int = 0, regrants: int = 0) -> search.Driven:
     sampling = SamplingConfig(samples=samples)
-    return planner.drive(graph, planner.propose_at_random(graph, sampling, np.random.default_rng(seed)), regrants)
+    return search.drive(graph, planner.propose_at_random(graph, sampling, np.random.default_rng(seed)), regrants)
 
 
-def schedule_of(graph: Graph, best: planner.Driven) -> Schedule:
+def schedule_of(graph: Graph, best: search.Driven) -> Schedule:
     return Schedule(graph, best.plans.first_SE[0], best.plans.following_SE[0], best.enter_SN[0])
 
 
@@ -87,7 +88,7 @@ def test_a_plan_by_parts_is_valid_and_never_costs_more(seed: int, robots: int, c
     if not graph.edges:
         return
     driven = drive(graph, 20, seed)
-    whole, parts = (schedule_of(graph, planner.choose(graph, cost, driven, by_parts)) for by_parts in (False, True))
+    whole, parts = (schedule_of(graph, search.choose(graph, cost, driven, by_parts)) for by_parts in (False, True))
     check(whole)
     check(parts)
     assert value(parts, cost) <= value(whole, cost) + 1e-9
@@ -95,7 +96,7 @@ def test_a_plan_by_parts_is_valid_and_never_costs_more(seed: int, robots: int, c
 
 def test_by_parts_is_the_best_of_all_combinations_where_costs_are_sums_or_maxima() -> None:
     graph = random_graph(3, 9, area=90)
-    part_R = planner.parts(graph)
+    part_R = search.parts(graph)
     count = int(part_R.max()) + 1
     assert 2 <= count <= 6
     driven = drive(graph, 5)
@@ -105,7 +106,7 @@ def test_by_parts_is_the_best_of_all_combinations_where_costs_are_sums_or_maxima
             float(COSTS[cost](graph, driven.enter_SN[np.array(choice)[part_N], np.arange(graph.nodes)][None])[0])
             for choice in itertools.product(range(5), repeat=count)
         ]
-        best = planner.choose(graph, cost, driven, by_parts=True)
+        best = search.choose(graph, cost, driven, by_parts=True)
         assert value(schedule_of(graph, best), cost) == pytest.approx(min(combined))
 
 
@@ -116,7 +117,7 @@ def test_what_is_lost_without_following_is_what_driving_it_says(seed: int, robot
     an edge that nobody would notice has nothing to lose."""
     graph = random_graph(seed, robots, area=15)
     driven = drive(graph, 1, seed)
-    lost_E = planner.lost(graph, driven)[0]
+    lost_E = search.lost(graph, driven)[0]
     first_E, following_E = driven.plans.first_SE[0], driven.plans.following_SE[0]
     for edge in np.flatnonzero(following_E):
         without = following_E.copy()
@@ -139,6 +140,38 @@ def test_looking_around_the_best_never_costs_more_and_stays_valid(seed: int, rob
     assert values[0] + 1e-9 >= values[1] and values[1] + 1e-9 >= values[2]
 
 
+@given(seeds, st.integers(3, 12), st.sampled_from(["average_completion", "maximum_completion", "average_delay"]))
+@settings(max_examples=25)
+def test_blame_is_what_a_shorter_wait_would_save(seed: int, robots: int, cost: CostName) -> None:
+    """Against a millisecond less at one encounter after the other, where all may follow."""
+    floor = FloorConfig(area_per_robot_m2=15)
+    routes = random_routes(floor, robots, 0.4, np.random.default_rng(seed))
+    graph = build_graph(routes, FloorLimits(density=robots))
+    if not graph.edges:
+        return
+    driven = drive(graph, 1, seed)
+    assert driven.plans.following_SE.all()
+    before = float(COSTS[cost](graph, driven.enter_SN)[0])
+    units = {"average_completion": graph.robots, "maximum_completion": 1, "average_delay": graph.nodes}[cost]
+    blame_E = search.blame(graph, cost, driven)
+    shares = np.isclose(blame_E, np.round(blame_E))
+    for edge in np.flatnonzero(shares):
+        ends_E2 = graph.zone_end_E2.copy()
+        ends_E2[edge, 0 if driven.plans.first_SE[0, edge] else 1] -= 1e-4
+        shorter = replace(graph, zone_end_E2=ends_E2)
+        after = float(COSTS[cost](shorter, algorithm.entry_times(shorter, driven.plans))[0])
+        assert (before - after) * units / 1e-4 == pytest.approx(blame_E[edge], abs=1e-3)
+
+
+def test_a_flip_turns_the_encounter_that_the_cost_hangs_on() -> None:
+    routes = [make_route([(0, 0), (10, 0)]), make_route([(5, -5), (5, 30)])]
+    graph = build_graph(routes, FloorLimits())
+    driven = search.drive(graph, search.Proposals(np.array([[1.0, 2.0]]), np.zeros((1, 1))))
+    assert search.blame(graph, "average_completion", driven).tolist() == [1]
+    near = search.around(graph, "average_completion", driven, 8, 1, np.random.default_rng(0))
+    assert not algorithm.from_ranks(graph, *near)[0].first_SE.any()
+
+
 def test_following_goes_to_those_who_would_lose_by_waiting() -> None:
     """Three cross the same place, of whom only the first two come at the same time: whatever a network is confident of,
     these two follow each other after one look at the times."""
@@ -153,7 +186,7 @@ def test_following_goes_to_those_who_would_lose_by_waiting() -> None:
     confidence_SE = np.ones((1, 3))
     confidence_SE[0, met] = -1
     rank_SN = np.array([[0.0, 1.0, 2.0]])[:, graph.robot_N]
-    driven = planner.drive(graph, planner.Proposals(rank_SN, confidence_SE), regrants=1)
+    driven = search.drive(graph, search.Proposals(rank_SN, confidence_SE), regrants=1)
     assert driven.plans.following_SE[:, met].tolist() == [False, True]
     assert driven.enter_SN[1].sum() < driven.enter_SN[0].sum()
 
@@ -161,7 +194,7 @@ def test_following_goes_to_those_who_would_lose_by_waiting() -> None:
 def test_robots_that_meet_nobody_need_no_proposal() -> None:
     graph = build_graph([make_route([(0, 0), (3, 0)]), make_route([(0, 50), (5, 50)])], FloorLimits())
 
-    def never(graph: Graph, sampling: SamplingConfig, draw: np.random.Generator) -> planner.Proposals:
+    def never(graph: Graph, sampling: SamplingConfig, draw: np.random.Generator) -> search.Proposals:
         raise AssertionError("asked")
 
     assert value(planner.plan_graph(graph, "average_completion", never), "average_completion") == 4

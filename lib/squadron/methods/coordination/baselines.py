@@ -14,8 +14,8 @@ from squadron.methods.coordination.algorithm import COSTS, Plans, entry_times, f
 from squadron.methods.coordination.config import CostName, SamplingConfig
 from squadron.methods.coordination.crowding import Crowding, limited
 from squadron.methods.coordination.graph import Graph
-from squadron.methods.coordination.planner import Proposals
 from squadron.methods.coordination.schedule import Schedule
+from squadron.methods.coordination.search import Proposals
 
 
 def first_come_first_served(graph: Graph) -> Schedule:

@@ -1,0 +1,218 @@
+"""From proposals to a good plan: drive them on paper, grant following where it counts, and look around the best.
+
+Letters: S samples, R robots, N nodes, E edges, C components, F flips.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from squadron.methods.coordination.algorithm import (
+    COSTS,
+    Plans,
+    choose_following,
+    completion_times,
+    entry_times,
+    from_ranks,
+    ranks,
+)
+from squadron.methods.coordination.config import CostName
+from squadron.methods.coordination.graph import TICK_M, Graph
+
+_LEAST_BID = 1e-6
+
+
+class Proposals(NamedTuple):
+    """Ranks (S, N) that do not fall along a route, and confidences (S, E) in the following type."""
+
+    rank_SN: np.ndarray
+    confidence_SE: np.ndarray
+
+
+class Driven(NamedTuple):
+    """Plans, the ranks (S, N) that they came from, and when robots enter each interval under them (S, N)."""
+
+    rank_SN: np.ndarray
+    plans: Plans
+    enter_SN: np.ndarray
+
+
+def drive(graph: Graph, proposals: Proposals, regrants: int = 0) -> Driven:
+    """The plans of proposals and their times; and so often the same orders with following granted anew, to the edges on
+    which most time would be lost without it (`lost`)."""
+    plans, order_SN = from_ranks(graph, *proposals)
+    driven = [Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN))]
+    for _ in range(regrants):
+        plans = Plans(plans.first_SE, choose_following(graph, lost(graph, driven[-1])))
+        driven.append(Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN)))
+    return stack(driven)
+
+
+def lost(graph: Graph, driven: Driven) -> np.ndarray:
+    """For each edge (S, E) the seconds that the robot that goes second would lose, at most, if it did not follow:
+    negative, by how much it comes later anyway, where following is of no use at these times."""
+    first_SE, following_SE = driven.plans
+    u_E, v_E = graph.edge_E2.T
+    one_SE, other_SE = np.where(first_SE, u_E, v_E), np.where(first_SE, v_E, u_E)
+    exclusive_SE = np.where(first_SE, *graph.exclusive_E2.T)
+    most_SE = exclusive_SE - np.where(first_SE, *graph.following_E2.T)
+    enter = functools.partial(np.take_along_axis, driven.enter_SN, axis=1)
+    late_SE = enter(one_SE) + exclusive_SE - enter(other_SE)
+    waits_SE = ~following_SE & (late_SE > -TICK_M)
+    return np.minimum(np.where(waits_SE, most_SE, late_SE), most_SE)
+
+
+def choose(graph: Graph, cost: CostName, driven: Driven, by_parts: bool) -> Driven:
+    """The cheapest (S = 1) of these plans, for the whole graph or for each of its parts.
+
+    Robots of different parts never meet, so that any choice by parts is a valid plan. Of costs that are sums or maxima
+    over robots or intervals the cheapest choice is the cheapest in each part; for the spread of arrivals, parts are
+    changed one after the other as long as that helps.
+    """
+    if not by_parts:
+        best = int(COSTS[cost](graph, driven.enter_SN).argmin())
+        return _take(driven, np.full(graph.nodes, best), np.full(graph.edges, best))
+    part_R = parts(graph)
+    choice_C = _choose(graph, cost, part_R, driven.enter_SN)
+    choice_N = choice_C[part_R[graph.robot_N]]
+    return _take(driven, choice_N, choice_N[graph.edge_E2[:, 0]])
+
+
+def around(
+    graph: Graph, cost: CostName, best: Driven, samples: int, flips: int, draw: np.random.Generator
+) -> Proposals:
+    """Proposals near a plan (S = 1): each turns some of the edges that the cost hangs on, up to `flips`, by raising the
+    bid of who goes first or lowering that of who waits by a little more than lies between their ranks."""
+    blame_E = blame(graph, cost, best)
+    if not blame_E.any():
+        return Proposals(np.repeat(best.rank_SN, samples, axis=0), np.repeat(lost(graph, best), samples, axis=0))
+    rank_N = best.rank_SN[0]
+    bids_SN = np.tile(rank_N - np.where(graph.before_N < 0, 0.0, rank_N[graph.before_N]), (samples, 1))
+    chance_E = np.sqrt(blame_E) / np.sqrt(blame_E).sum()
+    turned_SF = draw.choice(graph.edges, size=(samples, flips), p=chance_E)
+    one_E, other_E, _ = _waits(graph, best)
+    one_SF, other_SF = one_E[turned_SF], other_E[turned_SF]
+    step_SF = (rank_N[other_SF] - rank_N[one_SF]) * (1 + 0.1 * np.abs(draw.normal(size=turned_SF.shape))) + _LEAST_BID
+    used_SF = np.arange(flips) <= np.linspace(0, flips, samples, endpoint=False)[:, None]
+    later_SF = draw.random(turned_SF.shape) < 0.5
+    sample_SF = np.broadcast_to(np.arange(samples)[:, None], turned_SF.shape)
+    np.add.at(bids_SN, (sample_SF, one_SF), step_SF * (used_SF & later_SF))
+    np.subtract.at(bids_SN, (sample_SF, other_SF), step_SF * (used_SF & ~later_SF))
+    return Proposals(ranks(graph, np.maximum(bids_SN, _LEAST_BID)), np.repeat(lost(graph, best), samples, axis=0))
+
+
+def blame(graph: Graph, cost: CostName, best: Driven) -> np.ndarray:
+    """How much of the cost hangs on each edge's wait (E): by how much it would fall if that wait alone were a second
+    shorter, shared among waits that end together. Of the spread of arrivals only the last one counts."""
+    enter_N = best.enter_SN[0]
+    one_E, other_E, wait_E = _waits(graph, best)
+    holds_E = enter_N[one_E] + wait_E > enter_N[other_E] - 1e-6
+    holding: dict[int, list[int]] = {}
+    for edge in np.flatnonzero(holds_E).tolist():
+        holding.setdefault(int(other_E[edge]), []).append(edge)
+    start_N = np.where(graph.before_N < 0, 0.0, enter_N[graph.before_N])
+    waits_N = enter_N > start_N + graph.travel_N + 1e-6
+    weight_N, blame_E = _weights(graph, cost, best.enter_SN), np.zeros(graph.edges)
+    for node in np.argsort(-best.rank_SN[0], kind="stable").tolist():
+        if not weight_N[node]:
+            continue
+        if not waits_N[node]:
+            if graph.before_N[node] >= 0:
+                weight_N[graph.before_N[node]] += weight_N[node]
+            continue
+        edges = holding.get(node, [])
+        for edge in edges:
+            blame_E[edge] = weight_N[node] / len(edges)
+            weight_N[one_E[edge]] += blame_E[edge]
+    return blame_E
+
+
+def _weights(graph: Graph, cost: CostName, enter_1N: np.ndarray) -> np.ndarray:
+    """How much a second later into each interval adds to the cost by itself, in units of its own (N)."""
+    if cost == "average_delay":
+        return np.ones(graph.nodes)
+    weight_N = np.zeros(graph.nodes)
+    meets_R = graph.last_R >= 0
+    if cost != "average_completion":
+        meets_R &= completion_times(graph, enter_1N)[0] >= completion_times(graph, enter_1N).max() - 1e-6
+    weight_N[graph.last_R[meets_R]] = 1.0
+    return weight_N
+
+
+def _waits(graph: Graph, best: Driven) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each edge under a plan (S = 1) the interval that is entered first, the other, and the seconds between (E)."""
+    first_E, following_E = best.plans.first_SE[0], best.plans.following_SE[0]
+    one_E, other_E = np.where(first_E, graph.edge_E2.T, graph.edge_E2.T[::-1])
+    wait_E2 = np.where(following_E[:, None], graph.following_E2, graph.exclusive_E2)
+    return one_E, other_E, np.where(first_E, wait_E2[:, 0], wait_E2[:, 1])
+
+
+def stack(some: Sequence[Driven]) -> Driven:
+    """Several lots of driven plans as one."""
+    ranks, plans, enter = zip(*some, strict=True)
+    first, following = zip(*plans, strict=True)
+    return Driven(np.concatenate(ranks), Plans(np.concatenate(first), np.concatenate(following)), np.concatenate(enter))
+
+
+def _take(driven: Driven, choice_N: np.ndarray, choice_E: np.ndarray) -> Driven:
+    """One plan (S = 1) of what samples say on each node and each edge."""
+    nodes, edges = np.arange(len(choice_N)), np.arange(len(choice_E))
+    first_SE, following_SE = driven.plans
+    return Driven(
+        driven.rank_SN[choice_N, nodes][None],
+        Plans(first_SE[choice_E, edges][None], following_SE[choice_E, edges][None]),
+        driven.enter_SN[choice_N, nodes][None],
+    )
+
+
+def parts(graph: Graph) -> np.ndarray:
+    """The part of the graph that each robot (R) is in: robots that meet, or meet others that do, are in one."""
+    one, other = graph.robot_N[graph.edge_E2].T
+    links = sparse.coo_array((np.ones(graph.edges, bool), (one, other)), shape=(graph.robots, graph.robots))
+    part_R: np.ndarray = csgraph.connected_components(links, directed=False)[1]
+    return part_R
+
+
+def _choose(graph: Graph, cost: CostName, part_R: np.ndarray, enter_SN: np.ndarray) -> np.ndarray:
+    """The sample to take for each part (C)."""
+    samples = len(enter_SN)
+    count = int(part_R.max()) + 1
+    if cost == "average_delay":
+        value_SC = np.zeros((samples, count))
+        np.add.at(value_SC.T, part_R[graph.robot_N], enter_SN.T)
+        return value_SC.argmin(0)
+    done_SR = completion_times(graph, enter_SN)
+    if cost == "average_completion":
+        value_SC = np.zeros((samples, count))
+        np.add.at(value_SC.T, part_R, done_SR.T)
+        return value_SC.argmin(0)
+    latest_SC, earliest_SC = np.full((samples, count), -np.inf), np.full((samples, count), np.inf)
+    np.maximum.at(latest_SC.T, part_R, done_SR.T)
+    np.minimum.at(earliest_SC.T, part_R, done_SR.T)
+    if cost == "maximum_completion":
+        return latest_SC.argmin(0)
+    return _least_spread(latest_SC, earliest_SC)
+
+
+def _least_spread(latest_SC: np.ndarray, earliest_SC: np.ndarray) -> np.ndarray:
+    """From the best sample for all parts, change one part at a time to what makes the spread of all the smallest."""
+    count = latest_SC.shape[1]
+    choice_C = np.full(count, int((latest_SC.max(1) - earliest_SC.min(1)).argmin()))
+    spread, better = np.inf, True
+    while better:
+        better = False
+        for part in range(count):
+            others = np.arange(count) != part
+            chosen = choice_C[others], np.flatnonzero(others)
+            latest, earliest = latest_SC[chosen].max(initial=-np.inf), earliest_SC[chosen].min(initial=np.inf)
+            spread_S = np.maximum(latest_SC[:, part], latest) - np.minimum(earliest_SC[:, part], earliest)
+            if spread_S.min() < spread - 1e-9:
+                spread, better = float(spread_S.min()), True
+                choice_C[part] = int(spread_S.argmin())
+    return choice_C
