@@ -19,9 +19,9 @@ from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.methods.coordination.interference import find_zones
 from squadron.methods.coordination.schedule import Schedule
 from squadron.sim.fleet.maps import shortest_routes
-from squadron.sim.fleet.routes import Route, make_route
 from squadron.sim.fleet.spec import FloorConfig
 from squadron.sim.fleet.worlds import random_map, random_routes, random_visits
+from squadron.sim.routes import Route, make_route
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from squadron.core.errors import ConfigError, InputError
 from squadron.sim.fleet import maps, worlds
-from squadron.sim.fleet.routes import make_route
 from squadron.sim.fleet.spec import FloorConfig
+from squadron.sim.routes import make_route
 from tests.conftest import REAL_DATA
 
 FLOOR = """type octile

@@ -21,7 +21,7 @@ from squadron.methods.coordination.records import Fleet, Planned, Planner
 from squadron.methods.coordination.schedule import Schedule
 from squadron.sim.film import media_type
 from squadron.sim.fleet.maps import GridMap, read_map, read_starts, read_tasks, shortest_routes
-from squadron.sim.fleet.routes import Route, make_route
+from squadron.sim.routes import Route, make_route
 
 
 def check_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits) -> Fleet:

@@ -15,7 +15,7 @@ import shapely
 from squadron.core.errors import InputError
 from squadron.methods.coordination.config import FloorLimits
 from squadron.methods.coordination.interference import Zones, find_zones
-from squadron.sim.fleet.routes import Route
+from squadron.sim.routes import Route
 
 TICK_M = 1e-3
 """Bounds of intervals are whole multiples of it, so that solvers on integers and on reals solve the same problem."""

@@ -16,7 +16,7 @@ from scipy.sparse import csgraph
 from scipy.spatial import KDTree
 
 from squadron.core.errors import InputError
-from squadron.sim.fleet.routes import Route
+from squadron.sim.routes import Route
 
 _MOST_PAIRS = 20_000_000
 _PAIR_BYTES = 300

@@ -1,1 +1,1 @@
-"""Robots that share a floor: routes, maps of free and blocked cells, and random worlds."""
+"""Robots that share a floor: maps of free and blocked cells, and random worlds."""

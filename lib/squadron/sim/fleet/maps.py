@@ -17,7 +17,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from squadron.core.errors import InputError
-from squadron.sim.fleet.routes import Route, make_route
+from squadron.sim.routes import Route, make_route
 
 FREE = frozenset(".GS")
 """Characters of a map that can be driven on; `@`, `O`, `T`, `W` and others cannot."""

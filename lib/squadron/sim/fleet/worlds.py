@@ -8,8 +8,8 @@ import numpy as np
 
 from squadron.core.errors import ConfigError
 from squadron.sim.fleet.maps import GridMap
-from squadron.sim.fleet.routes import Route, make_route
 from squadron.sim.fleet.spec import FloorConfig
+from squadron.sim.routes import Route, make_route
 
 _ATTEMPTS = 1000
 _ROOM = 1.25
