@@ -16,7 +16,7 @@ from squadron.methods.coordination.config import CoordinationConfig
 from squadron.methods.coordination.plan import estimate
 from squadron.methods.coordination.stages import compare, label_problems, plan_fleet, read_fleet, train_planners
 
-NEEDS = ("ray", "torch", "torch_geometric", "deepspeed", "networkx", "ortools", "highspy", "cma", "pyarrow")
+NEEDS = ("ray", "torch", "torch_geometric", "deepspeed", "shapely", "ortools", "highspy", "cma", "pyarrow")
 
 
 @job(CoordinationConfig, requires=NEEDS, estimate=estimate)
@@ -30,7 +30,7 @@ def coordination(run: Run, config: CoordinationConfig) -> None:
         labels = run.stage(label_problems, cost, config.problems, config.limits, config.labels)  # exact solver
         trained = run.stage(train_planners, labels, config.model, config.loss, config.training)
         # On problems that nobody has seen, of up to hundreds of robots:
-        run.stage(compare, trained, config.problems, config.limits, config.sampling, config.evaluation)
+        run.stage(compare, trained, config.limits, config.sampling, config.evaluation)
         if own is not None:
             run.stage(plan_fleet, trained, fleet, config.limits, config.sampling)
 

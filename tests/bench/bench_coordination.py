@@ -106,9 +106,7 @@ def speed() -> bool:
         config = EvaluationConfig()
         taken, built = [], []
         for number in range(7):
-            routes, _ = unseen_problem(
-                config.model_copy(update={"maps": 0.0}), ProblemsConfig(), FloorLimits(), 250, number
-            )
+            routes, _ = unseen_problem(config.model_copy(update={"maps": 0.0}), FloorLimits(), 250, number)
             started = time.perf_counter()
             graph = build_graph(routes, FloorLimits())
             built.append(time.perf_counter() - started)

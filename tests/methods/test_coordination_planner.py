@@ -32,9 +32,9 @@ from squadron.methods.coordination.model import GraphVae, route_ranks
 from squadron.methods.coordination.problems import training_problem, unseen_problem
 from squadron.methods.coordination.schedule import Schedule
 from squadron.methods.coordination.training import PlanLoss, load_planner, save_planner
-from squadron.sim.fleet.routes import make_route
 from squadron.sim.fleet.spec import FloorConfig
 from squadron.sim.fleet.worlds import random_routes
+from squadron.sim.routes import make_route
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -415,5 +415,5 @@ def test_problems_are_functions_of_their_number() -> None:
     assert one.enter_N.tolist() == same.enter_N.tolist() != other.enter_N.tolist()
     assert one.edges and one.nodes <= config.max_intervals and 2 <= one.robots <= 5
     contest = EvaluationConfig(robots=(6,), problems=2, maps=0.5)
-    (routes, grid), (open_routes, none) = (unseen_problem(contest, config, FloorLimits(), 6, n) for n in (0, 1))
+    (routes, grid), (open_routes, none) = (unseen_problem(contest, FloorLimits(), 6, n) for n in (0, 1))
     assert grid is not None and none is None and len(routes) == len(open_routes) == 6

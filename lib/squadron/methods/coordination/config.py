@@ -37,7 +37,9 @@ class ProblemsConfig(Config):
     count: int = Field(10_000, ge=1)
     robots: tuple[int, int] = Field((2, 8), description="fewest and most")
     max_intervals: int = Field(14, ge=2, description="a draw with more, or with none to decide, is drawn again")
-    floor: FloorConfig = FloorConfig()
+    floor: FloorConfig = Field(
+        FloorConfig(area_per_robot_m2=20.0), description="twice as crowded as what is planned later: more to learn from"
+    )
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of problems that the loss is measured on")
     seed: int = Field(0, ge=0)
 
@@ -119,6 +121,7 @@ class EvaluationConfig(Config):
 
     robots: tuple[int, ...] = Field((5, 10, 25, 50, 100, 250), min_length=1, description="sizes of problems")
     problems: int = Field(10, ge=1, description="of each size")
+    floor: FloorConfig = FloorConfig()
     maps: float = Field(0.5, ge=0, le=1, description="share of problems on random grid maps, which training never sees")
     map_cells_per_robot: float = Field(40.0, ge=4)
     blocked: float = Field(0.1, ge=0, lt=0.6, description="share of a map's cells")

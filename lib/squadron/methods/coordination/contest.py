@@ -17,7 +17,6 @@ from squadron.methods.coordination.config import (
     CostName,
     EvaluationConfig,
     FloorLimits,
-    ProblemsConfig,
     SamplingConfig,
     published_sampling,
 )
@@ -41,7 +40,6 @@ UNTAUGHT = "search without network"
 def compete(
     stage: Stage,
     planners: Sequence[Planner],
-    problems: ProblemsConfig,
     limits: FloorLimits,
     sampling: SamplingConfig,
     config: EvaluationConfig,
@@ -58,7 +56,7 @@ def compete(
         _plan_one,
         unit="problem",
         deadline_s=config.deadline_s,
-        contest=Contest(stage.run.folder, tuple(planners), problems, limits, sampling, config),
+        contest=Contest(stage.run.folder, tuple(planners), limits, sampling, config),
     )
 
 
@@ -76,7 +74,6 @@ class Contest:
 
     run_folder: Folder
     planners: tuple[Planner, ...]
-    problems: ProblemsConfig
     limits: FloorLimits
     sampling: SamplingConfig
     config: EvaluationConfig
@@ -87,7 +84,7 @@ class Contest:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Cost and seconds of each method; None where it found no plan."""
-        routes, grid = unseen_problem(self.config, self.problems, self.limits, row["robots"], row["number"])
+        routes, grid = unseen_problem(self.config, self.limits, row["robots"], row["number"])
         started = time.perf_counter()
         graph = build_graph(routes, self.limits)
         results: dict[str, Any] = {}

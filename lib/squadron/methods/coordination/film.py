@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from squadron.core.panels import Film
 from squadron.core.run import Stage
-from squadron.methods.coordination.config import EvaluationConfig, FloorLimits, ProblemsConfig, SamplingConfig
+from squadron.methods.coordination.config import EvaluationConfig, FloorLimits, SamplingConfig
 from squadron.methods.coordination.graph import build_graph
 from squadron.methods.coordination.planner import learned, plan_graph
 from squadron.methods.coordination.problems import unseen_problem
@@ -17,7 +17,7 @@ from squadron.methods.coordination.records import Planner
 from squadron.methods.coordination.schedule import Schedule
 from squadron.sim.film import film, media_type, tile
 from squadron.sim.fleet.maps import GridMap
-from squadron.sim.fleet.routes import Route
+from squadron.sim.routes import Route
 
 CAPTION = "Blue robots have not waited, orange ones for 15 s or longer; a red ring is a collision."
 _SIDE_PX = 440
@@ -30,14 +30,13 @@ _TIRED_AFTER_S = 15.0
 def show(
     stage: Stage,
     planner: Planner,
-    problems: ProblemsConfig,
     limits: FloorLimits,
     sampling: SamplingConfig,
     config: EvaluationConfig,
 ) -> None:
     """Film the largest problem that a person can follow, of at most 60 robots, on a map where there is one."""
     robots = max((size for size in config.robots if size <= 60), default=min(config.robots))
-    routes, grid = unseen_problem(config, problems, limits, robots, 0)
+    routes, grid = unseen_problem(config, limits, robots, 0)
     graph = build_graph(routes, limits)
     schedule = plan_graph(graph, planner.cost, learned(stage.run.folder / planner.path), sampling)
     data = drive(routes, grid, schedule, limits.radius_m)

@@ -19,7 +19,7 @@ from squadron.methods.coordination.features import features, join
 from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.methods.coordination.schedule import Schedule
 from squadron.methods.coordination.search import Proposals, around, choose, drive, stack
-from squadron.sim.fleet.routes import Route
+from squadron.sim.routes import Route
 
 if TYPE_CHECKING:
     from squadron.methods.coordination.model import GraphVae

@@ -10,8 +10,8 @@ from squadron.core.errors import ConfigError
 from squadron.methods.coordination.config import EvaluationConfig, FloorLimits, ProblemsConfig
 from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.sim.fleet.maps import GridMap, shortest_routes
-from squadron.sim.fleet.routes import Route
 from squadron.sim.fleet.worlds import random_map, random_routes, random_visits
+from squadron.sim.routes import Route
 
 _ATTEMPTS = 200
 _TRAINING, _UNSEEN = 0, 1
@@ -34,13 +34,13 @@ def training_problem(config: ProblemsConfig, limits: FloorLimits, number: int) -
 
 
 def unseen_problem(
-    config: EvaluationConfig, floor_problems: ProblemsConfig, limits: FloorLimits, robots: int, number: int
+    config: EvaluationConfig, limits: FloorLimits, robots: int, number: int
 ) -> tuple[list[Route], GridMap | None]:
     """Routes of unseen problem `number` of a size, and the map that they are on, if it is one of those with a map: the
     first ones are, in the share that the settings ask for."""
     draw = np.random.default_rng([config.seed, _UNSEEN, robots, number])
     if number >= round(config.maps * config.problems):
-        return random_routes(floor_problems.floor, robots, limits.radius_m, draw), None
+        return random_routes(config.floor, robots, limits.radius_m, draw), None
     side = max(4, math.ceil(math.sqrt(robots * config.map_cells_per_robot / (1 - config.blocked))))
     grid = random_map(side, side, config.blocked, draw)
     return shortest_routes(grid, random_visits(grid, robots, draw), int(draw.integers(2**31))), grid

@@ -43,7 +43,6 @@ def train_planners(stage: Stage, labels: Labels, model: ModelConfig, loss: LossC
 def compare(
     stage: Stage,
     trained: Planners,
-    problems: ProblemsConfig,
     limits: FloorLimits,
     sampling: SamplingConfig,
     config: EvaluationConfig,
@@ -52,14 +51,14 @@ def compare(
     from squadron.methods.coordination import contest, figures, film
 
     planners = trained.planners
-    results = contest.compete(stage, planners, problems, limits, sampling, config)
+    results = contest.compete(stage, planners, limits, sampling, config)
     cost = planners[0].cost
     table = figures.ratios(results, cost)
     for curves in (*figures.ratio_curves(table, cost), *figures.time_curves(table)):
         stage.show(curves)
     stage.show(figures.ratio_table(table))
     stage.show(figures.ratio_spread(results, [planner.name for planner in planners]))
-    film.show(stage, planners[0], problems, limits, sampling, config)
+    film.show(stage, planners[0], limits, sampling, config)
     for row in table:
         if row.method == planners[0].name:
             stage.figure(
