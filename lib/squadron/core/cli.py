@@ -1,4 +1,4 @@
-"""The command line: `squadron ls · plan · run · report · doctor`.
+"""The command line: `squadron ls · plan · run · serve · report · doctor`.
 
 Nothing heavy is imported until a command needs it, so that `squadron --help` answers at once.
 """
@@ -108,6 +108,16 @@ def run(options: argparse.Namespace) -> None:
     launch.run(options)
 
 
+def serve(options: argparse.Namespace) -> None:
+    """Answer requests over HTTP with what a run has trained."""
+    from squadron.core.config import load_config
+    from squadron.core.folder import Folder
+    from squadron.serve.serving import serve_run
+    from squadron.serve.spec import ServeSpec
+
+    serve_run(Folder(options.folder), load_config(ServeSpec, overrides=options.settings), options.address)
+
+
 def report(options: argparse.Namespace) -> None:
     """Write report.html of a run folder again, from what the folder holds."""
     from squadron.core import console, launch
@@ -139,6 +149,14 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=command.__doc__)
         _add_job_arguments(sub)
         sub.set_defaults(command=command)
+
+    serving = commands.add_parser(
+        "serve", help="answer requests with what a run has trained", description=serve.__doc__
+    )
+    serving.add_argument("folder", help="a run folder, or its URL")
+    serving.add_argument("settings", nargs="*", help="port=8000, host=0.0.0.0, replicas=2 …")
+    serving.add_argument("--address", help="Ray cluster to serve on, such as auto (default: this machine)")
+    serving.set_defaults(command=serve)
 
     rendering = commands.add_parser("report", help="write the report of a run folder again", description=report.__doc__)
     rendering.add_argument("folder", help="a run folder, or its URL")

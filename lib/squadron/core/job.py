@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from squadron.core.config import Config
+from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 
 if TYPE_CHECKING:
@@ -15,17 +16,20 @@ if TYPE_CHECKING:
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Estimate = Callable[[Any, int, Profile], Sequence[tuple[str, str]]]
+Services = Callable[[Folder], Sequence[Any]]
+"""From a finished run's folder to what it offers to a server: `squadron.serve.service.Service` records."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What `@job` makes of a recipe: it can be run, planned and, later, swept and served."""
+    """What `@job` makes of a recipe: it can be run, planned and served."""
 
     name: str
     config_type: type[Config]
     recipe: Callable[[Any, Any], None]
     requires: tuple[str, ...]
     estimate: Estimate | None
+    services: Services | None
 
     def __call__(self, run: Run, config: Config) -> None:
         """Run the recipe inside an open run."""
@@ -39,15 +43,20 @@ class Job:
 
 
 def job(
-    config_type: type[ConfigT], *, requires: Sequence[str] = (), estimate: Estimate | None = None
+    config_type: type[ConfigT],
+    *,
+    requires: Sequence[str] = (),
+    estimate: Estimate | None = None,
+    services: Services | None = None,
 ) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
     """Turn `recipe(run, config)` into a job named after the function.
 
     `requires` names the modules that its stages import, so that `plan` can say what is missing; `estimate(config,
-    workers, profile)` gives the rows that `plan` prints about size, memory and time.
+    workers, profile)` gives the rows that `plan` prints about size, memory and time; `services(folder)` what a finished
+    run offers to `squadron serve`.
     """
 
     def wrap(recipe: Callable[[Run, ConfigT], None]) -> Job:
-        return Job(recipe.__name__, config_type, recipe, tuple(requires), estimate)
+        return Job(recipe.__name__, config_type, recipe, tuple(requires), estimate, services)
 
     return wrap

@@ -1,0 +1,42 @@
+"""What a finished run left behind, for whoever goes on with it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+
+RecordT = TypeVar("RecordT", bound=Config)
+
+
+def outputs(folder: Folder, stage: str, kind: type[RecordT]) -> list[RecordT]:
+    """What the stages of this name returned in the last run of a folder, in the order in which they ran.
+
+    Raises InputError if none has finished, or what one returned is not of this kind.
+    """
+    names = folder.read_json("run.json").get("stages") or []
+    mine = [folder / "stages" / name for name in names if name.rpartition("-")[0] == stage]
+    done = [one for one in mine if one.exists("done.json")]
+    if not done:
+        fix = "run the job to its end first"
+        raise InputError(f"the stage {stage} has not finished", where=str(folder), fix=fix)
+    return [_read(kind, one.read_json("done.json")["output"], one.file("done.json")) for one in done]
+
+
+def settings(folder: Folder, kind: type[RecordT]) -> RecordT:
+    """The settings that a run was given. Raises InputError if they are not what this version knows."""
+    return _read(kind, yaml.safe_load(folder.read_bytes("config.yaml")), folder.file("config.yaml"))
+
+
+def _read(kind: type[RecordT], values: object, where: str) -> RecordT:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InputError(what, where=where, fix="run the job again with this version") from None

@@ -1,0 +1,126 @@
+"""Plans over HTTP: `POST /v1/plan` with routes, answered with who goes first and when each robot may pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.results import outputs, settings
+from squadron.methods.coordination.config import CoordinationConfig, CostName, FloorLimits, SamplingConfig
+from squadron.methods.coordination.records import Planners
+from squadron.serve.service import Route, Service
+
+if TYPE_CHECKING:
+    from squadron.methods.coordination.planner import Propose
+
+
+class PlanRequest(Config):
+    """Robots to plan for. What is left out is as the run was trained."""
+
+    routes: tuple[tuple[tuple[float, float], ...], ...] = Field(
+        min_length=1, description="corners of each robot's way, in metres; robots drive at one metre a second"
+    )
+    limits: FloorLimits | None = None
+    cost: CostName | None = None
+    samples: int | None = Field(None, ge=1, le=1000)
+    rounds: int | None = Field(None, ge=0, le=100)
+    seed: int = Field(0, ge=0, lt=2**32)
+
+
+class Pause(Config):
+    """Where a robot may have to wait, in metres of its route, and until when, in seconds."""
+
+    at_m: float
+    until_s: float
+
+
+class RobotPlan(Config):
+    """When a robot arrives, in seconds, and where it may have to wait before."""
+
+    arrives_s: float
+    waits: tuple[Pause, ...]
+
+
+class Encounter(Config):
+    """Two robots that share a stretch: who goes first, and whether the other may be right behind."""
+
+    first: int
+    second: int
+    may_follow: bool
+
+
+class PlanAnswer(Config):
+    """A plan that nobody waits in a circle under, and no limit is passed."""
+
+    cost_name: CostName
+    cost: float = Field(description="of the plan, in seconds")
+    undisturbed: float = Field(description="the same if each robot were alone")
+    seconds: float = Field(description="that planning took")
+    robots: tuple[RobotPlan, ...]
+    encounters: tuple[Encounter, ...]
+
+
+def services(folder: Folder) -> list[Service]:
+    """The planner of each cost that a run has trained, behind one address."""
+    trained = [record.planners[0] for record in outputs(folder, "train_planners", Planners)]
+    config = settings(folder, CoordinationConfig)
+    load = Load({one.cost: folder / one.path for one in trained}, config.limits, config.sampling)
+    route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, "who goes first wherever robots meet, and when")
+    return [Service("coordination", load, (route,))]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Loads the networks on a replica."""
+
+    networks: Mapping[CostName, Folder]
+    limits: FloorLimits
+    sampling: SamplingConfig
+
+    def __call__(self) -> Planning:
+        from squadron.methods.coordination.planner import learned
+
+        proposers = {cost: learned(folder) for cost, folder in self.networks.items()}
+        return Planning(proposers, self.limits, self.sampling)
+
+
+class Planning:
+    """Answers requests with the networks that it holds."""
+
+    def __init__(self, networks: Mapping[CostName, Propose], limits: FloorLimits, sampling: SamplingConfig) -> None:
+        self._networks, self._limits, self._sampling = networks, limits, sampling
+
+    def plan(self, request: PlanRequest) -> PlanAnswer:
+        """The plan for a request. Raises InputError for robots that cannot be planned, and for a cost that no network
+        was trained for."""
+        from squadron.methods.coordination.algorithm import COSTS
+        from squadron.methods.coordination.fleet import describe
+        from squadron.methods.coordination.graph import build_graph
+        from squadron.methods.coordination.planner import plan_graph
+        from squadron.sim.routes import make_route
+
+        cost = request.cost if request.cost is not None else next(iter(self._networks))
+        if cost not in self._networks:
+            known = ", ".join(self._networks)
+            raise InputError(f"no network was trained for {cost}", fix=f"ask for {known}")
+        started = time.perf_counter()
+        routes = [make_route(points, f"the route of robot {robot}") for robot, points in enumerate(request.routes)]
+        graph = build_graph(routes, request.limits or self._limits)
+        asked = {"samples": request.samples, "rounds": request.rounds, "seed": request.seed}
+        sampling = self._sampling.model_copy(update={name: value for name, value in asked.items() if value is not None})
+        schedule = plan_graph(graph, cost, self._networks[cost], sampling)
+        described: dict[str, Any] = describe(schedule)
+        return PlanAnswer(
+            cost_name=cost,
+            cost=float(COSTS[cost](graph, schedule.enter_N[None])[0]),
+            undisturbed=float(COSTS[cost](graph, graph.enter_N[None])[0]),
+            seconds=time.perf_counter() - started,
+            **described,
+        )

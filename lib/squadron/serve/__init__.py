@@ -1,0 +1,1 @@
+"""Endpoints for what a job has trained, on Ray Serve."""

@@ -1,0 +1,150 @@
+"""A server on Ray Serve: what a run has trained answers over HTTP, and a server that cannot be is not started."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+
+from squadron.core.cli import main
+from squadron.core.errors import ConfigError, InputError
+from squadron.core.folder import Folder
+from squadron.methods.coordination.config import ModelConfig
+from squadron.methods.coordination.endpoint import Load, PlanRequest, services
+from squadron.methods.coordination.training import Build, save_planner
+from squadron.serve.serving import find_services, start, stop
+from squadron.serve.spec import KEYS, ServeSpec
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+ROUTES = [[[0, 0], [10, 0]], [[5, -5], [5, 5]], [[3, 8], [3, -8]]]
+KEY = "a-key-for-tests"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a coordination run leaves, as far as a server looks at it, with a network that has learned nothing."""
+    folder = Folder(tmp_path_factory.mktemp("serving") / "run").make()
+    config = ModelConfig(hidden=8, layers=1, heads=2, latent=2)
+    place = "stages/train_planners-0123456789ab/graph-VAE/model"
+    save_planner(folder / place, config, Build(config, 0)().state_dict())
+    planner = {"name": "graph VAE", "cost": "average_delay", "path": place, "sha256": "", "held_out_loss": None}
+    stage = folder / "stages" / "train_planners-0123456789ab"
+    stage.write_json("done.json", {"output": {"planners": [planner]}, "seconds": 1.0})
+    folder.write_json("run.json", {"job": "coordination", "stages": [stage.name]})
+    folder.write_bytes("config.yaml", b"sampling: {samples: 20, rounds: 2}\n")
+    return Path(folder.path)
+
+
+@pytest.fixture(scope="module")
+def url(ray_cluster: object, run_folder: Path) -> Iterator[str]:
+    port = free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEYS, f"another,{KEY}")
+        start(find_services(Folder(run_folder)), ServeSpec(port=port, queue=2, timeout_s=30))
+    yield f"http://127.0.0.1:{port}"
+    stop()
+
+
+def post(url: str, content: object, key: str = KEY) -> httpx.Response:
+    return httpx.post(f"{url}/v1/plan", json=content, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+
+def test_a_plan_over_http_is_the_plan_of_the_library(url: str, run_folder: Path) -> None:
+    answer = post(url, {"routes": ROUTES, "seed": 3})
+    assert answer.status_code == 200
+    (service,) = services(Folder(run_folder))
+    assert isinstance(service.build, Load)
+    expected = service.build().plan(PlanRequest(routes=ROUTES, seed=3)).model_dump(mode="json")
+    assert answer.json() | {"seconds": 0} == expected | {"seconds": 0}
+    assert len(answer.json()["robots"]) == 3 and len(answer.json()["encounters"]) == 2
+    assert answer.json()["cost_name"] == "average_delay" and answer.json()["undisturbed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        ({"routes": [[[0, 0], [5, 0]], [[0.1, 0], [5, 5]]]}, 422, "robots 0 and 1 overlap at their starts"),
+        ({"routes": [[[0, 0], [5, 0]], [[3, 3]]]}, 422, "the route of robot 1 does not leave its start"),
+        ({"routes": []}, 422, "routes: "),
+        ({"routes": ROUTES, "cost": "average_completion"}, 422, "ask for average_delay"),
+        ({"routes": ROUTES, "samples": 10**9}, 422, "samples: "),
+        ({"routes": ROUTES, "limits": {"density": 0}}, 422, "limits.density: "),
+        ({"routes": [[[0, 0], [1e400, 0]]]}, 422, ""),
+    ],
+)
+def test_robots_that_cannot_be_planned_are_refused_over_http(url: str, content: object, status: int, said: str) -> None:
+    import json
+
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    answer = httpx.post(f"{url}/v1/plan", content=json.dumps(content), headers=headers, timeout=60)
+    assert answer.status_code == status and said in answer.json()["error"]["message"]
+
+
+def test_nobody_is_answered_without_a_key(url: str) -> None:
+    assert post(url, {"routes": ROUTES}, "wrong").status_code == 401
+    assert httpx.get(f"{url}/health").json() == {"status": "ok", "services": ["coordination"]}
+
+
+def test_more_requests_than_may_wait_are_sent_away_and_the_others_answered(url: str) -> None:
+    heavy = {"routes": [[[3 * x, 0], [3 * x + 1, 20], [60 - 3 * x, 40]] for x in range(20)], "samples": 300}
+
+    def ask(_: int) -> httpx.Response:
+        return post(url, heavy)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(12)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 429} and statuses.count(200) >= 3
+    assert all(answer.headers["Retry-After"] == "1" for answer in answers if answer.status_code == 429)
+    plans = [answer.json() | {"seconds": 0} for answer in answers if answer.status_code == 200]
+    assert all(plan == plans[0] for plan in plans)
+
+
+def test_a_request_whose_replica_is_killed_is_answered_by_the_next(url: str) -> None:
+    heavy = {"routes": [[[3 * x, 0], [3 * x + 1, 20], [60 - 3 * x, 40]] for x in range(20)], "samples": 1000}
+    named = ray.util.list_named_actors(all_namespaces=True)
+    (replica,) = [one for one in named if one["name"].startswith("SERVE_REPLICA") and "coordination" in one["name"]]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post, url, heavy)
+        time.sleep(0.3)
+        assert not waiting.done()
+        ray.kill(ray.get_actor(replica["name"], namespace=replica["namespace"]))
+        assert waiting.result().status_code == 200
+    assert post(url, {"routes": ROUTES}).status_code == 200
+
+
+def test_what_cannot_be_served_is_refused(tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        find_services(Folder(tmp_path))
+    (tmp_path / "run.json").write_text('{"job": "flame", "stages": []}')
+    with pytest.raises(InputError, match="nothing that flame trains can be served"):
+        find_services(Folder(tmp_path))
+    (tmp_path / "run.json").write_text('{"job": "coordination", "stages": []}')
+    with pytest.raises(InputError, match="the stage train_planners has not finished"):
+        find_services(Folder(tmp_path))
+    monkeypatch.delenv(KEYS, raising=False)
+    with pytest.raises(ConfigError, match="anybody who reaches"):
+        start(find_services(Folder(run_folder)), ServeSpec(host="0.0.0.0"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="cannot listen"):
+            start(find_services(Folder(run_folder)), ServeSpec(port=taken.getsockname()[1]))
+
+
+def test_settings_of_a_server_are_checked(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(run_folder), "prt=1"]) == 2
+    assert "did you mean port" in "".join(capsys.readouterr())
