@@ -164,3 +164,19 @@ def test_what_cannot_work_is_refused_before_a_worker_starts(
     with pytest.raises(kind) as refused:
         fit(per_row(SquaredError()), build, data, TrainSpec.model_validate(spec), Folder(tmp_path), workers=workers)
     assert all(word in str(refused.value) for word in words) and time.monotonic() - started < 2
+
+
+def test_one_worker_alone_goes_on_after_a_kill_to_the_same_weights(tmp_path: Path) -> None:
+    """A single worker without a GPU is an actor, not a group: it is started again like one."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(whole, SquaredError(), workers=1)
+    fitted, steps = train(broken, SquaredError(("kill",), rank=0, after=40, done=tmp_path / "done"), workers=1)
+    assert fitted.restarts == 1 and sorted(set(steps)) == list(range(1, 25)) and len(steps) > 24 - 5
+    for name, value in weights(broken).items():
+        assert torch.equal(value, weights(whole)[name]), name
+
+
+def test_workers_that_are_lost_too_often_are_given_up(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"guard": SPEC.guard.model_copy(update={"max_restarts": 1})})
+    with pytest.raises(WorkerError, match="the workers were lost more than 1 times"):
+        train(tmp_path, SquaredError(("kill", "kill"), rank=0, after=22, done=tmp_path / "done"), spec, workers=1)

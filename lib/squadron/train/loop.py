@@ -1,15 +1,13 @@
 """`fit`: one call trains any model on any number of workers, by Ray Train and DeepSpeed.
 
-The driver's side: it starts the group of workers, hears of each step, and turns what went wrong into words. What a
-worker does is in `worker.py`.
+The driver's side: it starts the workers, hears of each step, and turns what went wrong into words. Where workers come
+from is in `start.py`, what one does in `worker.py`.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +18,14 @@ from squadron.core.cluster import connect
 from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
 from squadron.core.folder import Folder
-from squadron.core.host import reuse_freed_memory, use_threads
 from squadron.core.profile import WorkerResources
 from squadron.train import checkpoint as checkpoints
 from squadron.train.batches import Row, RowSource, Source
 from squadron.train.guard import TrainingStopped, read_stalls
 from squadron.train.objectives import Objective
 from squadron.train.spec import TrainSpec
-from squadron.train.worker import Training, train
+from squadron.train.start import Alone, in_group
+from squadron.train.worker import Training
 
 if TYPE_CHECKING:
     import torch
@@ -133,45 +131,33 @@ class _Group:
     def run(self) -> int:
         """Train to the end, and return how often the group was started again."""
         ended: list[BaseException | None] = []
+        start = self._start()
 
         def fit() -> None:
             try:
-                self._trainer().fit()
+                start()
                 ended.append(None)
             except BaseException as error:
                 ended.append(error)
 
-        thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+        thread = threading.Thread(target=fit, name="training", daemon=True)
         thread.start()
-        while thread.is_alive():
-            self._listen()
-            thread.join(_POLL_S)
+        try:
+            while thread.is_alive():
+                self._listen()
+                thread.join(_POLL_S)
+        except BaseException:
+            if isinstance(start, Alone):
+                start.stop()
+            raise
         self._listen()
         self._judge(ended[0])
         return max(0, self._starts - 1)
 
-    def _trainer(self) -> Any:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
-
-        # Ray's watcher of preempted nodes is a process more for each run, and tells workers what ours do not listen to:
-        # a lost worker is started again from its checkpoint.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        cuda = self._resources.gpus > 0
-        share = {"CPU": self._resources.cpus, **({"GPU": self._resources.gpus} if cuda else {})}
-        if self._resources.memory_gb:
-            share["memory"] = self._resources.memory_gb * 1024**3
-        return TorchTrainer(
-            _work,
-            train_loop_config={"training": self._training, "mailbox": self._mailbox, "cpus": self._resources.cpus},
-            scaling_config=ScalingConfig(num_workers=self._workers, use_gpu=cuda, resources_per_worker=share),
-            torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
-            run_config=RunConfig(
-                name="ray-train",
-                storage_path=self._training.store.url,
-                failure_config=FailureConfig(max_failures=self._training.spec.guard.max_restarts),
-            ),
-        )
+    def _start(self) -> Callable[[], Any]:
+        if self._workers == 1 and not self._resources.gpus:
+            return Alone(self._training, self._mailbox, self._resources)
+        return in_group(self._training, self._mailbox, self._workers, self._resources)
 
     def _listen(self) -> None:
         steps, starts = ray.get(self._mailbox.take.remote())
@@ -219,49 +205,6 @@ class _Group:
 _KINDS: Mapping[str, type[SquadronError]] = {
     kind.__name__: kind for kind in (ConfigError, InputError, TrainingStopped, WorkerError)
 }
-
-
-def _work(config: dict[str, Any]) -> None:
-    """The function that Ray Train runs on every worker."""
-    import traceback
-
-    import torch
-    from ray.train import get_context
-
-    training, mailbox = config["training"], config["mailbox"]
-    rank, workers = get_context().get_world_rank(), get_context().get_world_size()
-    attempt, go = ray.get(mailbox.start.remote(workers))
-    if not go:
-        return
-    cuda = torch.cuda.is_available() and torch.distributed.get_backend() == "nccl"
-    if not cuda:
-        use_threads(max(1, int(config["cpus"])))
-        reuse_freed_memory()
-    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-
-    def report(step: int, metrics: dict[str, float]) -> None:
-        mailbox.step.remote(step, metrics)
-
-    try:
-        train(training, rank, workers, device, report)
-    except SquadronError as error:
-        if rank == 0 or not isinstance(error, TrainingStopped):
-            ray.get(mailbox.refuse.remote(type(error).__name__, error.what, error.where, error.fix))
-        if not isinstance(error, TrainingStopped):
-            raise  # the others may be waiting for this worker
-    except Exception as error:
-        if not _lost_a_peer(error):
-            ray.get(mailbox.error.remote(attempt, rank, traceback.format_exc()))
-        time.sleep(1)  # let the others' reports arrive before the group is taken down
-        raise
-
-
-def _lost_a_peer(error: Exception) -> bool:
-    """Whether this is what the other workers see when one of them is gone."""
-    import torch
-
-    text = str(error).lower()
-    return isinstance(error, torch.distributed.DistError) or "gloo" in text or "nccl" in text
 
 
 def _kind(text: str) -> str:

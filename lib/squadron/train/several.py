@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,12 +144,11 @@ def train_alone(
     import torch
 
     from squadron.train.quiet import quiet_libraries
+    from squadron.train.start import join_alone
     from squadron.train.worker import Training, train
 
     quiet_libraries()
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # DeepSpeed reads them
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    join_alone()
     training = Training(build, objective, source, held_out, spec, store.make(), identity)
     return train(training, 0, 1, torch.device("cpu"), on_step)
 
