@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +10,8 @@ import pytest
 
 from squadron.core.cli import main
 from tests.conftest import REAL_DATA
+from tests.drivers import run_and_kill
 
-LIB = Path(__file__).resolve().parents[2] / "lib"
 FLOOR = "type octile\nheight 5\nwidth 5\nmap\n" + ".....\n" * 5
 
 
@@ -94,19 +89,11 @@ def test_a_second_run_does_nothing_again(
 
 def test_a_driver_killed_while_it_labels_solves_only_what_is_missing(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "squadron.core.cli", "run", "coordination", "smoke", "--workers", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(LIB)}
-    driver = subprocess.Popen(
-        [*command, "--run", str(folder)], env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+    run_and_kill(
+        folder,
+        ["coordination", "smoke", "--workers", "1"],
+        lambda: len(list(folder.glob("stages/label_problems-*/rows/*.parquet"))) >= 3,
     )
-    try:
-        deadline = time.monotonic() + 240
-        while len(list(folder.glob("stages/label_problems-*/rows/*.parquet"))) < 3 and time.monotonic() < deadline:
-            assert driver.poll() is None
-            time.sleep(0.02)
-    finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
     labels = stage(folder, "label_problems")
     assert not (labels / "done.json").exists()
     solved = {file: file.stat().st_mtime_ns for file in (labels / "rows").glob("*.parquet")}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,11 +14,10 @@ import pytest
 from squadron.core.cli import main
 from squadron.core.folder import Folder
 from squadron.data.rows import ArrowRows
+from tests.drivers import run_and_kill
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
 from server import chat_server, echo
-
-LIB = Path(__file__).resolve().parents[2] / "lib"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,18 +84,7 @@ def test_a_driver_killed_mid_collection_asks_for_the_rest_and_chooses(ray_cluste
         rules = [{"pattern": "argest|aximum|greatest", "reply": "7"}, {"pattern": "orst|smallest", "reply": "2"}]
         judge = {"provider": "scripted", "name": "judge", "rules": rules, "otherwise": "5"}
         words.append(f"reward={json.dumps({'provider': 'judge', 'model': judge, 'low': 0, 'high': 9})}")
-        started = ["run", "crowdselect", "smoke", *words, "--run", str(folder)]
-        command = [sys.executable, "-m", "squadron.core.cli", *started]
-        environment = {**os.environ, "PYTHONPATH": str(LIB)}
-        driver = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE)
-        try:
-            deadline = time.monotonic() + 120
-            while sum(server.stats()["answered"].values()) < 50 and time.monotonic() < deadline:
-                assert driver.poll() is None, driver.communicate()
-                time.sleep(0.1)
-        finally:
-            os.killpg(driver.pid, signal.SIGKILL)
-            driver.wait()
+        run_and_kill(folder, ["crowdselect", "smoke", *words], lambda: sum(server.stats()["answered"].values()) >= 50)
         time.sleep(2)
         before = server.stats()["requests"]
         assert run(folder, *words) == 0

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squadron.core.cli import main
+from tests.drivers import run_and_kill
 
-LIB = Path(__file__).resolve().parents[2] / "lib"
 STEPS = 12
 
 
@@ -65,19 +59,8 @@ def test_a_second_run_does_nothing_again(finished: Path, capsys: pytest.CaptureF
 
 def test_a_driver_killed_mid_training_goes_on_to_the_same_weights(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = ["run", "finetune", "smoke", "--run", str(folder)]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "squadron.core.cli", *words],
-        env={**os.environ, "PYTHONPATH": str(LIB)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        _wait_until(lambda: any(folder.glob("stages/train-*/checkpoints/step-000006/complete.json")), driver)
-    finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
+    saved = "stages/train-*/checkpoints/step-000006/complete.json"
+    run_and_kill(folder, ["finetune", "smoke"], lambda: any(folder.glob(saved)))
     assert not any(folder.glob("stages/train-*/done.json"))
     assert run(folder) == 0
     assert exported(folder) == exported(finished)
@@ -213,11 +196,3 @@ def test_a_model_that_cannot_fit_is_refused_with_what_would(
 def _write(path: Path, rows: list[Any]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def _wait_until(condition: Callable[[], bool], driver: subprocess.Popen[bytes], timeout_s: float = 180) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert driver.poll() is None, driver.stdout.read().decode() if driver.stdout else ""
-        assert time.monotonic() < deadline, "the run did not get that far in time"
-        time.sleep(0.02)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from squadron.core.cli import main
+from tests.drivers import run_and_kill
 
-LIB = Path(__file__).resolve().parents[2] / "lib"
 SMALL = ["smoke", "federation.rounds=4", "baselines.centralised=false", "strategy.name=fedadam"]
 
 
@@ -63,27 +57,11 @@ def test_an_environment_is_rebuilt_from_what_the_run_wrote(finished: Path) -> No
 
 def test_a_driver_killed_mid_round_goes_on_to_the_same_weights(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "squadron.core.cli",
-        "run",
-        "flame",
-        *SMALL,
-        "--run",
-        str(folder),
-        "--workers",
-        "2",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(LIB)}
-    driver = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    run_and_kill(
+        folder,
+        ["flame", *SMALL, "--workers", "2"],
+        lambda: any(folder.glob("stages/federate-*/rounds/round-0002.*")),
     )
-    try:
-        _wait_until(lambda: any(folder.glob("stages/federate-*/rounds/round-0002.*")), driver)
-    finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
     assert not any(folder.glob("stages/federate-*/done.json"))
     assert main(["run", "flame", *SMALL, "--run", str(folder)]) == 0
     assert _final_weights(folder) == _final_weights(finished)
@@ -166,11 +144,3 @@ def test_updates_that_are_not_finite_stop_the_job_with_their_cause(
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _wait_until(condition: Callable[[], bool], driver: subprocess.Popen[bytes], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert driver.poll() is None, driver.stdout.read().decode() if driver.stdout else ""
-        assert time.monotonic() < deadline, "the run did not get that far in time"
-        time.sleep(0.02)

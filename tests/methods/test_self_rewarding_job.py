@@ -4,20 +4,15 @@ what cannot go on."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squadron.core.cli import main
+from tests.drivers import run_and_kill
 
-LIB = Path(__file__).resolve().parents[2] / "lib"
 SOLVED = {"problem": "What is 2+2?", "solution": "Step 1: 2+2=4, so \\boxed{4}."}
 CONTEST = {
     "question": "What is 2+2?",
@@ -86,19 +81,7 @@ def test_a_driver_killed_while_it_searches_ends_with_the_same_preferences(finish
     for file, recorded in before.items():  # half of what M1 and its judge were asked is not on record
         lines = recorded.splitlines(keepends=True)
         file.write_bytes(b"".join(lines[: len(lines) // 2]) + b'{"key": "cut sh')
-    command = [sys.executable, "-m", "squadron.core.cli", "run", "self_rewarding", "smoke", "--workers", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(LIB)}
-    driver = subprocess.Popen(
-        [*command, "--run", str(folder)], env=environment, start_new_session=True, stdout=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 240
-        while len(list(log.iterdir())) == len(before) and time.monotonic() < deadline:
-            assert driver.poll() is None
-            time.sleep(0.05)
-    finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
+    run_and_kill(folder, ["self_rewarding", "smoke", "--workers", "1"], lambda: len(list(log.iterdir())) > len(before))
     assert not (folder / "stages" / stages(folder, "prefer_steps")[0].name / "done.json").exists()
     assert run(folder) == 0
     assert preferences(folder) == preferences(finished)

@@ -30,6 +30,9 @@ from squadron.methods.coordination.schedule import Schedule
 REFERENCE = "exact solver"
 """CP-SAT, started from the best that the other methods found."""
 
+EVOLUTION = "CMA-ES"
+"""An evolution strategy with several times the network's time."""
+
 PUBLISHED = "published sampling"
 """The same network, a plan for each latent vector, and one of them for all robots as it is."""
 
@@ -91,7 +94,7 @@ class Contest:
         built_s = time.perf_counter() - started
         schedules = [self._try(graph, name, method, results) for name, method in self._methods(graph).items()]
         allowed_s = self.config.evolution_times * results[self.planners[0].name]["seconds"]
-        schedules.append(self._try(graph, "CMA-ES", lambda: baselines.evolve(graph, self.cost, allowed_s), results))
+        schedules.append(self._try(graph, EVOLUTION, lambda: baselines.evolve(graph, self.cost, allowed_s), results))
         best = min((one for one in schedules if one is not None), key=self._value)
         proven = self._refer(graph, best, results)
         sizes = {"nodes": graph.nodes, "edges": graph.edges}

@@ -66,6 +66,7 @@ def _ratio_curves(table: Sequence[Ratio], cost: CostName, world: str) -> Curves:
             high=[row.high for row in rows],
         )
         for method, rows in _by_method(table).items()
+        if method != "exact solver"  # what it adds to the best of the others is in the table
     ]
     if cost == "average_completion" and world == "open floor":
         sizes = [robots for robots in PUBLISHED if robots <= max(row.robots for row in table)]
@@ -77,6 +78,25 @@ def _ratio_curves(table: Sequence[Ratio], cost: CostName, world: str) -> Curves:
         series=series,
         note="Means over problems, with 95% intervals. The best known plan is the best that any method found.",
     )
+
+
+def savings_table(results: Sequence[dict[str, Any]], method: str, other: str) -> Table:
+    """How much less plans of one method cost than another's on the same problem, by size, and how often."""
+    rows = []
+    for world, robots in sorted({(result["world"], result["robots"]) for result in results}):
+        costs = [
+            (result["results"][method]["cost"], result["results"][other]["cost"])
+            for result in results
+            if (result["world"], result["robots"]) == (world, robots) and result["results"][other]["cost"]
+        ]
+        if costs:
+            saved = [1 - mine / theirs for mine, theirs in costs]
+            low, high = cluster_bootstrap_interval([[value] for value in saved])
+            wins = sum(value > 1e-9 for value in saved)
+            share = f"{np.mean(saved):.1%}"
+            rows.append([world, robots, share, f"{low:.1%} to {high:.1%}", f"{wins} of {len(saved)}"])
+    columns = ["world", "robots", "saved", "95% interval", "problems on which it is cheaper"]
+    return Table(title=f"What {method} saves against {other}", columns=columns, rows=rows)
 
 
 def time_curves(table: Sequence[Ratio]) -> list[Curves]:

@@ -57,6 +57,7 @@ def compare(
     for curves in (*figures.ratio_curves(table, cost), *figures.time_curves(table)):
         stage.show(curves)
     stage.show(figures.ratio_table(table))
+    stage.show(figures.savings_table(results, planners[0].name, contest.EVOLUTION))
     stage.show(figures.ratio_spread(results, [planner.name for planner in planners]))
     film.show(stage, planners[0], limits, sampling, config)
     for row in table:

@@ -1,0 +1,40 @@
+"""Drivers that are killed half way, as a power cut does it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LIB = Path(__file__).resolve().parents[1] / "lib"
+
+
+def run_and_kill(folder: Path, words: list[str], reached: Callable[[], bool], timeout_s: float = 240) -> None:
+    """Start `squadron run` with these words in a process of its own, and kill it and its workers once `reached` says
+    so. Fails, with what it printed, if the run ends before or does not get that far in time."""
+    command = [sys.executable, "-m", "squadron.core.cli", "run", *words, "--run", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(LIB)}
+    with tempfile.TemporaryFile() as out:
+        driver = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + timeout_s
+            while not reached():
+                assert driver.poll() is None, f"the run ended before it was killed: {_text(out)}"
+                assert time.monotonic() < deadline, f"the run did not get that far in time: {_text(out)}"
+                time.sleep(0.02)
+        finally:
+            os.killpg(driver.pid, signal.SIGKILL)
+            driver.wait()
+
+
+def _text(out: object) -> str:
+    assert hasattr(out, "seek") and hasattr(out, "read")
+    out.seek(0)
+    return str(out.read().decode(errors="replace"))
