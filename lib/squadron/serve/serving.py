@@ -23,7 +23,7 @@ from squadron.serve.service import Service
 from squadron.serve.spec import KEYS, ServeSpec
 
 APPLICATION = "squadron"
-_ATTEMPTS = 3
+_ATTEMPTS, _FAREWELL_S = 3, 10.0
 
 
 def serve_run(folder: Folder, spec: ServeSpec, address: str | None = None) -> None:
@@ -44,7 +44,9 @@ def serve_run(folder: Folder, spec: ServeSpec, address: str | None = None) -> No
     console.say(f"[dim]{url}/docs describes them; Ctrl-C ends[/dim]")
     ended.wait()
     console.say("[dim]finishing what was begun[/dim]")
-    stop()
+    last = threading.Thread(target=stop, daemon=True)  # a cluster that is gone too would never answer
+    last.start()
+    last.join(spec.timeout_s + _FAREWELL_S)
 
 
 def find_services(folder: Folder) -> list[Service]:

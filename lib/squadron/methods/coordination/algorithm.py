@@ -63,7 +63,7 @@ def choose_following(graph: Graph, confidence_SE: np.ndarray) -> np.ndarray:
     crowding = Crowding(graph)
     for following_E, order_L in zip(following_SE, order_SL, strict=True):
         crowding.clear()
-        following_E[[edge for edge in order_L.tolist() if crowding.ask(edge)]] = True
+        following_E[crowding.ask_in_order(order_L.tolist())] = True
     return following_SE
 
 
