@@ -15,10 +15,11 @@ import ray
 from squadron.core.cli import main
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
+from squadron.core.launch import find_services
 from squadron.methods.coordination.config import ModelConfig
 from squadron.methods.coordination.endpoint import Load, PlanRequest, services
 from squadron.methods.coordination.training import Build, save_planner
-from squadron.serve.serving import find_services, start, stop
+from squadron.serve.serving import start, stop
 from squadron.serve.spec import KEYS, ServeSpec
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -53,7 +54,7 @@ def url(ray_cluster: object, run_folder: Path) -> Iterator[str]:
     port = free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEYS, f"another,{KEY}")
-        start(find_services(Folder(run_folder)), ServeSpec(port=port, queue=2, timeout_s=30))
+        start(services(Folder(run_folder)).services, ServeSpec(port=port, queue=2, timeout_s=30))
     yield f"http://127.0.0.1:{port}"
     stop()
 
@@ -65,7 +66,7 @@ def post(url: str, content: object, key: str = KEY) -> httpx.Response:
 def test_a_plan_over_http_is_the_plan_of_the_library(url: str, run_folder: Path) -> None:
     answer = post(url, {"routes": ROUTES, "seed": 3})
     assert answer.status_code == 200
-    (service,) = services(Folder(run_folder))
+    (service,) = services(Folder(run_folder)).services
     assert isinstance(service.build, Load)
     expected = service.build().plan(PlanRequest(routes=ROUTES, seed=3)).model_dump(mode="json")
     assert answer.json() | {"seconds": 0} == expected | {"seconds": 0}
@@ -137,12 +138,12 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, run_folder: Path, monk
         find_services(Folder(tmp_path))
     monkeypatch.delenv(KEYS, raising=False)
     with pytest.raises(ConfigError, match="anybody who reaches"):
-        start(find_services(Folder(run_folder)), ServeSpec(host="0.0.0.0"))
+        start(services(Folder(run_folder)).services, ServeSpec(host="0.0.0.0"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(InputError, match="cannot listen"):
-            start(find_services(Folder(run_folder)), ServeSpec(port=taken.getsockname()[1]))
+            start(services(Folder(run_folder)).services, ServeSpec(port=taken.getsockname()[1]))
 
 
 def test_settings_of_a_server_are_checked(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

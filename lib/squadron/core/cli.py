@@ -110,12 +110,10 @@ def run(options: argparse.Namespace) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Answer requests over HTTP with what a run has trained."""
-    from squadron.core.config import load_config
+    from squadron.core import launch
     from squadron.core.folder import Folder
-    from squadron.serve.serving import serve_run
-    from squadron.serve.spec import ServeSpec
 
-    serve_run(Folder(options.folder), load_config(ServeSpec, overrides=options.settings), options.address)
+    launch.find_services(Folder(options.folder)).serve(options.settings, options.address)
 
 
 def report(options: argparse.Namespace) -> None:

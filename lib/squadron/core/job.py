@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Estimate = Callable[[Any, int, Profile], Sequence[tuple[str, str]]]
-Services = Callable[[Folder], Sequence[Any]]
-"""From a finished run's folder to what it offers to a server: `squadron.serve.service.Service` records."""
+
+
+class Servable(Protocol):
+    """What a finished run offers over HTTP: `squadron.serve.service.Services`, which core does not know."""
+
+    def serve(self, settings: Sequence[str], address: str | None) -> None:
+        """Answer requests on a Ray cluster until this process is interrupted or terminated. Raises SquadronError for
+        settings that are wrong, and a cluster that cannot hold it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Job:
     recipe: Callable[[Any, Any], None]
     requires: tuple[str, ...]
     estimate: Estimate | None
-    services: Services | None
+    services: Callable[[Folder], Servable] | None
 
     def __call__(self, run: Run, config: Config) -> None:
         """Run the recipe inside an open run."""
@@ -47,7 +53,7 @@ def job(
     *,
     requires: Sequence[str] = (),
     estimate: Estimate | None = None,
-    services: Services | None = None,
+    services: Callable[[Folder], Servable] | None = None,
 ) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
     """Turn `recipe(run, config)` into a job named after the function.
 

@@ -11,7 +11,7 @@ from squadron.core import catalog, console
 from squadron.core.config import Config, load_config
 from squadron.core.errors import InputError, SquadronError
 from squadron.core.folder import Folder
-from squadron.core.job import Job
+from squadron.core.job import Job, Servable
 from squadron.core.profile import Profile, find_profile
 from squadron.core.run import Run
 
@@ -86,6 +86,18 @@ def read_view(folder: Folder) -> Any:
         manifest={key: value for key, value in manifest.items() if key != "stages"},
         next_commands=next_commands(manifest["job"], folder),
     )
+
+
+def find_services(folder: Folder) -> Servable:
+    """What the job of a run folder offers from what it has trained. Raises InputError if the folder is no run, its job
+    serves nothing, or training has not finished."""
+    if not folder.exists("run.json"):
+        fix = "`squadron ls` lists the runs in ./runs"
+        raise InputError("not a run folder: it has no run.json", where=str(folder), fix=fix)
+    job = catalog.load_job(folder.read_json("run.json")["job"])
+    if job.services is None:
+        raise InputError(f"nothing that {job.name} trains can be served", where=str(folder))
+    return job.services(folder)
 
 
 def next_commands(job: str, folder: Folder) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,3 +30,18 @@ class Service:
     build: Callable[[], Any]
     routes: tuple[Route, ...]
     resources: WorkerResources = field(default_factory=WorkerResources)
+
+
+@dataclass(frozen=True)
+class Services:
+    """What one run offers, behind one address."""
+
+    services: tuple[Service, ...]
+
+    def serve(self, settings: Sequence[str], address: str | None) -> None:
+        """Answer requests by these `key=value` settings of `ServeSpec` until interrupted or terminated."""
+        from squadron.core.config import load_config
+        from squadron.serve.serving import serve_until_ended
+        from squadron.serve.spec import ServeSpec
+
+        serve_until_ended(self.services, load_config(ServeSpec, overrides=settings), address)

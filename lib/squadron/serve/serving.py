@@ -13,10 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from squadron.core import catalog, console
+from squadron.core import console
 from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, SquadronError
-from squadron.core.folder import Folder
 from squadron.core.host import use_threads
 from squadron.serve.gateway import Busy, digest, make_app
 from squadron.serve.service import Service
@@ -26,14 +25,13 @@ APPLICATION = "squadron"
 _ATTEMPTS, _FAREWELL_S = 3, 10.0
 
 
-def serve_run(folder: Folder, spec: ServeSpec, address: str | None = None) -> None:
-    """Serve what a run has trained until this process is interrupted or terminated.
+def serve_until_ended(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
+    """Serve until this process is interrupted or terminated.
 
-    Raises InputError if the folder is no run, its job serves nothing, or training has not finished; ConfigError if
-    anybody on the network could send requests without a key.
+    Raises ConfigError if anybody on the network could send requests without a key, InputError if the port is taken,
+    ResourceError if the cluster has no room.
     """
     ended = threading.Event()
-    services = find_services(folder)
     start(services, spec, address)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -47,17 +45,6 @@ def serve_run(folder: Folder, spec: ServeSpec, address: str | None = None) -> No
     last = threading.Thread(target=stop, daemon=True)  # a cluster that is gone too would never answer
     last.start()
     last.join(spec.timeout_s + _FAREWELL_S)
-
-
-def find_services(folder: Folder) -> list[Service]:
-    """What the job of a run folder offers from what it has trained. Raises InputError as `serve_run` does."""
-    if not folder.exists("run.json"):
-        fix = "`squadron ls` lists the runs in ./runs"
-        raise InputError("not a run folder: it has no run.json", where=str(folder), fix=fix)
-    job = catalog.load_job(folder.read_json("run.json")["job"])
-    if job.services is None:
-        raise InputError(f"nothing that {job.name} trains can be served", where=str(folder))
-    return list(job.services(folder))
 
 
 def start(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:

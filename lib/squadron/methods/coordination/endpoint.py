@@ -15,7 +15,7 @@ from squadron.core.folder import Folder
 from squadron.core.results import outputs, settings
 from squadron.methods.coordination.config import CoordinationConfig, CostName, FloorLimits, SamplingConfig
 from squadron.methods.coordination.records import Planners
-from squadron.serve.service import Route, Service
+from squadron.serve.service import Route, Service, Services
 
 if TYPE_CHECKING:
     from squadron.methods.coordination.planner import Propose
@@ -67,13 +67,13 @@ class PlanAnswer(Config):
     encounters: tuple[Encounter, ...]
 
 
-def services(folder: Folder) -> list[Service]:
+def services(folder: Folder) -> Services:
     """The planner of each cost that a run has trained, behind one address."""
     trained = [record.planners[0] for record in outputs(folder, "train_planners", Planners)]
     config = settings(folder, CoordinationConfig)
     load = Load({one.cost: folder / one.path for one in trained}, config.limits, config.sampling)
     route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, "who goes first wherever robots meet, and when")
-    return [Service("coordination", load, (route,))]
+    return Services((Service("coordination", load, (route,)),))
 
 
 @dataclass(frozen=True)
