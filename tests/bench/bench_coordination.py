@@ -128,10 +128,16 @@ def labels() -> bool:
     for workers in (1, 2):
         target = RUN.with_name(f"coordination-labels-{workers}")
         shutil.rmtree(target, ignore_errors=True)
-        words = ["problems.count=200", "training.steps=1", "evaluation.problems=1", "evaluation.robots=[2]"]
+        words = [
+            "problems.count=1000",
+            "training.steps=1",
+            "training.batch_size=256",
+            "evaluation.problems=1",
+            "evaluation.robots=[2]",
+        ]
         run("full", target, *words, "--workers", str(workers))
         (done,) = target.glob("stages/label_problems-*/done.json")
-        rates[workers] = 200 / json.loads(done.read_text())["seconds"]
+        rates[workers] = 1000 / json.loads(done.read_text())["seconds"]
     print(f"problems labelled a second: {rates[1]:.2f} with one worker, {rates[2]:.2f} with two")
     return rates[2] > 1.5 * rates[1]
 

@@ -23,7 +23,7 @@ def ratio(result: dict[str, Any], method: str) -> float | None:
     cost = result["results"][method]["cost"]
     if cost is None:
         return None
-    return 1.0 if cost <= 1e-9 else min(costs) / cost
+    return 1.0 if cost <= 1e-9 else max(0.0, min(costs)) / cost
 
 
 def ratios(results: Sequence[dict[str, Any]], cost: CostName) -> list[Ratio]:
