@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -136,6 +137,14 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, run_folder: Path, monk
     (tmp_path / "run.json").write_text('{"job": "coordination", "stages": []}')
     with pytest.raises(InputError, match="the stage train_planners has not finished"):
         find_services(Folder(tmp_path))
+    broken = tmp_path / "broken"
+    shutil.copytree(run_folder, broken)
+    (broken / "config.yaml").write_text("sampling: {samples: [")
+    with pytest.raises(InputError, match="not valid YAML"):
+        find_services(Folder(broken))
+    next(broken.glob("stages/*/graph-VAE/model/model.safetensors")).unlink()
+    with pytest.raises(InputError, match="the network for average_delay is gone"):
+        find_services(Folder(broken))
     monkeypatch.delenv(KEYS, raising=False)
     with pytest.raises(ConfigError, match="anybody who reaches"):
         start(services(Folder(run_folder)).services, ServeSpec(host="0.0.0.0"))

@@ -29,8 +29,14 @@ def outputs(folder: Folder, stage: str, kind: type[RecordT]) -> list[RecordT]:
 
 
 def settings(folder: Folder, kind: type[RecordT]) -> RecordT:
-    """The settings that a run was given. Raises InputError if they are not what this version knows."""
-    return _read(kind, yaml.safe_load(folder.read_bytes("config.yaml")), folder.file("config.yaml"))
+    """The settings that a run was given. Raises InputError if they cannot be read, or are not what this version
+    knows."""
+    where = folder.file("config.yaml")
+    try:
+        values = yaml.safe_load(folder.read_bytes("config.yaml"))
+    except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {error}", where=where) from None
+    return _read(kind, values, where)
 
 
 def _read(kind: type[RecordT], values: object, where: str) -> RecordT:
