@@ -64,6 +64,16 @@ class Server:
             stats: dict[str, Any] = json.load(response)
         return stats
 
+    def settled(self, quiet_s: float = 3.0, timeout_s: float = 60.0) -> dict[str, Any]:
+        """`stats` once nobody has asked for `quiet_s` seconds: the workers of a killed driver may outlive it a while."""
+        deadline, last, since = time.monotonic() + timeout_s, -1, time.monotonic()
+        while time.monotonic() - since < quiet_s:
+            assert time.monotonic() < deadline, "somebody goes on asking"
+            if (requests := self.stats()["requests"]) != last:
+                last, since = requests, time.monotonic()
+            time.sleep(0.1)
+        return self.stats()
+
 
 @contextmanager
 def chat_server(**behaviour: Any) -> Iterator[Server]:
