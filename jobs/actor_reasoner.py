@@ -1,0 +1,35 @@
+"""Actor and Reasoner: an automated car decides at once, from memory, while a language model thinks about the driver.
+
+    python jobs/actor_reasoner.py                                      # the demo, on this machine
+    squadron run actor_reasoner full reasoner.model='{provider: openai, name: llama3, model: llama3, base_url: …}'
+    squadron run actor_reasoner paper --address auto
+
+LLM-driven Actor-Reasoner for interaction of automated vehicles, arXiv 2503.00502.
+"""
+
+from __future__ import annotations
+
+from squadron.core.job import job
+from squadron.core.run import Run
+from squadron.methods.actor_reasoner.config import ActorReasonerConfig
+from squadron.methods.actor_reasoner.plan import estimate
+from squadron.methods.actor_reasoner.stages import build_memory, compare, drive_live, prepare_reasoner
+
+NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "shapely", "pyarrow")
+
+
+@job(ActorReasonerConfig, requires=NEEDS, estimate=estimate)
+def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
+    """Cars that meet human drivers: who gets through, how safely and how soon."""
+    stamp = config.memory_stamp  # refused before anything is trained, if at all
+    worlds = tuple(map(config.world, config.scenes))
+    mind = run.stage(prepare_reasoner, worlds, config.lessons)
+    for world in worlds:
+        memories = run.stage(build_memory, world, mind, config.memory, stamp)  # the world waits for the Reasoner
+        run.stage(compare, world, mind, memories, config.evaluation)  # Actor and Reasoner, and everybody else
+        if config.live.cars:
+            run.stage(drive_live, world, mind, memories, config.live)  # by the clock
+
+
+if __name__ == "__main__":
+    actor_reasoner.main()

@@ -1,0 +1,171 @@
+"""Settings of the Actor and the Reasoner. Official figures are the public code's."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator, model_validator
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.data.records import stamp
+from squadron.llm.chat import Sampling
+from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
+from squadron.llm.settings import AnyModel
+from squadron.methods.actor_reasoner.prompts import EXAMPLE, PROMPT, question
+from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
+from squadron.train.spec import OptimizerConfig, TrainSpec
+from squadron.train.untrained import Size
+
+SCENES: tuple[SceneName, ...] = ("intersection", "roundabout", "merge")
+
+
+class ReasonerConfig(Config):
+    """The language model, and how it is asked."""
+
+    model: AnyModel | None = Field(None, description="any chat model; None: a small one that is trained here")
+    template: str = Field(PROMPT, description="holds {situation}; the small model has one of its own")
+    sampling: Sampling = Sampling(max_tokens=400)
+    display_words: int = Field(
+        8, ge=1, description="a longer display is not shown; official: 5 in training, 8 in tests"
+    )
+    think_s: float = Field(1.0, ge=0, description="from a question to its answer, in episodes on simulated time")
+    every_s: float = Field(0.5, gt=0, description="a car is thought about at the most so often")
+
+    @field_validator("template")
+    @classmethod
+    def _can_be_filled_in(cls, value: str) -> str:
+        try:
+            question(EXAMPLE, value, 8)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"cannot be filled in: {error}; double the braces that are meant as such") from None
+        if "{situation}" not in value and "{other_speed}" not in value:
+            raise ValueError("needs {situation}, or fields of it such as {other_speed}")
+        return value
+
+
+class LessonsConfig(Config):
+    """How the small model learns to think: from situations whose truth the simulator knows. The driver's style and what
+    it does next are labels as they are; the decision is that of an oracle which tries out what would come of each."""
+
+    episodes: int = Field(300, ge=2, description="of each scene")
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of episodes that its accuracy is measured on")
+    explore: float = Field(
+        0.3, ge=0, le=1, description="share of decisions that are drawn, to see what follows mistakes"
+    )
+    vocabulary: int = Field(400, ge=300)
+    hidden_size: int = Field(96, ge=16)
+    layers: int = Field(3, ge=1)
+    heads: int = Field(4, ge=1)
+    training: TrainSpec = TrainSpec(
+        epochs=3,
+        batch_size=64,
+        micro_batch_size=64,
+        max_length=192,
+        optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=0.01),
+    )
+
+    @model_validator(mode="after")
+    def _heads_share_the_hidden_size(self) -> LessonsConfig:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
+        return self
+
+    @property
+    def size(self) -> Size:
+        """Of the small model."""
+        return Size(
+            hidden_size=self.hidden_size,
+            intermediate_size=self.hidden_size * 8 // 3 // 8 * 8,
+            layers=self.layers,
+            heads=self.heads,
+            context=256,
+            initializer_range=0.1,
+            rope_theta=100.0,
+        )
+
+
+class MemoryConfig(Config):
+    """What the Actor remembers."""
+
+    path: str | None = Field(None, description="memories of an earlier run, which new ones are added to")
+    episodes: int = Field(50, ge=0, description="driven by the Reasoner, to fill it; official: 50")
+    capacity: int = Field(10_000, ge=1, description="memories of each style; the oldest gives way")
+    embedder: AnyEmbedder = PackagedEmbedder()
+
+
+class WorldConfig(Config):
+    """A scene with its traffic and its drivers, and how the Reasoner is asked there."""
+
+    scene: SceneName
+    traffic: TrafficConfig
+    drivers: DriversConfig
+    reasoner: ReasonerConfig
+    embedder: AnyEmbedder
+    seed: int
+
+
+class EvaluationConfig(Config):
+    """Episodes that nobody has seen, and who drives them."""
+
+    episodes: int = Field(300, ge=1, description="of each scene")
+    part: int = Field(50, ge=1, description="episodes that a worker drives together")
+    ablations: bool = Field(True, description="also without partition, second layer, speech, display")
+    oracle: bool = Field(True, description="also the oracle, which takes longer than all others")
+    memory_sizes: tuple[int, ...] = Field((10, 30, 100, 300), description="also with so many memories, the oldest")
+    filmed: int = Field(2, ge=0, description="episodes of each scene in the report")
+    deadline_s: float = Field(1800.0, gt=0, description="longest time for one part")
+
+
+class LiveConfig(Config):
+    """Driving by the clock, with Reasoners that run beside."""
+
+    cars: int = Field(8, ge=0, description="episodes at once; 0: none are driven by the clock")
+    reasoners: int = Field(1, ge=1, description="language models that think side by side")
+    slowed_s: float = Field(0.0, ge=0, description="every thought takes so much longer")
+    killed_every_s: float | None = Field(None, gt=0, description="a Reasoner is killed so often, to see what happens")
+    deadline_s: float = Field(30.0, gt=0, description="a Reasoner that thinks longer is replaced")
+
+
+class ActorReasonerConfig(Config):
+    """An actor_reasoner run: the small language model, memories, and who drives best in each scene."""
+
+    scenes: tuple[SceneName, ...] = Field(SCENES, min_length=1)
+    traffic: TrafficConfig = TrafficConfig()
+    drivers: DriversConfig = Field(
+        DriversConfig(hears_display=True), description="official drivers do not heed the display"
+    )
+    reasoner: ReasonerConfig = ReasonerConfig()
+    lessons: LessonsConfig = LessonsConfig()
+    memory: MemoryConfig = MemoryConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    live: LiveConfig = LiveConfig()
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _scenes_differ(self) -> ActorReasonerConfig:
+        if len(set(self.scenes)) < len(self.scenes):
+            raise ValueError("a scene is named twice")
+        if "merge" in self.scenes and self.traffic.others > 1:
+            raise ValueError("the merge has one road: traffic.others must be 1 there, or scenes leave it out")
+        return self
+
+    def world(self, scene: SceneName) -> WorldConfig:
+        """One of the scenes."""
+        return WorldConfig(
+            scene=scene,
+            traffic=self.traffic,
+            drivers=self.drivers,
+            reasoner=self.reasoner,
+            embedder=self.memory.embedder,
+            seed=self.seed,
+        )
+
+    @property
+    def memory_stamp(self) -> str:
+        """What tells the user's memory file from another of the same name."""
+        if self.memory.path is None:
+            return ""
+        found = stamp(self.memory.path)
+        if not found:
+            fix = "correct memory.path, or leave it out to begin with none"
+            raise InputError("there is no memory file", where=self.memory.path, fix=fix)
+        return found

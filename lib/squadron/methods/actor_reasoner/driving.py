@@ -1,0 +1,167 @@
+"""The work of the stages that drive: filling a memory, the comparison, and driving by the clock."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from squadron.core.errors import InputError, WorkerError
+from squadron.core.folder import relative
+from squadron.core.rows import map_rows
+from squadron.core.run import Stage
+from squadron.methods.actor_reasoner import figures, film
+from squadron.methods.actor_reasoner.config import EvaluationConfig, LiveConfig, MemoryConfig
+from squadron.methods.actor_reasoner.contest import (
+    ABLATIONS,
+    ALONE,
+    FULL,
+    ORACLE,
+    RULE,
+    WAITING,
+    Texts,
+    World,
+    contestant,
+    fill,
+    gatherer,
+    read_memory,
+    store_memory,
+)
+from squadron.methods.actor_reasoner.episodes import outcomes, run_episodes
+from squadron.methods.actor_reasoner.lessons import LIVE
+from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
+from squadron.methods.actor_reasoner.memory import Memory
+from squadron.methods.actor_reasoner.policy import PairPolicy
+from squadron.methods.actor_reasoner.records import Comparison, Live, Memories
+
+_TOGETHER = 25
+
+
+def build_memory(stage: Stage, world: World, config: MemoryConfig) -> Memories:
+    """Fill the Actor's memory with what the Reasoner decides while the world waits for it; the same of any number of
+    workers."""
+    texts = Texts(world.config.embedder)
+    width = texts(["nothing"]).shape[1]
+    memory = Memory(config.capacity, width)
+    if config.path is not None:
+        memory = _earlier(config, width)
+    rows = [
+        {"id": f"episodes {start}", "episodes": [start, min(start + _TOGETHER, config.episodes)]}
+        for start in range(0, config.episodes, _TOGETHER)
+    ]
+    lots = map_rows(stage, rows, _gather, unit="lot of episodes", deadline_s=3600.0, world=world) if rows else []
+    candidates = [candidate for lot in lots for candidate in lot["candidates"]]
+    fill(memory, texts, candidates)
+    if not len(memory):
+        fix = "raise memory.episodes, or look at the Reasoner's answers: none could be read"
+        raise InputError("the Actor has nothing to remember", where=f"scene {world.scene}", fix=fix)
+    digest = store_memory(stage.folder, "memory.safetensors", memory)
+    asked, unread = sum(lot["asked"] for lot in lots), sum(lot["unread"] for lot in lots)
+    stage.show(figures.memory_table(world.scene, memory, len(candidates), asked, unread))
+    stage.figure(f"memories, {world.scene}", f"{len(memory):,}, of {asked:,} thoughts")
+    file = relative(stage.folder, stage.run.folder, "memory.safetensors")
+    return Memories(scene=world.scene, file=file, sha256=digest, count=len(memory), unread=unread)
+
+
+def _gather(row: dict[str, Any], world: World) -> dict[str, Any]:
+    """Runs on a worker."""
+    return gatherer(world)(row)
+
+
+def _drive(row: dict[str, Any], world: World, memories: str) -> dict[str, Any]:
+    """Runs on a worker."""
+    return contestant(world, memories)(row)
+
+
+def _earlier(config: MemoryConfig, width: int) -> Memory:
+    from pathlib import Path
+
+    memory = Memory.load(Path(str(config.path)))
+    if memory.width != width or not memory.partition:
+        what = f"this memory has vectors of {memory.width} numbers, those of memory.embedder have {width}"
+        raise InputError(what, where=str(config.path), fix="take the embedder that it was built with")
+    memory.capacity = config.capacity
+    return memory
+
+
+def compare(stage: Stage, world: World, memories: Memories, config: EvaluationConfig) -> Comparison:
+    """Drive the same unseen episodes by every method."""
+    methods = [FULL.name, WAITING.name, ALONE.name, RULE]
+    methods += [variant.name for variant in ABLATIONS] if config.ablations else []
+    methods += [ORACLE] if config.oracle else []
+    entries: list[tuple[str, int | None]] = [(method, None) for method in methods]
+    entries += [(FULL.name, size) for size in config.memory_sizes if size < memories.count]
+    starts = range(0, config.episodes, config.part)
+    rows = [
+        {
+            "id": f"{method}{'' if size is None else f', {size} memories'}, {start}",
+            "method": method,
+            "memories": size,
+            "episodes": [start, min(start + config.part, config.episodes)],
+        }
+        for method, size in entries
+        for start in starts
+    ]
+    parts = map_rows(
+        stage,
+        rows,
+        _drive,
+        unit="part",
+        deadline_s=config.deadline_s,
+        world=world,
+        memories=memories.file,
+    )
+    results = {entry: _joined([one for one in parts if (one["method"], one["memories"]) == entry]) for entry in entries}
+    whole = {entry: result for entry, result in results.items() if len(result.get("collided", ())) == config.episodes}
+    if (FULL.name, None) not in whole:
+        first = stage.failures()[0]
+        what = f"{FULL.name} could not be driven; {first['item']}: {first['error']}"
+        raise WorkerError(
+            what, where=str(stage.folder), fix="mend the cause and give the same command: the rest is kept"
+        )
+    stage.show(figures.methods_table(world.scene, whole))
+    stage.show(figures.differences(world.scene, whole, FULL.name))
+    for panel in figures.memory_curves(world.scene, whole, FULL.name, memories.count):
+        stage.show(panel)
+    if config.filmed:
+        film.show(stage, world, memories.file, config, whole[FULL.name, None])
+    driven = tuple(figures.driven(method, result) for (method, size), result in whole.items() if size is None)
+    for one in driven:
+        if one.method in (FULL.name, RULE):
+            stage.figure(f"{one.method}, {world.scene}", f"{one.succeeded:.1%} succeeded, {one.collided:.1%} collided")
+    return Comparison(scene=world.scene, driven=driven)
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Parts of one method as one; empty if there are none."""
+    joined: dict[str, Any] = {}
+    for name, value in parts[0].items() if parts else ():
+        values = [part[name] for part in parts]
+        if isinstance(value, list):
+            joined[name] = list(itertools.chain.from_iterable(values))
+        elif isinstance(value, int | float):
+            joined[name] = sum(values)
+    return joined
+
+
+def drive_live(stage: Stage, world: World, memories: Memories, config: LiveConfig) -> Live:
+    """Drive some episodes at once by the clock."""
+    stage.cluster()
+    texts = Texts(world.config.embedder)
+    memory = read_memory(stage.run.folder, memories.file)
+    texts(["nothing"])  # the embedder is loaded before the clock starts
+    traffic = world.start([LIVE + episode for episode in range(config.cars)])
+    clock = Clock(world.config.traffic.tick_s)
+    mailbox = Mailbox(lambda: LiveReasoner(world, config.slowed_s), texts, config, stage.run.profile.worker)
+    with mailbox, killing(mailbox, config.killed_every_s):
+        track = run_episodes(
+            traffic, world.config.drivers, PairPolicy(world.scene, FULL, mailbox, memory, texts), clock
+        )
+    account = mailbox.account
+    stage.show(figures.live_table(world.scene, clock, account, outcomes(track)))
+    ticks = len(track.wanted_TB)
+    stage.figure("control ticks missed", f"{clock.missed} of {ticks}")
+    if account.ages_s:
+        stage.figure("age of a thought", f"{np.median(account.ages_s):.2f} s, median")
+    return Live(ticks=ticks, missed=clock.missed, restarts=account.lost)

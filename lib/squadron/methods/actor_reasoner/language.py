@@ -1,0 +1,115 @@
+"""The small language model: trained here to think about situations, where the user brings none."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from squadron.core.folder import relative
+from squadron.core.panels import Curves, Series, Table
+from squadron.core.rows import map_rows
+from squadron.core.run import Stage
+from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.chat import Sampling
+from squadron.llm.providers import open_model
+from squadron.methods.actor_reasoner.config import LessonsConfig, WorldConfig
+from squadron.methods.actor_reasoner.lessons import LESSONS, draw_lessons
+from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, answer, question
+from squadron.methods.actor_reasoner.reasoner import Reasoner
+from squadron.methods.actor_reasoner.records import Mind
+from squadron.metrics.statistics import wilson_interval
+
+SHORT = Sampling(max_tokens=48)
+"""How the small model is asked."""
+_TOGETHER = 25
+_CHECKED = 2000
+
+Lesson = tuple[Situation, Thought]
+
+
+def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> Mind:
+    """Train the small model on all scenes, and measure what it has learned on episodes that were held out."""
+    from squadron.train.models import Pretrained
+    from squadron.train.objectives.language import SupervisedFineTuning
+    from squadron.train.several import Lesson as Training
+    from squadron.train.several import train_several
+    from squadron.train.tokenizer import store_tokenizer
+    from squadron.train.untrained import store_untrained
+
+    words, seed = worlds[0].reasoner.display_words, worlds[0].seed
+    learned, kept = _draw(stage, worlds, config)
+    texts = (text for lesson in learned for text in (question(lesson[0], BRIEF, words), answer(lesson[1])))
+    tokenizer = store_tokenizer(itertools.chain(texts, ("user", "assistant")), config.vocabulary, stage.folder)
+    start, size = store_untrained(stage.folder, "untrained", tokenizer, config.size, seed)
+    write_rows(stage.folder, "rows.arrow", _encode(tokenizer, learned, words))
+    rows = ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, "rows.arrow")])
+    spec = config.training.model_copy(update={"seed": seed})
+    objective = SupervisedFineTuning(spec.loss_chunk)
+    build = Pretrained(start, precision=spec.precision)
+    (trained,) = train_several(stage, [Training("reasoner", build, objective, rows, spec, tokenizer=start)])
+    losses = Series(name="training", x=list(range(1, len(trained.losses) + 1)), y=list(trained.losses))
+    stage.show(Curves(title="Loss of the small model", x_label="step", y_label="loss", series=[losses]))
+    mind = Mind(model=None, path=trained.path, template=BRIEF)
+    stage.figure("small model", f"{size:,} parameters, {len(learned):,} situations learned")
+    with open_model(mind.settings(stage.run.folder)) as model:
+        check(stage, Reasoner(model, BRIEF, SHORT, words), kept[:: max(1, len(kept) // _CHECKED)])
+    return mind
+
+
+def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
+    """Show how often a Reasoner thinks what is so."""
+    thoughts = reasoner.think([situation for situation, _ in lessons])
+    rows = []
+    for name, what in (("style", "style of the driver"), ("intention", "what it does next"), ("action", "decision")):
+        right = [getattr(truth, name) == getattr(thought, name) and not thought.error
+                 for (_, truth), thought in zip(lessons, thoughts, strict=True)]  # fmt: skip
+        truths = [getattr(truth, name) for _, truth in lessons]
+        commonest = max(truths.count(value) for value in set(truths)) / len(truths)
+        low, high = wilson_interval(sum(right), len(right))
+        share = f"{sum(right) / len(right):.1%}"
+        rows.append([what, share, f"{low:.1%} to {high:.1%}", f"{commonest:.1%}"])
+        stage.figure(f"{what}, right", share)
+    unread = sum(bool(thought.error) for thought in thoughts)
+    columns = ["what", "right", "95% interval", "if always the commonest"]
+    note = f"On {len(lessons):,} situations of episodes that were held out; {unread:,} answers could not be read."
+    stage.show(Table(title="What the Reasoner knows", columns=columns, rows=rows, note=note))
+
+
+def _draw(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> tuple[list[Lesson], list[Lesson]]:
+    """Lessons to learn from, and those of the first episodes of each scene, which are held out."""
+    rows = [
+        {"id": f"{world.scene} {start}", "world": number, "episodes": [start, min(start + _TOGETHER, config.episodes)]}
+        for number, world in enumerate(worlds)
+        for start in range(0, config.episodes, _TOGETHER)
+    ]
+    drawn = map_rows(
+        stage, rows, _draw_some, unit="lot of episodes", deadline_s=3600.0, worlds=tuple(worlds), explore=config.explore
+    )
+    held_out = max(1, round(config.held_out * config.episodes))
+    lots: tuple[list[Lesson], list[Lesson]] = ([], [])
+    for lot in drawn:
+        for episode, situation, thought in lot["lessons"]:
+            lots[episode < held_out].append((Situation(**situation), Thought(**thought)))
+    return lots
+
+
+def _draw_some(row: dict[str, Any], worlds: Sequence[WorldConfig], explore: float) -> dict[str, Any]:
+    """Runs on a worker."""
+    episodes = [LESSONS + episode for episode in range(*row["episodes"])]
+    drawn = draw_lessons(worlds[row["world"]], episodes, explore)
+    found = [(episode - LESSONS, asdict(situation), asdict(thought)) for episode, situation, thought in drawn]
+    return {"id": row["id"], "lessons": found}
+
+
+def _encode(tokenizer: str, lessons: Sequence[Lesson], words: int) -> Iterator[dict[str, Any]]:
+    from transformers import AutoTokenizer
+
+    from squadron.train.conversations import encode_conversation
+    from squadron.train.models import local_folder
+
+    known = AutoTokenizer.from_pretrained(local_folder(tokenizer))
+    for situation, thought in lessons:
+        asked = {"role": "user", "content": question(situation, BRIEF, words)}
+        yield encode_conversation(known, [asked, {"role": "assistant", "content": answer(thought)}])

@@ -1,0 +1,81 @@
+"""What the small model learns from: situations, with the driver's true style, what it does next, and what to do: the
+decision of an oracle which tried what would come of each.
+
+Letters: B episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS, FASTER, IDLE, see
+from squadron.methods.actor_reasoner.baselines import PLANS, best_plans
+from squadron.methods.actor_reasoner.config import WorldConfig
+from squadron.methods.actor_reasoner.episodes import Decision, beliefs, run_episodes, silent
+from squadron.methods.actor_reasoner.policy import Past
+from squadron.methods.actor_reasoner.prompts import Situation, Thought
+from squadron.sim.driving.drivers import NOTHING, drivers_wish
+from squadron.sim.driving.scenes import make_scene
+from squadron.sim.driving.traffic import Traffic, draw_traffic
+
+EVALUATION, LESSONS, MEMORIES, LIVE = (purpose * 1_000_000 for purpose in range(4))
+"""Where episodes of each purpose are counted from, so that none is met twice."""
+_SILENT = 0.25
+"""Share of situations whose driver is shown as if it said nothing: the model must know them too."""
+
+
+def draw_lessons(world: WorldConfig, episodes: Sequence[int], explore: float) -> list[tuple[int, Situation, Thought]]:
+    """Situations of these episodes, each with its episode and what to think of it. The car goes by the oracle's
+    decision until it would be thought about again, or by a random one with the chance `explore`."""
+    teacher = _Teacher(world, episodes, explore)
+    start = draw_traffic(make_scene(world.scene), world.traffic, world.drivers, world.seed, episodes)
+    run_episodes(start, world.drivers, teacher)
+    return [(episodes[row], situation, thought) for row, situation, thought in teacher.lessons]
+
+
+class _Teacher:
+    """Drives by the oracle, with mistakes, and takes notes."""
+
+    def __init__(self, world: WorldConfig, episodes: Sequence[int], explore: float) -> None:
+        self._scene, self._drivers, self._explore = world.scene, world.drivers, explore
+        self._every = max(1, round(world.reasoner.every_s / world.traffic.tick_s))
+        self._draws = [np.random.default_rng([world.seed, episode, 1]) for episode in episodes]
+        self._tick = 0
+        self._past: Past | None = None
+        self._last_B = np.full(len(episodes), IDLE)
+        self._display_B = silent(len(episodes))
+        self.lessons: list[tuple[int, Situation, Thought]] = []
+
+    def decide(self, traffic: Traffic, said_BV: np.ndarray) -> Decision:
+        self._past = self._past or Past(self._scene, traffic.config.tick_s)
+        self._past.note(traffic)
+        if self._tick % self._every == 0:
+            self._decide(traffic, said_BV)
+        self._tick += 1
+        meets_B = traffic.open_BVV[:, 0].any(1)
+        action_B = np.where(meets_B, self._last_B, FASTER)
+        return Decision(ACCELERATIONS[action_B], np.where(meets_B, self._display_B, NOTHING))
+
+    def _decide(self, traffic: Traffic, said_BV: np.ndarray) -> None:
+        plan_B = best_plans(traffic, self._drivers)
+        action_B = np.array([plan.action for plan in PLANS])[plan_B]
+        display_B = np.array([plan.display for plan in PLANS], dtype=object)[plan_B]
+        self._note(traffic, said_BV, action_B, display_B)
+        for row, draw in enumerate(self._draws):
+            strays = draw.random() < self._explore
+            self._last_B[row] = draw.integers(len(ACTIONS)) if strays else action_B[row]
+            self._display_B[row] = NOTHING if strays else display_B[row]
+
+    def _note(self, traffic: Traffic, said_BV: np.ndarray, action_B: np.ndarray, display_B: np.ndarray) -> None:
+        assert self._past is not None
+        view = see(traffic)
+        wish_BV = drivers_wish(traffic, self._drivers, beliefs(traffic, self._drivers, display_B))
+        for row in np.flatnonzero(view.meets_B).tolist():
+            other = int(view.other_B[row])
+            said = NOTHING if self._draws[row].random() < _SILENT else str(said_BV[row, other])
+            situation = self._past.situation(row, view, said, int(self._last_B[row]), str(self._display_B[row]))
+            style, slows = int(traffic.style_BV[row, other]), bool(wish_BV[row, other] < 0)
+            thought = Thought(style, int(slows), int(action_B[row]), str(display_B[row]))
+            self.lessons.append((row, situation, thought))

@@ -1,0 +1,199 @@
+"""What the Reasoner is asked, and how its answer is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from squadron.llm.structured import Unreadable
+from squadron.methods.actor_reasoner.algorithm import ACTIONS, SLOWER
+from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
+from squadron.sim.driving.spec import STYLES
+
+CAUTIONS = (
+    "There is room to go first.",
+    "Going first may not be safe.",
+    "Both would be there at about the same time, which is serious.",
+    "The other is there much sooner: going first is a danger.",
+    "The other car stands: go on.",
+)
+"""In the order of `algorithm.how_safe`."""
+
+SITUATION = (
+    "Your way meets that of a car with a human driver ({scene}). "
+    "You: {own_m} m before the conflict at {own_speed} m/s, there in {own_s}. "
+    "The other: {other_m} m before it at {other_speed} m/s, there in {other_s}; "
+    "a second ago it had {before_m} m to go and {before_speed} m/s. It has stood for {stood} s so far. "
+    "{caution} The driver says: {said}. Your last decision was {last}, and your display says: {display}."
+)
+"""What there is to see, in words; a negative distance is behind the conflict."""
+
+PROMPT = """{situation}
+
+You share the road with people whose manners differ. Keep everybody safe first, then lose no time, and never trade the \
+one for the other. An aggressive driver does not give way, a conservative one does. A display on your car shows the \
+driver a message.
+
+Think step by step:
+1. What will the driver do next, speed up or slow down?
+2. What do its speeds and its words tell of its style?
+3. Who of the two should go first?
+4. What should your car do now, and what should the driver know of it?
+
+End with these four lines and nothing else on them:
+Style: AGGRESSIVE, NORMAL or CONSERVATIVE
+Intention: ACCELERATE or DECELERATE
+Decision: FASTER, IDLE or SLOWER
+Display: at most {words} words for the driver, or nothing"""
+
+BRIEF = (
+    "{scene}: {own_m} m, {own_speed} m/s, {own_s}; other {other_m} m, {other_speed} m/s, {other_s}; "
+    "before {before_m} m, {before_speed} m/s; stood {stood} s; says {said}; {last}, {display}"
+)
+"""The same for the small model, which has learned what is asked of it."""
+
+INTENTIONS = ("ACCELERATE", "DECELERATE")
+ANSWER = "Style: {style}\nIntention: {intention}\nDecision: {decision}\nDisplay: {display}"
+
+_STYLES = {**{style.upper(): number for number, style in enumerate(STYLES)}, "GENERAL": STYLES.index("normal")}
+_SILENT = {"", "nothing", "none", "n/a", "-", "no message"}
+_GIVES_WAY = re.compile(
+    r"\b(you (may |can |should )?(go|first|pass)|after you|go ahead|yield\w*|wait\w*|please (go|pass))", re.I
+)
+_TAKES_WAY = re.compile(
+    r"\b(i|i'm|i'll|we|we'll)( am| will| are)? (go|going|pass\w*|first)\b|\bgoing first\b|\blet me\b", re.I
+)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One situation, in numbers and words, as the Reasoner is asked about it."""
+
+    scene: str
+    own_m: float
+    own_speed: float
+    own_s: float
+    other_m: float
+    other_speed: float
+    other_s: float
+    before_speed: float
+    before_m: float
+    stood_s: float
+    caution: int
+    said: str
+    last: int
+    display: str
+
+
+EXAMPLE = Situation("merge", 20.0, 7.0, 2.9, 22.0, 6.0, 3.7, 6.0, 28.0, 0.0, 2, NOTHING, 1, NOTHING)
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What the Reasoner thinks: numbers in `STYLES`, `INTENTIONS` and `ACTIONS`, and what the display is to say.
+    `error` says why it is no thought of the model's but the safe one in its place."""
+
+    style: int
+    intention: int
+    action: int
+    display: str = NOTHING
+    text: str = ""
+    error: str = ""
+
+
+def question(situation: Situation, template: str, words: int) -> str:
+    """What the Reasoner is asked: a template with the fields of `SITUATION`, with {situation} for all that, and with
+    {words}, the most that a display may have."""
+    one = situation
+    fields = {
+        "scene": one.scene,
+        "own_m": f"{one.own_m:.0f}",
+        "own_speed": f"{one.own_speed:.1f}",
+        "own_s": _seconds(one.own_s),
+        "other_m": f"{one.other_m:.0f}",
+        "other_speed": f"{one.other_speed:.1f}",
+        "other_s": _seconds(one.other_s),
+        "before_m": f"{one.before_m:.0f}",
+        "before_speed": f"{one.before_speed:.1f}",
+        "stood": f"{one.stood_s:.0f}",
+        "caution": CAUTIONS[one.caution],
+        "said": one.said or "nothing",
+        "last": ACTIONS[one.last],
+        "display": one.display or "nothing",
+    }
+    return template.format(situation=SITUATION.format(**fields), words=words, **fields)
+
+
+def answer(thought: Thought) -> str:
+    """A thought as the Reasoner writes it: what the small model learns to say."""
+    return ANSWER.format(
+        style=STYLES[thought.style].upper(),
+        intention=INTENTIONS[thought.intention],
+        decision=ACTIONS[thought.action],
+        display=thought.display or "nothing",
+    )
+
+
+def read_thought(text: str, words: int) -> Thought:
+    """The thought that an answer ends with. A display of more than `words` words is not shown.
+
+    Raises Unreadable if a field is missing, names none of its words, or several.
+    """
+    style = _choose(text, "style", tuple(_STYLES))
+    display = _field(text, "display")
+    display = "" if display.casefold().strip(" .") in _SILENT or len(display.split()) > words else display
+    return Thought(
+        _STYLES[style],
+        INTENTIONS.index(_choose(text, "intention", INTENTIONS)),
+        ACTIONS.index(_choose(text, "decision", ACTIONS)),
+        display,
+        text.strip(),
+    )
+
+
+def careful(error: str, text: str = "") -> Thought:
+    """What is thought where the model gave no answer that can be read: a driver of no known style that goes first."""
+    return Thought(STYLES.index("normal"), 0, SLOWER, NOTHING, text, error)
+
+
+def meaning(display: str) -> str:
+    """What drivers take a message to mean: that the car goes first, that it yields, or nothing."""
+    gives, takes = bool(_GIVES_WAY.search(display)), bool(_TAKES_WAY.search(display))
+    if gives == takes:
+        return NOTHING
+    return YIELD if gives else GO_FIRST
+
+
+def memory_words(thought: Thought, said: str, hears: bool = True, shows: bool = True) -> str:
+    """The words of a memory, without numbers: what is thought of the driver, what the display says, what it says.
+    Without `hears` or `shows` the driver's words or the display are left out."""
+    parts = [f"{STYLES[thought.style]} driver; will {INTENTIONS[thought.intention].lower()}"]
+    parts += [f"display: {thought.display or 'nothing'}"] if shows else []
+    parts += [f"driver says: {said or 'nothing'}"] if hears else []
+    return "; ".join(parts) + "."
+
+
+def _field(text: str, name: str) -> str:
+    found = re.findall(rf"^[\W_]*(?:\w+ )?{name}[\W_]*?[:=][ \t*_`\"']*(.*?)[ \t*_`\"']*$", text, re.I | re.M)
+    if not found:
+        raise Unreadable(f"no line of the answer says {name}", where=_shown(text))
+    last: str = found[-1]
+    return last
+
+
+def _choose(text: str, name: str, choices: tuple[str, ...]) -> str:
+    said = _field(text, name)
+    named = [choice for choice in choices if re.search(rf"\b{choice}\b", said, re.I)]
+    if len(named) != 1:
+        what = f"{name} names {'several' if named else 'none'} of {', '.join(choices)}"
+        raise Unreadable(what, where=_shown(text))
+    return named[0]
+
+
+def _shown(text: str) -> str:
+    line = " ".join(text.split())
+    return f"the answer “{line[:200]}{'…' if len(line) > 200 else ''}”" if line else "an empty answer"
+
+
+def _seconds(seconds: float) -> str:
+    return "never" if seconds > 20 else f"{seconds:.1f} s"

@@ -1,0 +1,52 @@
+"""The stages of an actor_reasoner run, in the order of `jobs/actor_reasoner.py`."""
+
+from __future__ import annotations
+
+from squadron.core.run import Stage
+from squadron.methods.actor_reasoner.config import (
+    EvaluationConfig,
+    LessonsConfig,
+    LiveConfig,
+    MemoryConfig,
+    WorldConfig,
+)
+from squadron.methods.actor_reasoner.records import Comparison, Live, Memories, Mind
+
+
+def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: LessonsConfig) -> Mind:
+    """See to it that the language model is there, or teach a small one to think."""
+    asked = worlds[0].reasoner
+    if asked.model is not None:
+        from squadron.llm.providers import check_models
+
+        check_models([asked.model])
+        return Mind(model=asked.model, path=None, template=asked.template)
+    from squadron.methods.actor_reasoner.language import teach
+
+    return teach(stage, worlds, lessons)
+
+
+def build_memory(stage: Stage, world: WorldConfig, mind: Mind, memory: MemoryConfig, file_stamp: str) -> Memories:
+    """Let the Reasoner drive, and remember what it decides."""
+    from squadron.methods.actor_reasoner import driving
+    from squadron.methods.actor_reasoner.contest import World
+
+    return driving.build_memory(stage, World(stage.run.folder, world, mind), memory)
+
+
+def compare(
+    stage: Stage, world: WorldConfig, mind: Mind, memories: Memories, evaluation: EvaluationConfig
+) -> Comparison:
+    """Drive unseen episodes by every method."""
+    from squadron.methods.actor_reasoner import driving
+    from squadron.methods.actor_reasoner.contest import World
+
+    return driving.compare(stage, World(stage.run.folder, world, mind), memories, evaluation)
+
+
+def drive_live(stage: Stage, world: WorldConfig, mind: Mind, memories: Memories, live: LiveConfig) -> Live:
+    """Drive by the clock, with Reasoners that run beside."""
+    from squadron.methods.actor_reasoner import driving
+    from squadron.methods.actor_reasoner.contest import World
+
+    return driving.drive_live(stage, World(stage.run.folder, world, mind), memories, live)
