@@ -128,7 +128,9 @@ class Gatherer:
         notes = _Notes(PairPolicy(world.scene, WAITING, thoughts, Memory(1, 1), self._texts), world.config.traffic)
         run_episodes(traffic, world.config.drivers, notes)
         notes.found.sort(key=lambda note: (note["episode"], note["tick"]))
-        return {"id": row["id"], "candidates": notes.found, "asked": thoughts.asked, "unread": thoughts.errors}
+        why = thoughts.errors[0] if thoughts.errors else ""
+        counts = {"asked": thoughts.asked, "unread": len(thoughts.errors), "why": why}
+        return {"id": row["id"], "candidates": notes.found, **counts}
 
 
 class _Notes:
@@ -202,7 +204,7 @@ class Contestant:
         started = time.perf_counter()
         track = run_episodes(traffic, world.config.drivers, policy)
         seconds = time.perf_counter() - started
-        return track, thoughts.asked if thoughts else 0, thoughts.errors if thoughts else 0, seconds
+        return track, thoughts.asked if thoughts else 0, len(thoughts.errors) if thoughts else 0, seconds
 
     def _policy(self, method: str, memories: int | None) -> tuple[Policy, SimulatedThoughts | None]:
         if method == RULE:

@@ -50,14 +50,16 @@ def build_memory(stage: Stage, world: World, config: MemoryConfig) -> Memories:
         {"id": f"episodes {start}", "episodes": [start, min(start + _TOGETHER, config.episodes)]}
         for start in range(0, config.episodes, _TOGETHER)
     ]
-    lots = map_rows(stage, rows, _gather, unit="lot of episodes", deadline_s=3600.0, world=world) if rows else []
+    lots = map_rows(stage, rows, _gather, unit="lot", deadline_s=3600.0, world=world) if rows else []
     candidates = [candidate for lot in lots for candidate in lot["candidates"]]
     fill(memory, texts, candidates)
-    if not len(memory):
-        fix = "raise memory.episodes, or look at the Reasoner's answers: none could be read"
-        raise InputError("the Actor has nothing to remember", where=f"scene {world.scene}", fix=fix)
-    digest = store_memory(stage.folder, "memory.safetensors", memory)
     asked, unread = sum(lot["asked"] for lot in lots), sum(lot["unread"] for lot in lots)
+    if not len(memory):
+        why = next((lot["why"] for lot in lots if lot["why"]), "")
+        unreadable = f"; {unread:,} of {asked:,} answers could not be read, the first because {why}" if unread else ""
+        fix = "take a larger model, or change reasoner.template" if unread else "raise memory.episodes"
+        raise InputError(f"the Actor has nothing to remember{unreadable}", where=f"scene {world.scene}", fix=fix)
+    digest = store_memory(stage.folder, "memory.safetensors", memory)
     stage.show(figures.memory_table(world.scene, memory, len(candidates), asked, unread))
     stage.figure(f"memories, {world.scene}", f"{len(memory):,}, of {asked:,} thoughts")
     file = relative(stage.folder, stage.run.folder, "memory.safetensors")

@@ -85,7 +85,7 @@ def _draw(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
         for start in range(0, config.episodes, _TOGETHER)
     ]
     drawn = map_rows(
-        stage, rows, _draw_some, unit="lot of episodes", deadline_s=3600.0, worlds=tuple(worlds), explore=config.explore
+        stage, rows, _draw_some, unit="lot", deadline_s=3600.0, worlds=tuple(worlds), explore=config.explore
     )
     held_out = max(1, round(config.held_out * config.episodes))
     lots: tuple[list[Lesson], list[Lesson]] = ([], [])

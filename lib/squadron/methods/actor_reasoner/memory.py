@@ -19,11 +19,13 @@ from squadron.methods.actor_reasoner.algorithm import ACTIONS, FEATURES, WEIGHTS
 from squadron.sim.driving.spec import STYLES
 
 FORMAT, VERSION = "squadron.actor_memory", 1
+_ABOUT = "about"
 NEAREST = 10
 SAME_NUMBERS, SAME_WORDS = 4.0, 0.8
 """A memory is not kept beside one within this weighted distance in numbers and this squared distance of vectors."""
 NOBODY = -1
 """Of a recall in a memory that holds nothing."""
+_DIGITS = 6
 _FIRST = 64
 _ARRAYS = ("numbers_N5", "vector_NE", "action_N", "age_N")
 
@@ -137,20 +139,18 @@ class Memory:
 
         arrays = {f"{style}.{name}": held for style, part in zip(STYLES, self._parts, strict=True)
                   for name, held in part.held().items()}  # fmt: skip
-        about = {
-            "format": FORMAT,
-            "version": str(VERSION),
-            "memory": json.dumps({"capacity": self.capacity, "width": self.width, "partition": self.partition}),
-            "words": json.dumps([part.words for part in self._parts]),
-        }
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, about)
+        settings = {"capacity": self.capacity, "width": self.width, "partition": self.partition}
+        words = [part.words for part in self._parts]
+        # One entry: several would be written in any order, and equal memories should be equal files.
+        about = json.dumps({"format": FORMAT, "version": VERSION, "memory": settings, "words": words})
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, {_ABOUT: about})
 
     @classmethod
     def load(cls, path: Path) -> Memory:
         """Read what `save` wrote. Raises InputError for any other file, and for one of another version."""
         about, arrays = _read(path)
-        memory = cls(**json.loads(about["memory"]))
-        for style, part, words in zip(STYLES, memory._parts, json.loads(about["words"]), strict=True):
+        memory = cls(**about["memory"])
+        for style, part, words in zip(STYLES, memory._parts, about["words"], strict=True):
             rows = [arrays[f"{style}.{name}"] for name in _ARRAYS]
             if {len(array) for array in rows} != {len(words)} or rows[1].shape[1:] != (memory.width,):
                 raise InputError(f"its memories of {style} drivers do not agree in number or width", where=str(path))
@@ -168,7 +168,8 @@ def _recall(held: dict[str, np.ndarray], numbers_B5: np.ndarray, vectors_BE: np.
         chosen_B: np.ndarray = apart_BN.argmin(1)
         return held["action_N"][chosen_B]
     near_BK = _smallest(apart_BN, NEAREST)
-    words_BK = np.einsum("bke,be->bk", held["vector_NE"][near_BK], vectors_BE)
+    words_BK = np.einsum("bke,be->bk", held["vector_NE"][near_BK], vectors_BE, dtype=np.float64)
+    words_BK = words_BK.round(_DIGITS)  # equal words are equally close, and then numbers decide
     chosen_B = np.take_along_axis(near_BK, words_BK.argmax(1)[:, None], 1)[:, 0]
     return held["action_N"][chosen_B]
 
@@ -190,19 +191,19 @@ def _apart(vectors_NE: np.ndarray, vector_E: np.ndarray) -> np.ndarray:
     return 2 - 2 * (vectors_NE @ vector_E)
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     fix = "give a memory file that a run of actor_reasoner has written"
     try:
         with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"this memory cannot be read: {error}", where=str(path), fix=fix) from None
     if about.get("format") != FORMAT:
         raise InputError("this file holds no memory of a car", where=str(path), fix=fix)
-    if about.get("version") != str(VERSION):
+    if about.get("version") != VERSION:
         what = f"this memory is of version {about.get('version')}, and version {VERSION} is read here"
         raise InputError(what, where=str(path), fix="build it again with this version of Squadron")
     missing = [f"{style}.{name}" for style in STYLES for name in _ARRAYS if f"{style}.{name}" not in arrays]

@@ -53,7 +53,8 @@ class SimulatedThoughts:
         self._reasoner, self._takes, self._every = reasoner, takes, every
         self._free_at = 0
         self._coming: list[tuple[int, Sequence[Car], Sequence[Thought]]] = []
-        self.asked = self.errors = 0
+        self.asked = 0
+        self.errors: list[str] = []
 
     def wanted(self, tick: int) -> bool:
         return tick >= self._free_at
@@ -61,7 +62,7 @@ class SimulatedThoughts:
     def offer(self, tick: int, cars: Sequence[Car], situations: Sequence[Situation]) -> None:
         thoughts = self._reasoner.think(situations)
         self.asked += len(thoughts)
-        self.errors += sum(bool(thought.error) for thought in thoughts)
+        self.errors += [thought.error for thought in thoughts if thought.error]
         self._coming.append((tick + self._takes, cars, thoughts))
         self._free_at = tick + max(1, self._every, self._takes)
 

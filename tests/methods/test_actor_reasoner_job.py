@@ -1,0 +1,208 @@
+"""The actor_reasoner job: what comes out, what survives, what is refused; and driving by the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from squadron.core.cli import main
+from squadron.core.folder import Folder
+from squadron.core.profile import WorkerResources
+from squadron.llm.embed import PackagedEmbedder
+from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
+from squadron.methods.actor_reasoner.config import ActorReasonerConfig, LiveConfig, ReasonerConfig
+from squadron.methods.actor_reasoner.contest import FULL, Texts, World
+from squadron.methods.actor_reasoner.episodes import run_episodes
+from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox
+from squadron.methods.actor_reasoner.memory import Memory
+from squadron.methods.actor_reasoner.policy import PairPolicy
+from squadron.methods.actor_reasoner.prompts import PROMPT, Thought, memory_words
+from squadron.methods.actor_reasoner.records import Mind
+from tests.drivers import run_and_kill
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
+from server import chat_server
+
+ANSWER = "Style: AGGRESSIVE\nIntention: ACCELERATE\nDecision: SLOWER\nDisplay: you go first"
+
+
+def run(folder: Path, *words: str) -> int:
+    return main(["run", "actor_reasoner", "smoke", *words, "--run", str(folder)])
+
+
+def output(folder: Path, stage: str) -> dict[str, Any]:
+    (done,) = folder.glob(f"stages/{stage}-*/done.json")
+    found: dict[str, Any] = json.loads(done.read_text())["output"]
+    return found
+
+
+def memory_file(folder: Path) -> Path:
+    return folder / output(folder, "build_memory")["file"]
+
+
+@pytest.fixture(scope="module")
+def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    assert run(folder) == 0
+    return folder
+
+
+def test_the_report_shows_who_drives_how(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    for shown in (
+        "Who drives how: merge",
+        "Actor and Reasoner against the others: merge",
+        "Reasoner alone, the world waits",
+        "rule (IDM)",
+        "What memories are worth: merge",
+        "Memories: merge",
+        "By the clock: merge",
+        "to the conflict over time",
+        "control ticks missed",
+    ):
+        assert shown in page, shown
+    assert list(finished.glob("stages/compare-*/episode-1.*"))
+    driven = {one["method"]: one for one in output(finished, "compare")["driven"]}
+    assert {one["episodes"] for one in driven.values()} == {8} and 0 <= driven["rule (IDM)"]["collided"] < 1
+
+
+def test_a_driver_killed_while_it_compares_ends_with_the_same_results_on_other_workers(
+    finished: Path, ray_cluster: object, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    def compares() -> bool:
+        return bool(list(folder.glob("stages/compare-*/rows/*.parquet")))
+
+    run_and_kill(folder, ["actor_reasoner", "smoke", "live.cars=0"], compares)
+    parts = {path: path.stat().st_mtime_ns for path in folder.glob("stages/*/rows/*.parquet")}
+    assert run(folder, "live.cars=0", "--workers", "1") == 0
+    assert all(path.stat().st_mtime_ns == known for path, known in parts.items()), "what was driven stays driven"
+    for stage in ("build_memory", "compare"):
+        assert output(folder, stage) == output(finished, stage)
+
+
+def test_a_small_model_is_taught_and_an_earlier_memory_is_added_to(
+    finished: Path, ray_cluster: object, tmp_path: Path
+) -> None:
+    folder, earlier = tmp_path / "run", memory_file(finished)
+    lessons = "{episodes: 6, hidden_size: 16, layers: 1, heads: 2, training: {epochs: 1}}"
+    words = ["reasoner.model=null", f"lessons={lessons}", f"memory.path={earlier}", "memory.episodes=2"]
+    assert run(folder, *words, "evaluation.episodes=2", "evaluation.memory_sizes=[]", "live.cars=0") == 0
+    page = (folder / "report.html").read_text()
+    assert "What the Reasoner knows" in page and "style of the driver, right" in page
+    before, after = Memory.load(earlier), Memory.load(memory_file(folder))
+    assert len(after) >= len(before) > 0
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "a model that is not there": (
+        ["reasoner.model={provider: openai, name: away, model: m, base_url: 'http://127.0.0.1:9/v1'}"],
+        "away cannot be reached",
+    ),
+    "a template without the situation": (["reasoner.template=What now?"], "needs {situation}"),
+    "a template that cannot be filled in": (["reasoner.template={situation} {weather}"], "cannot be filled in"),
+    "two roads for three cars": (["traffic.others=2"], "traffic.others must be 1"),
+    "a scene twice": (["scenes=[merge, merge]"], "a scene is named twice"),
+    "an unknown scene": (["scenes=[bridge]"], "intersection"),
+    "no memory file": (["memory.path=gone.safetensors"], "there is no memory file"),
+    "a misspelt setting": (["memory.capcity=3"], "did you mean capacity"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings_are_refused_in_words(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, expected = BAD[name]
+    assert run(tmp_path / "run", *words) != 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert expected in said and "Traceback" not in said
+
+
+def test_a_model_of_prose_leaves_nothing_to_remember_and_that_is_said(
+    ray_cluster: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prose = {"provider": "scripted", "name": "poet", "otherwise": "Roads diverge in a yellow wood."}
+    words = [f"reasoner.model={json.dumps(prose)}", "memory.episodes=2", "live.cars=0"]
+    assert run(tmp_path / "run", *words) != 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "the Actor has nothing to remember" in said and "no line of the answer says style" in said
+    assert "Traceback" not in said
+
+
+# By the clock
+
+
+def world(model: Any, ticks: int) -> World:
+    settings = ActorReasonerConfig.model_validate(
+        {"scenes": ["merge"], "traffic": {"ticks": ticks}, "reasoner": ReasonerConfig(model=model)}
+    )
+    return World(Folder("."), settings.world("merge"), Mind(model=model, path=None, template=PROMPT))
+
+
+def remembering(texts: Texts) -> Memory:
+    words = memory_words(Thought(0, 0, 2, "you go first"), "")
+    memory = Memory(9, texts([words]).shape[1])
+    memory.write(0, np.zeros(5), texts([words])[0], 2, words)
+    return memory
+
+
+def drive_by_the_clock(model: Any, ticks: int, config: LiveConfig, at: Any) -> tuple[Clock, Mailbox]:
+    """Two cars; `at(tick, mailbox)` is called before each tick."""
+    place, texts = world(model, ticks), Texts(PackagedEmbedder())
+    memory, clock = remembering(texts), Clock(0.1)
+    mailbox = Mailbox(lambda: LiveReasoner(place, config.slowed_s), texts, config, WorkerResources(cpus=1))
+
+    def pace(tick: int) -> None:
+        at(tick, mailbox)
+        clock(tick)
+
+    with mailbox:
+        run_episodes(
+            place.start(range(2)), place.config.drivers, PairPolicy("merge", FULL, mailbox, memory, texts), pace
+        )
+    return clock, mailbox
+
+
+def test_control_never_waits_for_a_reasoner_that_is_slow_and_dies(ray_cluster: object) -> None:
+    model = ScriptedModel(name="m", rules=(Rule(pattern=".", reply=ANSWER),))
+    killed: list[int] = []
+
+    def at(tick: int, mailbox: Mailbox) -> None:
+        if tick == 30:
+            killed.extend(mailbox.pids)
+            for pid in mailbox.pids:
+                os.kill(pid, signal.SIGKILL)
+
+    started = time.monotonic()
+    clock, mailbox = drive_by_the_clock(model, 150, LiveConfig(slowed_s=1.5), at)
+    account = mailbox.account
+    assert killed and account.lost == 1 and "died" in account.causes[0]
+    assert account.thoughts > 0 and account.unread == 0 and min(account.ages_s) >= 1.5
+    assert account.forgotten > account.thoughts, "of many situations only the newest were taken up"
+    assert max(clock.work_s) < 1.0 < 1.5 and time.monotonic() - started < 150
+
+
+def test_an_endpoint_that_goes_away_mid_episode_leaves_the_actor_driving(ray_cluster: object) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(chat_server(seconds=0.05))
+        model = OpenAiModel(name="m", model="echo", base_url=server.base_url, timeout_s=2, max_attempts=1)
+        before: list[int] = []
+
+        def at(tick: int, mailbox: Mailbox) -> None:
+            if tick == 30:
+                before.append(mailbox.account.thoughts)
+                stack.close()
+
+        clock, mailbox = drive_by_the_clock(model, 90, LiveConfig(deadline_s=10), at)
+    account = mailbox.account
+    assert before[0] > 0 and account.unread == account.thoughts, "prose is no thought"
+    assert len(clock.work_s) >= 60 and max(clock.work_s) < 1.0
