@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from squadron.core.errors import InputError
+from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.methods.actor_reasoner import ppo
 from squadron.methods.actor_reasoner.ppo import POLICY_FILE, UNFINISHED_FILE, VERSION, PpoConfig, PpoPolicy, train_ppo
@@ -242,8 +242,8 @@ def test_a_tiny_training_writes_weights_and_no_pickles(trained: Folder) -> None:
 def test_the_saved_policy_is_rllibs_own_module(trained: Folder) -> None:
     import torch
 
-    algorithm = ppo._rllib(world(), TINY, 0).build_algo()
-    try:
+    with ppo._torch_to_itself():
+        algorithm = ppo._rllib(world(), TINY, 0).build_algo()
         ppo._set_weights(algorithm, ppo._unfinished(trained, _identity(trained))[0])
         module = algorithm.get_module()
         policy = PpoPolicy.load(trained.file(POLICY_FILE))
@@ -255,7 +255,6 @@ def test_the_saved_policy_is_rllibs_own_module(trained: Folder) -> None:
             greedy = module.get_inference_action_dist_cls().from_logits(torch.from_numpy(logits_BA)).to_deterministic()
             chosen_B = greedy.sample().numpy()
             assert policy.accelerations(traffic).tolist() == [ACCELERATIONS[a] for a in chosen_B]
-    finally:
         algorithm.stop()
 
 
@@ -270,6 +269,19 @@ def test_training_goes_on_from_what_was_kept_and_refuses_other_settings(trained:
     assert len(folder.read_lines("metrics.jsonl")) == 1 and folder.read_lines("metrics.jsonl")[0]["step"] >= 80
     with pytest.raises(InputError, match="a training with other settings was left here"):
         train_ppo(("merge",), TrafficConfig(), DRIVERS, TINY, folder)
+
+
+def test_other_processes_drive_if_there_is_room_and_torch_is_left_as_it_was(
+    ray_cluster: object, tmp_path: Path
+) -> None:
+    import torch
+
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    apart = TINY.model_copy(update={"runners": 1, "decisions": 30})
+    assert PpoPolicy.load(train_ppo(SCENES, TrafficConfig(), DRIVERS, apart, Folder(tmp_path))).decide_every == 5
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+    with pytest.raises(ResourceError, match="reinforcement learning asks for 99 workers"):
+        train_ppo(SCENES, TrafficConfig(), DRIVERS, TINY.model_copy(update={"runners": 99}), Folder(tmp_path))
 
 
 def _identity(folder: Folder) -> str:

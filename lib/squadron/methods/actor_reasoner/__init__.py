@@ -1,1 +1,1 @@
-"""Actor-Reasoner: a car that reasons slowly about other drivers and acts fast from memory (arXiv 2503.00502)."""
+"""Actor and Reasoner: a car that decides at once while a language model thinks."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from pydantic import Field
 from squadron.core.config import Config, fingerprint
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
+from squadron.core.profile import WorkerResources
 from squadron.methods.actor_reasoner.reinforcement import (
     ACCELERATIONS,
     FEATURES,
@@ -36,7 +39,7 @@ from squadron.sim.driving.traffic import Traffic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ray.rllib.algorithms.ppo import PPO
+    from ray.rllib.algorithms import Algorithm
     from ray.rllib.algorithms.ppo import PPOConfig as RllibConfig
 
 VERSION = 1
@@ -50,7 +53,7 @@ _ACTOR = ("encoder.actor_encoder.net.mlp.", "pi.net.mlp.")
 class PpoConfig(Config):
     """Proximal policy optimisation. The defaults take some minutes on two cores."""
 
-    decisions: int = Field(400_000, ge=1, description="to learn from, of all episodes together")
+    decisions: int = Field(600_000, ge=1, description="to learn from, of all episodes together")
     decisions_per_update: int = Field(8_000, ge=1)
     minibatch: int = Field(500, ge=1)
     epochs: int = Field(8, ge=1, description="passes over the decisions of an update")
@@ -116,12 +119,16 @@ def train_ppo(
     """Train one policy on these scenes with RLlib, and return the path of its weights.
 
     Ray must be connected. What an earlier run with the same settings left unfinished in the folder is gone on with.
-    Raises InputError if it was of other settings.
+    Raises InputError if it was of other settings, ResourceError if there is no room for the runners.
     """
+    from squadron.core.cluster import Cluster
+
+    if config.runners:
+        Cluster().require(config.runners, WorkerResources(), "reinforcement learning")
     identity = fingerprint([VERSION, list(scenes), traffic, drivers, config])
     weights, done = _unfinished(folder, identity)
     world = World(tuple(scenes), traffic, drivers, config.reward, config.decide_every, FIRST_EPISODE + done)
-    with _one_thread():
+    with _torch_to_itself():
         algorithm = _rllib(world, config, done).build_algo()
         try:
             if weights:
@@ -130,12 +137,14 @@ def train_ppo(
             trained = _get_weights(algorithm)
         finally:
             algorithm.stop()
+            with contextlib.suppress(OSError):
+                os.rmdir(algorithm.logdir)  # an empty folder in the home directory, which RLlib makes and never uses
     notes = {"version": VERSION, "decide_every": config.decide_every, "scenes": list(scenes)}
     folder.write_bytes(POLICY_FILE, _pack(_actor_layers(trained), notes))
     return folder.file(POLICY_FILE)
 
 
-def _improve(algorithm: PPO, config: PpoConfig, folder: Folder, identity: str, done: int) -> None:
+def _improve(algorithm: Algorithm, config: PpoConfig, folder: Folder, identity: str, done: int) -> None:
     """Update until enough decisions were learned from; keep the weights every so often, and at the end."""
     from squadron.core.progress import progress
 
@@ -145,7 +154,7 @@ def _improve(algorithm: PPO, config: PpoConfig, folder: Folder, identity: str, d
             driven = algorithm.train()["env_runners"]
             bar.advance(done + int(driven["num_env_steps_sampled_lifetime"]) - bar.done)
             updates += 1
-            row = {"step": bar.done} | {name: float(driven.get(name, np.nan)) for name in _METRICS}
+            row = {"step": bar.done} | {name: float(driven[name]) for name in _METRICS if name in driven}
             folder.append_line("metrics.jsonl", json.dumps(row))
             if updates % config.save_every == 0 or bar.done >= config.decisions:
                 notes = {"version": VERSION, "identity": identity, "decisions": bar.done}
@@ -159,9 +168,10 @@ def _rllib(world: World, config: PpoConfig, done: int) -> RllibConfig:
     from ray.tune.registry import register_env
 
     register_env(_ENV, _make_env)
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns that the new interfaces are in use
     left = max(config.decisions - done, 1)
 
-    def falls_from(start: float) -> list[list[float]]:
+    def falls_from(start: float) -> Any:  # RLlib takes a schedule where its hints say a number
         return [[0, start * left / config.decisions], [left, 0.0]]
 
     return (
@@ -208,13 +218,15 @@ def _unfinished(folder: Folder, identity: str) -> tuple[dict[str, np.ndarray], i
     return arrays, int(notes["decisions"])
 
 
-def _get_weights(algorithm: PPO) -> dict[str, np.ndarray]:
+def _get_weights(algorithm: Algorithm) -> dict[str, np.ndarray]:
     """Weights of actor and critic by RLlib's names."""
+    assert algorithm.learner_group is not None
     state = algorithm.learner_group.get_weights()[_MODULE]
     return {name: np.array(value, np.float32) for name, value in state.items()}
 
 
-def _set_weights(algorithm: PPO, weights: dict[str, np.ndarray]) -> None:
+def _set_weights(algorithm: Algorithm, weights: dict[str, np.ndarray]) -> None:
+    assert algorithm.learner_group is not None and algorithm.env_runner_group is not None
     algorithm.learner_group.set_weights({_MODULE: weights})
     algorithm.env_runner_group.sync_weights(
         from_worker_or_learner_group=algorithm.learner_group, timeout_seconds=None, inference_only=True
@@ -263,13 +275,17 @@ def _unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Networks this small are slower on two threads, and ten times so on a busy machine."""
+def _torch_to_itself() -> Iterator[None]:
+    """One thread, and afterwards torch as it was before RLlib: networks this small are no faster on two threads, on a
+    busy machine ten times slower, and a seed makes RLlib forbid operations that others need."""
     import torch
 
-    threads = torch.get_num_threads()
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic

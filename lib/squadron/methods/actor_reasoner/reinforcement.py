@@ -33,12 +33,12 @@ _FAR_M, _LATE_S, _STOOD_S, _HARD, _MOST = 50.0, 20.0, 5.0, 4.0, 2.0
 
 
 class RewardConfig(Config):
-    """What a car is rewarded for and what it pays. A crash costs what a hundred seconds do, so that it pays to risk one
-    in a hundred for a second."""
+    """What a car is rewarded for and what it pays. A crash costs what two hundred seconds do: to save a second is worth
+    a risk of one in two hundred."""
 
     metre: float = Field(0.02, ge=0, description="for each metre driven")
     second: float = Field(0.05, ge=0, description="cost of each second until the last conflict is over")
-    collision: float = Field(5.0, ge=0, description="cost of hitting another car or being hit")
+    collision: float = Field(10.0, ge=0, description="cost of hitting another car or being hit")
     braking: float = Field(0.02, ge=0, description="cost of each m/s of speed taken off harder than is comfortable")
     comfortable: float = Field(3.0, gt=0, description="m/s²")
 
