@@ -1,0 +1,291 @@
+"""A driver learned by reinforcement: proximal policy optimisation (Schulman et al. 2017) with RLlib, as a baseline.
+
+The network sees what a car can see (`reinforcement.observe`) and says FASTER, IDLE or SLOWER. It learns from episodes
+that no evaluation ever sees, and knows neither styles nor what drivers will do. `train_ppo` keeps weights as it goes
+and goes on from them after a restart. What it does not keep are the optimiser's averages and the episodes under way:
+they begin anew, so a run that was cut does not end with the very weights of one that was not.
+
+Letters: B episodes, F features, H hidden units, A actions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from squadron.core.config import Config, fingerprint
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.profile import WorkerResources
+from squadron.methods.actor_reasoner.reinforcement import (
+    ACCELERATIONS,
+    FEATURES,
+    FIRST_EPISODE,
+    DrivingEnv,
+    RewardConfig,
+    World,
+    observe,
+)
+from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
+from squadron.sim.driving.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ray.rllib.algorithms import Algorithm
+    from ray.rllib.algorithms.ppo import PPOConfig as RllibConfig
+
+VERSION = 1
+"""Of the observation, the actions and the network's form: weights of another version mean something else."""
+POLICY_FILE, UNFINISHED_FILE = "policy.safetensors", "unfinished.safetensors"
+_ENV, _MODULE, _NOTES = "squadron-driving", "default_policy", "squadron"
+_METRICS = ("episode_return_mean", "episode_len_mean")
+_ACTOR = ("encoder.actor_encoder.net.mlp.", "pi.net.mlp.")
+
+
+class PpoConfig(Config):
+    """Proximal policy optimisation. The defaults take some minutes on two cores."""
+
+    decisions: int = Field(600_000, ge=1, description="to learn from, of all episodes together")
+    decisions_per_update: int = Field(8_000, ge=1)
+    minibatch: int = Field(500, ge=1)
+    epochs: int = Field(8, ge=1, description="passes over the decisions of an update")
+    learning_rate: float = Field(5e-4, gt=0, description="at the start; it falls to none at the end, in a line")
+    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    discount: float = Field(0.99, gt=0, le=1, description="of what comes a decision later")
+    advantage_decay: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation")
+    clip: float = Field(0.2, gt=0)
+    entropy: float = Field(0.01, ge=0, description="weight at the start; it falls like the learning rate")
+    decide_every: int = Field(5, ge=1, description="ticks that a decision is kept for")
+    reward: RewardConfig = RewardConfig()
+    envs_per_runner: int = Field(480, ge=3, description="episodes side by side, shared evenly among scenes")
+    runners: int = Field(0, ge=0, description="workers that drive, of one core each; 0: this process drives")
+    save_every: int = Field(5, ge=1, description="updates between two savings of the weights")
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True, eq=False)
+class PpoPolicy:
+    """A trained network: layers of weights (out, in) and biases with hyperbolic tangents between them."""
+
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    decide_every: int
+
+    @staticmethod
+    def load(path: str) -> PpoPolicy:
+        """A policy that `train_ppo` wrote, from its file or its URL.
+
+        Raises InputError if the file holds none, one of another version, or one whose layers do not fit.
+        """
+        from safetensors import SafetensorError
+
+        folder, _, name = path.rpartition("/")
+        try:
+            arrays, notes = _unpack(Folder(folder or ".").read_bytes(name))
+        except (OSError, SafetensorError, ValueError) as error:
+            raise InputError(f"no weights can be read: {error}", where=path) from None
+        if (version := notes.get("version")) != VERSION:
+            what = f"weights of version {version or 'unknown'}, where {VERSION} is needed"
+            raise InputError(what, where=path, fix="train the policy again")
+        layers = _check_layers(arrays, path)
+        weights, biases = (tuple(arrays[f"{n}.{kind}"] for n in range(layers)) for kind in ("weight", "bias"))
+        return PpoPolicy(weights, biases, int(notes["decide_every"]))
+
+    def logits(self, seen_BF: np.ndarray) -> np.ndarray:
+        """How much each action is preferred (B, A), before the softmax."""
+        hidden_BH = np.asarray(seen_BF, np.float32)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden_BH = np.tanh(hidden_BH @ weight.T + bias)
+        logits_BA: np.ndarray = hidden_BH @ self.weights[-1].T + self.biases[-1]
+        return logits_BA
+
+    def accelerations(self, traffic: Traffic) -> np.ndarray:
+        """The acceleration (B, m/s²) that the automated car of each episode likes best."""
+        chosen_B: np.ndarray = np.array(ACCELERATIONS)[self.logits(observe(traffic)).argmax(1)]
+        return chosen_B
+
+
+def train_ppo(
+    scenes: Sequence[SceneName], traffic: TrafficConfig, drivers: DriversConfig, config: PpoConfig, folder: Folder
+) -> str:
+    """Train one policy on these scenes with RLlib, and return the path of its weights.
+
+    Ray must be connected. What an earlier run with the same settings left unfinished in the folder is gone on with.
+    Raises InputError if it was of other settings, ResourceError if there is no room for the runners.
+    """
+    from squadron.core.cluster import Cluster
+
+    if config.runners:
+        Cluster().require(config.runners, WorkerResources(), "reinforcement learning")
+    identity = fingerprint([VERSION, list(scenes), traffic, drivers, config])
+    weights, done = _unfinished(folder, identity)
+    world = World(tuple(scenes), traffic, drivers, config.reward, config.decide_every, FIRST_EPISODE + done)
+    with _torch_to_itself():
+        algorithm = _rllib(world, config, done).build_algo()
+        try:
+            if weights:
+                _set_weights(algorithm, weights)
+            _improve(algorithm, config, folder, identity, done)
+            trained = _get_weights(algorithm)
+        finally:
+            algorithm.stop()
+            with contextlib.suppress(OSError):
+                os.rmdir(algorithm.logdir)  # an empty folder in the home directory, which RLlib makes and never uses
+    notes = {"version": VERSION, "decide_every": config.decide_every, "scenes": list(scenes)}
+    folder.write_bytes(POLICY_FILE, _pack(_actor_layers(trained), notes))
+    return folder.file(POLICY_FILE)
+
+
+def _improve(algorithm: Algorithm, config: PpoConfig, folder: Folder, identity: str, done: int) -> None:
+    """Update until enough decisions were learned from; keep the weights every so often, and at the end."""
+    from squadron.core.progress import progress
+
+    updates = 0
+    with progress(config.decisions, "proximal policy optimisation", "decision", done=done) as bar:
+        while bar.done < config.decisions:
+            driven = algorithm.train()["env_runners"]
+            bar.advance(done + int(driven["num_env_steps_sampled_lifetime"]) - bar.done)
+            updates += 1
+            row = {"step": bar.done} | {name: float(driven[name]) for name in _METRICS if name in driven}
+            folder.append_line("metrics.jsonl", json.dumps(row))
+            if updates % config.save_every == 0 or bar.done >= config.decisions:
+                notes = {"version": VERSION, "identity": identity, "decisions": bar.done}
+                folder.write_bytes(UNFINISHED_FILE, _pack(_get_weights(algorithm), notes))
+
+
+def _rllib(world: World, config: PpoConfig, done: int) -> RllibConfig:
+    """The settings in RLlib's words, for the decisions that are left."""
+    from ray.rllib.algorithms.ppo import PPOConfig as RllibConfig
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+    from ray.tune.registry import register_env
+
+    register_env(_ENV, _make_env)
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns that the new interfaces are in use
+    left = max(config.decisions - done, 1)
+
+    def falls_from(start: float) -> Any:  # RLlib takes a schedule where its hints say a number
+        return [[0, start * left / config.decisions], [left, 0.0]]
+
+    return (
+        RllibConfig()
+        .environment(_ENV, env_config={"world": world})
+        .framework("torch")
+        .env_runners(
+            num_env_runners=config.runners,
+            num_envs_per_env_runner=config.envs_per_runner,
+            gym_env_vectorize_mode="vector_entry_point",
+        )
+        .learners(num_learners=0)
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=list(config.hidden), vf_share_layers=False))
+        .training(
+            lr=falls_from(config.learning_rate),
+            train_batch_size_per_learner=config.decisions_per_update,
+            minibatch_size=min(config.minibatch, config.decisions_per_update),
+            num_epochs=config.epochs,
+            gamma=config.discount,
+            lambda_=config.advantage_decay,
+            clip_param=config.clip,
+            entropy_coeff=falls_from(config.entropy),
+            use_kl_loss=False,
+            vf_clip_param=1e9,
+            vf_loss_coeff=0.5,
+            grad_clip=0.5,
+        )
+        .debugging(seed=config.seed, log_level="ERROR")
+    )
+
+
+def _make_env(context: Mapping[str, Any]) -> DrivingEnv:
+    return DrivingEnv(context["world"], context["num_envs"])
+
+
+def _unfinished(folder: Folder, identity: str) -> tuple[dict[str, np.ndarray], int]:
+    """All weights that an earlier run kept, and after how many decisions; none and 0 if there was none."""
+    if not folder.exists(UNFINISHED_FILE):
+        return {}, 0
+    arrays, notes = _unpack(folder.read_bytes(UNFINISHED_FILE))
+    if notes.get("identity") != identity:
+        fix = "give the training another folder, or remove this file"
+        raise InputError("a training with other settings was left here", where=folder.file(UNFINISHED_FILE), fix=fix)
+    return arrays, int(notes["decisions"])
+
+
+def _get_weights(algorithm: Algorithm) -> dict[str, np.ndarray]:
+    """Weights of actor and critic by RLlib's names."""
+    assert algorithm.learner_group is not None
+    state = algorithm.learner_group.get_weights()[_MODULE]
+    return {name: np.array(value, np.float32) for name, value in state.items()}
+
+
+def _set_weights(algorithm: Algorithm, weights: dict[str, np.ndarray]) -> None:
+    assert algorithm.learner_group is not None and algorithm.env_runner_group is not None
+    algorithm.learner_group.set_weights({_MODULE: weights})
+    algorithm.env_runner_group.sync_weights(
+        from_worker_or_learner_group=algorithm.learner_group, timeout_seconds=None, inference_only=True
+    )
+
+
+def _actor_layers(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The actor's layers alone, numbered from the observation to the actions."""
+    found = [(part, int(name.removeprefix(part).split(".")[0])) for part in _ACTOR for name in weights if part in name]
+    stems = [f"{part}{number}." for part in _ACTOR for number in sorted({n for known, n in found if known == part})]
+    return {f"{n}.{kind}": weights[stem + kind] for n, stem in enumerate(stems) for kind in ("weight", "bias")}
+
+
+def _check_layers(arrays: Mapping[str, np.ndarray], path: str) -> int:
+    """The number of layers. Raises InputError unless they lead from an observation to a preference for each action."""
+    layers, width = len(arrays) // 2, FEATURES
+    for n in range(layers):
+        weight, bias = arrays.get(f"{n}.weight"), arrays.get(f"{n}.bias")
+        if weight is None or bias is None or weight.ndim != 2 or (len(weight), width) != (len(bias), weight.shape[1]):
+            what = f"layer {n} of the policy does not take the {width} values before it"
+            raise InputError(what, where=path, fix="train the policy again")
+        width = len(bias)
+    if width != len(ACCELERATIONS):
+        what = f"the policy knows {width} actions, not {len(ACCELERATIONS)}"
+        raise InputError(what, where=path, fix="train the policy again")
+    return layers
+
+
+def _pack(arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> bytes:
+    from safetensors.numpy import save
+
+    packed: bytes = save(
+        {name: np.ascontiguousarray(value) for name, value in arrays.items()}, {_NOTES: json.dumps(notes)}
+    )
+    return packed
+
+
+def _unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and notes of a safetensors file. Raises SafetensorError or ValueError if it is none."""
+    from safetensors.numpy import load
+
+    arrays = load(data)
+    size = int.from_bytes(data[:8], "little")
+    notes = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(_NOTES, "{}")
+    return arrays, json.loads(notes)
+
+
+@contextlib.contextmanager
+def _torch_to_itself() -> Iterator[None]:
+    """One thread, and afterwards torch as it was before RLlib: networks this small are no faster on two threads, on a
+    busy machine ten times slower, and a seed makes RLlib forbid operations that others need."""
+    import torch
+
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic
