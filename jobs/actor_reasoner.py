@@ -13,7 +13,7 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.plan import estimate
-from squadron.methods.actor_reasoner.stages import build_memory, compare, drive_live, prepare_reasoner
+from squadron.methods.actor_reasoner.stages import build_memory, compare, drive_live, prepare_reasoner, reinforce
 
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "shapely", "pyarrow")
 
@@ -24,9 +24,10 @@ def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     stamp = config.memory_stamp  # refused before anything is trained, if at all
     worlds = tuple(map(config.world, config.scenes))
     mind = run.stage(prepare_reasoner, worlds, config.lessons)
+    learned = run.stage(reinforce, worlds, config.ppo)  # PPO by RLlib, to compare with
     for world in worlds:
         memories = run.stage(build_memory, world, mind, config.memory, stamp)  # the world waits for the Reasoner
-        run.stage(compare, world, mind, memories, config.evaluation)  # Actor and Reasoner, and everybody else
+        run.stage(compare, world, mind, memories, learned, config.evaluation)  # Actor and Reasoner, and everybody else
         if config.live.cars:
             run.stage(drive_live, world, mind, memories, config.live)  # by the clock
 

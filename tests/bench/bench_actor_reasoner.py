@@ -23,8 +23,7 @@ from squadron.llm.settings import Rule, ScriptedModel
 from squadron.methods.actor_reasoner.algorithm import WEIGHTS
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig, LiveConfig, WorldConfig
 from squadron.methods.actor_reasoner.contest import FULL, Gatherer, Texts, World, fill
-from squadron.methods.actor_reasoner.episodes import outcomes, run_episodes
-from squadron.methods.actor_reasoner.lessons import LIVE
+from squadron.methods.actor_reasoner.episodes import LIVE, outcomes, run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
 from squadron.methods.actor_reasoner.memory import NEAREST, Memory
 from squadron.methods.actor_reasoner.policy import UNTHOUGHT, PairPolicy
@@ -142,12 +141,13 @@ def live(cars: int = 25, lots: int = 8) -> bool:
             found.append(outcomes(run_episodes(start, place.config.drivers, policy, clocks[-1])))
     work_ms = 1000 * np.concatenate([clock.work_s for clock in clocks])
     missed, accounts = sum(clock.missed for clock in clocks), [mailbox.account for mailbox in mailboxes]
+    lost, thoughts = sum(account.lost for account in accounts), sum(account.thoughts for account in accounts)
+    good, hits = sum(int(one.succeeded.sum()) for one in found), sum(int(one.collided.sum()) for one in found)
     print(
         f"by the clock, {cars * lots} episodes, {cars} at once, a Reasoner of 3 s killed every 10 s: "
-        f"{missed} of {len(work_ms):,} ticks missed (bar 0); {sum(account.lost for account in accounts)} thoughts lost, "
-        f"{sum(account.thoughts for account in accounts):,} given; work of a tick: median {np.median(work_ms):.1f} ms, "
-        f"longest {work_ms.max():.1f} ms; {sum(int(one.succeeded.sum()) for one in found)} succeeded, "
-        f"{sum(int(one.collided.sum()) for one in found)} collided"
+        f"{missed} of {len(work_ms):,} ticks missed (bar 0); {thoughts:,} thoughts given, {lost} questions lost; "
+        f"work of a tick: median {np.median(work_ms):.1f} ms, longest {work_ms.max():.1f} ms; "
+        f"{good} succeeded, {hits} collided"
     )
     return missed == 0
 

@@ -18,15 +18,15 @@ from safetensors.numpy import save_file
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.methods.actor_reasoner import ppo
-from squadron.methods.actor_reasoner.ppo import POLICY_FILE, UNFINISHED_FILE, VERSION, PpoConfig, PpoPolicy, train_ppo
+from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS
+from squadron.methods.actor_reasoner.config import PpoConfig, RewardConfig
+from squadron.methods.actor_reasoner.episodes import REINFORCEMENT
+from squadron.methods.actor_reasoner.ppo import POLICY_FILE, UNFINISHED_FILE, VERSION, PpoPolicy, train_ppo
 from squadron.methods.actor_reasoner.reinforcement import (
-    ACCELERATIONS,
     FEATURES,
-    FIRST_EPISODE,
     OTHER_FEATURES,
     OWN_FEATURES,
     DrivingEnv,
-    RewardConfig,
     World,
     keep_accelerating,
     observe,
@@ -188,7 +188,7 @@ def test_the_environment_keeps_to_its_spaces_and_to_its_seed() -> None:
 
 def test_an_episode_that_is_over_begins_anew_at_the_next_step_with_a_number_of_its_own() -> None:
     def fresh(numbers: Sequence[int]) -> Traffic:
-        episodes = [FIRST_EPISODE + number for number in numbers]
+        episodes = [REINFORCEMENT + number for number in numbers]
         return draw_traffic(make_scene("intersection"), TrafficConfig(), DRIVERS, 2, episodes)
 
     env = DrivingEnv(world(("intersection",)), 4)

@@ -115,6 +115,38 @@ class EvaluationConfig(Config):
     deadline_s: float = Field(1800.0, gt=0, description="longest time for one part")
 
 
+class RewardConfig(Config):
+    """What a car is rewarded for and what it pays. A crash costs what two hundred seconds do: to save a second is worth
+    a risk of one in two hundred."""
+
+    metre: float = Field(0.02, ge=0, description="for each metre driven")
+    second: float = Field(0.05, ge=0, description="cost of each second until the last conflict is over")
+    collision: float = Field(10.0, ge=0, description="cost of hitting another car or being hit")
+    braking: float = Field(0.02, ge=0, description="cost of each m/s of speed taken off harder than is comfortable")
+    comfortable: float = Field(3.0, gt=0, description="m/s²")
+
+
+class PpoConfig(Config):
+    """Proximal policy optimisation. The defaults take some minutes on two cores."""
+
+    decisions: int = Field(600_000, ge=1, description="to learn from, of all episodes together")
+    decisions_per_update: int = Field(8_000, ge=1)
+    minibatch: int = Field(500, ge=1)
+    epochs: int = Field(8, ge=1, description="passes over the decisions of an update")
+    learning_rate: float = Field(5e-4, gt=0, description="at the start; it falls to none at the end, in a line")
+    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    discount: float = Field(0.99, gt=0, le=1, description="of what comes a decision later")
+    advantage_decay: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation")
+    clip: float = Field(0.2, gt=0)
+    entropy: float = Field(0.01, ge=0, description="weight at the start; it falls like the learning rate")
+    decide_every: int = Field(5, ge=1, description="ticks that a decision is kept for")
+    reward: RewardConfig = RewardConfig()
+    envs_per_runner: int = Field(480, ge=3, description="episodes side by side, shared evenly among scenes")
+    runners: int = Field(0, ge=0, description="workers that drive, of one core each; 0: this process drives")
+    save_every: int = Field(5, ge=1, description="updates between two savings of the weights")
+    seed: int = Field(0, ge=0)
+
+
 class LiveConfig(Config):
     """Driving by the clock, with Reasoners that run beside."""
 
@@ -137,6 +169,7 @@ class ActorReasonerConfig(Config):
     lessons: LessonsConfig = LessonsConfig()
     memory: MemoryConfig = MemoryConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    ppo: PpoConfig | None = Field(None, description="also a driver learned by reinforcement: some minutes more")
     live: LiveConfig = LiveConfig()
     seed: int = Field(0, ge=0)
 

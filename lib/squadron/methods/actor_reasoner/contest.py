@@ -15,14 +15,23 @@ import numpy as np
 from squadron.core.folder import Folder
 from squadron.llm.embed import AnyEmbedder, open_embedder
 from squadron.llm.providers import open_model
-from squadron.methods.actor_reasoner.algorithm import features, see, worth_keeping
+from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, FASTER, features, see, worth_keeping
 from squadron.methods.actor_reasoner.baselines import OraclePolicy, RulePolicy
 from squadron.methods.actor_reasoner.config import WorldConfig
-from squadron.methods.actor_reasoner.episodes import Decision, Policy, Track, outcomes, run_episodes
+from squadron.methods.actor_reasoner.episodes import (
+    EVALUATION,
+    MEMORIES,
+    Decision,
+    Policy,
+    Track,
+    outcomes,
+    run_episodes,
+    silent,
+)
 from squadron.methods.actor_reasoner.language import SHORT
-from squadron.methods.actor_reasoner.lessons import EVALUATION, MEMORIES
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import Car, PairPolicy, SimulatedThoughts, Variant
+from squadron.methods.actor_reasoner.ppo import PpoPolicy
 from squadron.methods.actor_reasoner.prompts import Thought, memory_words
 from squadron.methods.actor_reasoner.reasoner import Reasoner
 from squadron.methods.actor_reasoner.records import Mind
@@ -108,9 +117,9 @@ def gatherer(world: World) -> Gatherer:
 
 
 @functools.lru_cache(maxsize=2)
-def contestant(world: World, memories: str, policies: tuple[tuple[str, str], ...] = ()) -> Contestant:
+def contestant(world: World, memories: str, learned: str | None = None) -> Contestant:
     """A worker's, kept for its next row."""
-    return Contestant(world, memories, dict(policies))
+    return Contestant(world, memories, learned)
 
 
 class Gatherer:
@@ -179,9 +188,10 @@ def fill(memory: Memory, texts: Texts, candidates: Sequence[dict[str, Any]]) -> 
 class Contestant:
     """Drives episodes by any method."""
 
-    def __init__(self, world: World, memories: str, policies: dict[str, str]) -> None:
-        """`memories` is the file of the memory, `policies` files of trained policies by name, in the run folder."""
-        self._world, self._policies = world, policies
+    def __init__(self, world: World, memories: str, learned: str | None) -> None:
+        """`memories` is the file of the memory, `learned` that of a policy learned by reinforcement; both in the run
+        folder."""
+        self._world, self._learned = world, learned
         self._memory = read_memory(world.run_folder, memories)
         self._texts = Texts(world.config.embedder)
         self._reasoner: Reasoner | None = None
@@ -213,6 +223,8 @@ class Contestant:
             return OraclePolicy(
                 self._world.config.drivers, self._world.ticks(self._world.config.reasoner.every_s)
             ), None
+        if method == PPO:
+            return LearnedPolicy(PpoPolicy.load(self._world.run_folder.file(str(self._learned)))), None
         variant = next(one for one in (FULL, WAITING, ALONE, *ABLATIONS) if one.name == method)
         self._reasoner = self._reasoner or self._world.open_reasoner()
         thoughts = self._world.thoughts(self._reasoner, variant.waits)
@@ -220,6 +232,22 @@ class Contestant:
         if memories is not None:
             memory = memory.first(memories)
         return PairPolicy(self._world.scene, variant, thoughts, memory, self._texts), thoughts
+
+
+@dataclass
+class LearnedPolicy:
+    """A policy learned by reinforcement at the wheel: it keeps to each decision for as long as it learned to."""
+
+    policy: PpoPolicy
+    _tick: int = 0
+    _wanted_B: np.ndarray | None = None
+
+    def decide(self, traffic: Traffic, said_BV: np.ndarray) -> Decision:
+        if self._wanted_B is None or self._tick % self.policy.decide_every == 0:
+            self._wanted_B = self.policy.accelerations(traffic)
+        self._tick += 1
+        meets_B = traffic.open_BVV[:, 0].any(1)
+        return Decision(np.where(meets_B, self._wanted_B, ACCELERATIONS[FASTER]), silent(traffic.episodes))
 
 
 def read_memory(folder: Folder, file: str) -> Memory:

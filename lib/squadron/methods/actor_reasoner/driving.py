@@ -18,6 +18,7 @@ from squadron.methods.actor_reasoner.contest import (
     ALONE,
     FULL,
     ORACLE,
+    PPO,
     RULE,
     WAITING,
     Texts,
@@ -28,12 +29,11 @@ from squadron.methods.actor_reasoner.contest import (
     read_memory,
     store_memory,
 )
-from squadron.methods.actor_reasoner.episodes import outcomes, run_episodes
-from squadron.methods.actor_reasoner.lessons import LIVE
+from squadron.methods.actor_reasoner.episodes import LIVE, outcomes, run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
-from squadron.methods.actor_reasoner.records import Comparison, Live, Memories
+from squadron.methods.actor_reasoner.records import Comparison, Learned, Live, Memories
 
 _TOGETHER = 25
 
@@ -71,9 +71,9 @@ def _gather(row: dict[str, Any], world: World) -> dict[str, Any]:
     return gatherer(world)(row)
 
 
-def _drive(row: dict[str, Any], world: World, memories: str) -> dict[str, Any]:
+def _drive(row: dict[str, Any], world: World, memories: str, learned: str | None) -> dict[str, Any]:
     """Runs on a worker."""
-    return contestant(world, memories)(row)
+    return contestant(world, memories, learned)(row)
 
 
 def _earlier(config: MemoryConfig, width: int) -> Memory:
@@ -87,10 +87,11 @@ def _earlier(config: MemoryConfig, width: int) -> Memory:
     return memory
 
 
-def compare(stage: Stage, world: World, memories: Memories, config: EvaluationConfig) -> Comparison:
+def compare(stage: Stage, world: World, memories: Memories, learned: Learned, config: EvaluationConfig) -> Comparison:
     """Drive the same unseen episodes by every method."""
     methods = [FULL.name, WAITING.name, ALONE.name, RULE]
     methods += [variant.name for variant in ABLATIONS] if config.ablations else []
+    methods += [PPO] if learned.file is not None else []
     methods += [ORACLE] if config.oracle else []
     entries: list[tuple[str, int | None]] = [(method, None) for method in methods]
     entries += [(FULL.name, size) for size in config.memory_sizes if size < memories.count]
@@ -113,6 +114,7 @@ def compare(stage: Stage, world: World, memories: Memories, config: EvaluationCo
         deadline_s=config.deadline_s,
         world=world,
         memories=memories.file,
+        learned=learned.file,
     )
     results = {entry: _joined([one for one in parts if (one["method"], one["memories"]) == entry]) for entry in entries}
     whole = {entry: result for entry, result in results.items() if len(result.get("collided", ())) == config.episodes}

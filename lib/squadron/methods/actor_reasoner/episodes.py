@@ -19,6 +19,9 @@ from squadron.sim.driving.drivers import NOTHING, believe, drivers_say, drivers_
 from squadron.sim.driving.spec import DriversConfig
 from squadron.sim.driving.traffic import Traffic, collisions, drive
 
+EVALUATION, REINFORCEMENT, LESSONS, MEMORIES, LIVE = (purpose * 1_000_000 for purpose in range(5))
+"""Where episodes of each purpose are counted from, so that none is met twice."""
+
 
 class Decision(NamedTuple):
     """What automated cars do: the acceleration wanted, in m/s² (B), and what the display says (B), as text."""

@@ -15,7 +15,8 @@ from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.chat import Sampling
 from squadron.llm.providers import open_model
 from squadron.methods.actor_reasoner.config import LessonsConfig, WorldConfig
-from squadron.methods.actor_reasoner.lessons import LESSONS, draw_lessons
+from squadron.methods.actor_reasoner.episodes import LESSONS
+from squadron.methods.actor_reasoner.lessons import draw_lessons
 from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, answer, question
 from squadron.methods.actor_reasoner.reasoner import Reasoner
 from squadron.methods.actor_reasoner.records import Mind

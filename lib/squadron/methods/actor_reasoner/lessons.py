@@ -20,8 +20,6 @@ from squadron.sim.driving.drivers import NOTHING, drivers_wish
 from squadron.sim.driving.scenes import make_scene
 from squadron.sim.driving.traffic import Traffic, draw_traffic
 
-EVALUATION, LESSONS, MEMORIES, LIVE = (purpose * 1_000_000 for purpose in range(4))
-"""Where episodes of each purpose are counted from, so that none is met twice."""
 _SILENT = 0.25
 """Share of situations whose driver is shown as if it said nothing: the model must know them too."""
 

@@ -185,8 +185,8 @@ def remember(
     """What the Actor does (B): as it did when things were most alike. `NOBODY` where nothing is remembered, or no car
     is met."""
     action_B = np.full(len(thoughts), NOBODY)
-    rows = np.flatnonzero(view.meets_B)
-    if len(rows):
+    rows = np.flatnonzero(view.meets_B).tolist()
+    if rows:
         words = [memory_words(thoughts[row], str(said_B[row]), variant.hears, variant.shows) for row in rows]
         style_B = np.array([thoughts[row].style for row in rows], np.int64)
         action_B[rows] = memory.recall(style_B, features(view)[rows], embed(words), layers=variant.layers)

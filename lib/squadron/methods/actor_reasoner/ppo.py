@@ -18,18 +18,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from squadron.core.config import Config, fingerprint
+from squadron.core.config import fingerprint
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
+from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS
+from squadron.methods.actor_reasoner.config import PpoConfig
+from squadron.methods.actor_reasoner.episodes import REINFORCEMENT
 from squadron.methods.actor_reasoner.reinforcement import (
-    ACCELERATIONS,
     FEATURES,
-    FIRST_EPISODE,
     DrivingEnv,
-    RewardConfig,
     World,
     observe,
 )
@@ -48,27 +47,6 @@ POLICY_FILE, UNFINISHED_FILE = "policy.safetensors", "unfinished.safetensors"
 _ENV, _MODULE, _NOTES = "squadron-driving", "default_policy", "squadron"
 _METRICS = ("episode_return_mean", "episode_len_mean")
 _ACTOR = ("encoder.actor_encoder.net.mlp.", "pi.net.mlp.")
-
-
-class PpoConfig(Config):
-    """Proximal policy optimisation. The defaults take some minutes on two cores."""
-
-    decisions: int = Field(600_000, ge=1, description="to learn from, of all episodes together")
-    decisions_per_update: int = Field(8_000, ge=1)
-    minibatch: int = Field(500, ge=1)
-    epochs: int = Field(8, ge=1, description="passes over the decisions of an update")
-    learning_rate: float = Field(5e-4, gt=0, description="at the start; it falls to none at the end, in a line")
-    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
-    discount: float = Field(0.99, gt=0, le=1, description="of what comes a decision later")
-    advantage_decay: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation")
-    clip: float = Field(0.2, gt=0)
-    entropy: float = Field(0.01, ge=0, description="weight at the start; it falls like the learning rate")
-    decide_every: int = Field(5, ge=1, description="ticks that a decision is kept for")
-    reward: RewardConfig = RewardConfig()
-    envs_per_runner: int = Field(480, ge=3, description="episodes side by side, shared evenly among scenes")
-    runners: int = Field(0, ge=0, description="workers that drive, of one core each; 0: this process drives")
-    save_every: int = Field(5, ge=1, description="updates between two savings of the weights")
-    seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +105,7 @@ def train_ppo(
         Cluster().require(config.runners, WorkerResources(), "reinforcement learning")
     identity = fingerprint([VERSION, list(scenes), traffic, drivers, config])
     weights, done = _unfinished(folder, identity)
-    world = World(tuple(scenes), traffic, drivers, config.reward, config.decide_every, FIRST_EPISODE + done)
+    world = World(tuple(scenes), traffic, drivers, config.reward, config.decide_every, REINFORCEMENT + done)
     with _torch_to_itself():
         algorithm = _rllib(world, config, done).build_algo()
         try:

@@ -33,6 +33,12 @@ class Memories(Config):
     unread: int
 
 
+class Learned(Config):
+    """A policy learned by reinforcement, if there is one."""
+
+    file: str | None
+
+
 class Driven(Config):
     """A way to drive on the unseen episodes of a scene. Shares, and means over episodes that succeeded."""
 

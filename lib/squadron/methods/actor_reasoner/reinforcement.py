@@ -12,35 +12,21 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from pydantic import Field
 
-from squadron.core.config import Config
 from squadron.core.errors import InputError
+from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS
+from squadron.methods.actor_reasoner.config import RewardConfig
+from squadron.methods.actor_reasoner.episodes import REINFORCEMENT
 from squadron.sim.driving.drivers import GO_FIRST, YIELD, drivers_say, drivers_wish
 from squadron.sim.driving.scenes import make_scene
 from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
 from squadron.sim.driving.traffic import Traffic, collisions, draw_traffic, drive
 
-ACCELERATIONS = (2.0, 0.0, -4.0)
-"""What FASTER, IDLE and SLOWER are, in m/s²."""
 OTHERS = 3
 """Cars that an observation has room for."""
 OWN_FEATURES, OTHER_FEATURES = 3, 14
 FEATURES = OWN_FEATURES + OTHERS * OTHER_FEATURES
-FIRST_EPISODE = 1_000_000
-"""Episodes of training are numbered from here on, so that none is ever one of an evaluation."""
 _FAR_M, _LATE_S, _STOOD_S, _HARD, _MOST = 50.0, 20.0, 5.0, 4.0, 2.0
-
-
-class RewardConfig(Config):
-    """What a car is rewarded for and what it pays. A crash costs what two hundred seconds do: to save a second is worth
-    a risk of one in two hundred."""
-
-    metre: float = Field(0.02, ge=0, description="for each metre driven")
-    second: float = Field(0.05, ge=0, description="cost of each second until the last conflict is over")
-    collision: float = Field(10.0, ge=0, description="cost of hitting another car or being hit")
-    braking: float = Field(0.02, ge=0, description="cost of each m/s of speed taken off harder than is comfortable")
-    comfortable: float = Field(3.0, gt=0, description="m/s²")
 
 
 def observe(traffic: Traffic) -> np.ndarray:
@@ -142,7 +128,7 @@ class World:
     drivers: DriversConfig
     reward: RewardConfig
     decide_every: int
-    first_episode: int = FIRST_EPISODE
+    first_episode: int = REINFORCEMENT
 
 
 class DrivingEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):

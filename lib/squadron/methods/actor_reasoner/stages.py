@@ -8,9 +8,10 @@ from squadron.methods.actor_reasoner.config import (
     LessonsConfig,
     LiveConfig,
     MemoryConfig,
+    PpoConfig,
     WorldConfig,
 )
-from squadron.methods.actor_reasoner.records import Comparison, Live, Memories, Mind
+from squadron.methods.actor_reasoner.records import Comparison, Learned, Live, Memories, Mind
 
 
 def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: LessonsConfig) -> Mind:
@@ -34,14 +35,27 @@ def build_memory(stage: Stage, world: WorldConfig, mind: Mind, memory: MemoryCon
     return driving.build_memory(stage, World(stage.run.folder, world, mind), memory)
 
 
+def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig | None) -> Learned:
+    """Learn to drive by reinforcement, to compare with; or not."""
+    if config is None:
+        return Learned(file=None)
+    from squadron.core.folder import relative
+    from squadron.methods.actor_reasoner.ppo import POLICY_FILE, train_ppo
+
+    stage.cluster()
+    scenes = [world.scene for world in worlds]
+    train_ppo(scenes, worlds[0].traffic, worlds[0].drivers, config, stage.folder)
+    return Learned(file=relative(stage.folder, stage.run.folder, POLICY_FILE))
+
+
 def compare(
-    stage: Stage, world: WorldConfig, mind: Mind, memories: Memories, evaluation: EvaluationConfig
+    stage: Stage, world: WorldConfig, mind: Mind, memories: Memories, learned: Learned, evaluation: EvaluationConfig
 ) -> Comparison:
     """Drive unseen episodes by every method."""
     from squadron.methods.actor_reasoner import driving
     from squadron.methods.actor_reasoner.contest import World
 
-    return driving.compare(stage, World(stage.run.folder, world, mind), memories, evaluation)
+    return driving.compare(stage, World(stage.run.folder, world, mind), memories, learned, evaluation)
 
 
 def drive_live(stage: Stage, world: WorldConfig, mind: Mind, memories: Memories, live: LiveConfig) -> Live:
