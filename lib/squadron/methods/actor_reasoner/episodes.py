@@ -100,8 +100,8 @@ def run_episodes(
 
 def comes_BV(traffic: Traffic) -> np.ndarray:
     """Which cars (B, V) are not past their conflict with the automated one; of that one, with any other."""
-    before_BVV = np.where(traffic.to_conflict_BVV > -traffic.config.over_after_m, True, False)
-    return np.concatenate([before_BVV[:, 0].any(1)[:, None], before_BVV[:, 1:, 0]], axis=1)
+    before_BVV = traffic.to_conflict_BVV > -traffic.config.over_after_m
+    return np.column_stack([before_BVV[:, 0].any(1), before_BVV[:, 1:, 0]])
 
 
 def beliefs(traffic: Traffic, drivers: DriversConfig, display_B: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def outcomes(track: Track) -> Outcomes:
     meets_BV = np.isfinite(conflict_BVV[:, 0])
     past_TBV = track.arc_TBV[:, :, :1] > own_B1V[:, 0] + config.over_after_m
     past_TB = np.all(past_TBV | ~meets_BV, axis=-1)
-    collided_B = track.collided_TB.any(0)
+    collided_B = np.asarray(track.collided_TB.any(0))
     end_B = np.minimum(_first(past_TB), _first(track.collided_TB) + 1)
     passed_B = np.where(_first(past_TB) < len(past_TB), _first(past_TB) * tick_s, np.nan)
     half_m = config.length_m / 2
@@ -143,7 +143,7 @@ def outcomes(track: Track) -> Outcomes:
         for arcs, at in ((track.arc_TBV[:, :, :1], own_B1V), (track.arc_TBV, other_B1V))
     ]
     own_first_BV = comes[0] < comes[1]
-    first_B = np.where(own_first_BV | ~meets_BV, True, False).all(1)
+    first_B = np.asarray((own_first_BV | ~meets_BV).all(1))
     between_BV = np.where(own_first_BV, comes[1] - leaves[0], comes[0] - leaves[1]) * tick_s
     both_BV = meets_BV & (comes[0] < len(past_TB)) & (comes[1] < len(past_TB))
     least_B = np.where(both_BV, between_BV, np.inf).min(1)
