@@ -1,6 +1,6 @@
 """Other ways to drive: by a rule, and by an oracle that knows what no car can see.
 
-Letters: B episodes, V cars, X pairs of an episode and a plan, G those of them that go on.
+Letters: B episodes, V cars, P plans, X pairs of an episode and a plan, G those of them that go on.
 """
 
 from __future__ import annotations
@@ -63,29 +63,70 @@ PLANS = (
 )
 
 
+class Suspects:
+    """Which styles (B, V, 3) drivers may have, after what they did: those who would have done the same."""
+
+    def __init__(self, traffic: Traffic, drivers: DriversConfig) -> None:
+        self._drivers = drivers
+        self.may_BV3 = np.ones((*traffic.line_BV.shape, 3), bool)
+
+    def note(self, traffic: Traffic, display_B: np.ndarray) -> None:
+        """See what drivers want at this tick, before a car with this display."""
+        belief_BV3 = beliefs(traffic, self._drivers, display_B)
+        wish_BV = drivers_wish(traffic, self._drivers, belief_BV3)
+        for style in range(3):
+            as_if = replace(traffic, style_BV=np.where(traffic.style_BV >= 0, style, -1))
+            self.may_BV3[..., style] &= drivers_wish(as_if, self._drivers, belief_BV3) == wish_BV
+
+
 @dataclass
 class OraclePolicy:
-    """Tries every plan of `PLANS` on the drivers as they are, styles and all, and begins the best; again every
-    `every` ticks. Nobody can drive so: it says how much there is to gain."""
+    """Tries every plan of `PLANS` on the drivers, whose game it knows, and begins the best; again every `every` ticks.
+    It `knows` their styles too, or weighs those that they may have. Nobody can drive so: it says how much there is to
+    gain."""
 
     drivers: DriversConfig
     every: int = 5
+    knows: bool = True
     _tick: int = 0
+    _suspects: Suspects | None = None
     _chosen_B: np.ndarray | None = None
 
     def decide(self, traffic: Traffic, said_BV: np.ndarray) -> Decision:
+        self._suspects = self._suspects or Suspects(traffic, self.drivers)
         if self._chosen_B is None or self._tick % self.every == 0:
-            self._chosen_B = best_plans(traffic, self.drivers)
+            self._chosen_B = best_plans(traffic, self.drivers, None if self.knows else self._suspects)
         self._tick += 1
         meets_B = traffic.open_BVV[:, 0].any(1)
         action_B = np.where(meets_B, np.array([plan.action for plan in PLANS])[self._chosen_B], FASTER)
         display_B = np.array([plan.display for plan in PLANS], dtype=object)[self._chosen_B]
-        return Decision(ACCELERATIONS[action_B], np.where(meets_B, display_B, NOTHING))
+        decision = Decision(ACCELERATIONS[action_B], np.where(meets_B, display_B, NOTHING))
+        if not self.knows:
+            self._suspects.note(traffic, decision.display_B)
+        return decision
 
 
-def best_plans(traffic: Traffic, drivers: DriversConfig) -> np.ndarray:
-    """The number in `PLANS` (B) that gets each automated car past its conflicts the soonest without a collision, or
-    with the latest one; of equal ones the first."""
+def best_plans(traffic: Traffic, drivers: DriversConfig, suspects: Suspects | None = None) -> np.ndarray:
+    """The number in `PLANS` (B) that gets each automated car past its conflicts the soonest and without a collision; of
+    equal ones the first. With `suspects` it is the best on average over the styles that drivers may have."""
+    if suspects is None:
+        best_B: np.ndarray = plan_costs(traffic, drivers).argmin(1)
+        return best_B
+    total_BP = np.zeros((traffic.episodes, len(PLANS)))
+    may_BV3 = suspects.may_BV3
+    for style in range(3):
+        # Of several drivers, those who cannot have this style keep one that they can.
+        style_BV = np.where(may_BV3[..., style], style, may_BV3.argmax(-1))
+        rows = np.flatnonzero(may_BV3[:, 1:, style].any(1))
+        as_if = _rows(replace(traffic, style_BV=np.where(traffic.style_BV >= 0, style_BV, -1)), rows)
+        total_BP[rows] += plan_costs(as_if, drivers)
+    best_B = (total_BP / may_BV3[:, 1:].any(1).sum(1)[:, None]).argmin(1)
+    return best_B
+
+
+def plan_costs(traffic: Traffic, drivers: DriversConfig) -> np.ndarray:
+    """Seconds (B, P) until each plan has the automated car past its conflicts; where it ends in a collision, more than
+    any time, and the more the sooner."""
     count, plans = traffic.episodes, len(PLANS)
     config = traffic.config.model_copy(
         update={
@@ -121,8 +162,7 @@ def best_plans(traffic: Traffic, drivers: DriversConfig) -> np.ndarray:
         if not len(going):
             break
     cost_X[going] = _HORIZON_S + np.nan_to_num(future.to_conflict_BVV[:, 0]).max(1) / config.top_speed
-    best_B: np.ndarray = cost_X.reshape(count, plans).argmin(1)
-    return best_B
+    return cost_X.reshape(count, plans)
 
 
 def _rows(traffic: Traffic, rows: np.ndarray) -> Traffic:

@@ -16,7 +16,7 @@ from squadron.llm.chat import Sampling
 from squadron.llm.providers import open_model
 from squadron.methods.actor_reasoner.config import LessonsConfig, WorldConfig
 from squadron.methods.actor_reasoner.episodes import LESSONS
-from squadron.methods.actor_reasoner.lessons import draw_lessons
+from squadron.methods.actor_reasoner.lessons import Lesson, draw_lessons
 from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, answer, question
 from squadron.methods.actor_reasoner.reasoner import Reasoner
 from squadron.methods.actor_reasoner.records import Mind
@@ -27,21 +27,18 @@ SHORT = Sampling(max_tokens=48)
 _TOGETHER = 25
 _CHECKED = 2000
 
-Lesson = tuple[Situation, Thought]
-
 
 def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> Mind:
     """Train the small model on all scenes, and measure what it has learned on episodes that were held out."""
+    from squadron.train import several
     from squadron.train.models import Pretrained
     from squadron.train.objectives.language import SupervisedFineTuning
-    from squadron.train.several import Lesson as Training
-    from squadron.train.several import train_several
     from squadron.train.tokenizer import store_tokenizer
     from squadron.train.untrained import store_untrained
 
     words, seed = worlds[0].reasoner.display_words, worlds[0].seed
     learned, kept = _draw(stage, worlds, config)
-    texts = (text for lesson in learned for text in (question(lesson[0], BRIEF, words), answer(lesson[1])))
+    texts = (text for one in learned for text in (question(one.situation, BRIEF, words), answer(one.thought)))
     tokenizer = store_tokenizer(itertools.chain(texts, ("user", "assistant")), config.vocabulary, stage.folder)
     start, size = store_untrained(stage.folder, "untrained", tokenizer, config.size, seed)
     write_rows(stage.folder, "rows.arrow", _encode(tokenizer, learned, words))
@@ -49,7 +46,9 @@ def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
     spec = config.training.model_copy(update={"seed": seed})
     objective = SupervisedFineTuning(spec.loss_chunk)
     build = Pretrained(start, precision=spec.precision)
-    (trained,) = train_several(stage, [Training("reasoner", build, objective, rows, spec, tokenizer=start)])
+    (trained,) = several.train_several(
+        stage, [several.Lesson("reasoner", build, objective, rows, spec, tokenizer=start)]
+    )
     losses = Series(name="training", x=list(range(1, len(trained.losses) + 1)), y=list(trained.losses))
     stage.show(Curves(title="Loss of the small model", x_label="step", y_label="loss", series=[losses]))
     mind = Mind(model=None, path=trained.path, template=BRIEF)
@@ -61,20 +60,27 @@ def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
 
 def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
     """Show how often a Reasoner thinks what is so."""
-    thoughts = reasoner.think([situation for situation, _ in lessons])
+    thoughts = reasoner.think([lesson.situation for lesson in lessons])
+    possible = {"style": sum(1 / lesson.styles for lesson in lessons) / len(lessons)}
     rows = []
     for name, what in (("style", "style of the driver"), ("intention", "what it does next"), ("action", "decision")):
-        right = [getattr(truth, name) == getattr(thought, name) and not thought.error
-                 for (_, truth), thought in zip(lessons, thoughts, strict=True)]  # fmt: skip
-        truths = [getattr(truth, name) for _, truth in lessons]
+        truths = [getattr(lesson.thought, name) for lesson in lessons]
+        right = [
+            truth == getattr(thought, name) and not thought.error
+            for truth, thought in zip(truths, thoughts, strict=True)
+        ]
         commonest = max(truths.count(value) for value in set(truths)) / len(truths)
         low, high = wilson_interval(sum(right), len(right))
         share = f"{sum(right) / len(right):.1%}"
-        rows.append([what, share, f"{low:.1%} to {high:.1%}", f"{commonest:.1%}"])
+        most = f"{possible[name]:.1%}" if name in possible else None
+        rows.append([what, share, f"{low:.1%} to {high:.1%}", f"{commonest:.1%}", most])
         stage.figure(f"{what}, right", share)
     unread = sum(bool(thought.error) for thought in thoughts)
-    columns = ["what", "right", "95% interval", "if always the commonest"]
-    note = f"On {len(lessons):,} situations of episodes that were held out; {unread:,} answers could not be read."
+    columns = ["what", "right", "95% interval", "if always the commonest", "possible"]
+    note = (
+        f"On {len(lessons):,} situations of episodes that were held out; {unread:,} answers could not be read. "
+        "Possible: by whoever knows the drivers' game and all that they did; the rest has not shown yet."
+    )
     stage.show(Table(title="What the Reasoner knows", columns=columns, rows=rows, note=note))
 
 
@@ -91,8 +97,9 @@ def _draw(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
     held_out = max(1, round(config.held_out * config.episodes))
     lots: tuple[list[Lesson], list[Lesson]] = ([], [])
     for lot in drawn:
-        for episode, situation, thought in lot["lessons"]:
-            lots[episode < held_out].append((Situation(**situation), Thought(**thought)))
+        for episode, situation, thought, styles in lot["lessons"]:
+            lesson = Lesson(episode, Situation(**situation), Thought(**thought), styles)
+            lots[episode < held_out].append(lesson)
     return lots
 
 
@@ -100,7 +107,7 @@ def _draw_some(row: dict[str, Any], worlds: Sequence[WorldConfig], explore: floa
     """Runs on a worker."""
     episodes = [LESSONS + episode for episode in range(*row["episodes"])]
     drawn = draw_lessons(worlds[row["world"]], episodes, explore)
-    found = [(episode - LESSONS, asdict(situation), asdict(thought)) for episode, situation, thought in drawn]
+    found = [(one.episode - LESSONS, asdict(one.situation), asdict(one.thought), one.styles) for one in drawn]
     return {"id": row["id"], "lessons": found}
 
 
@@ -111,6 +118,6 @@ def _encode(tokenizer: str, lessons: Sequence[Lesson], words: int) -> Iterator[d
     from squadron.train.models import local_folder
 
     known = AutoTokenizer.from_pretrained(local_folder(tokenizer))
-    for situation, thought in lessons:
-        asked = {"role": "user", "content": question(situation, BRIEF, words)}
-        yield encode_conversation(known, [asked, {"role": "assistant", "content": answer(thought)}])
+    for lesson in lessons:
+        asked = {"role": "user", "content": question(lesson.situation, BRIEF, words)}
+        yield encode_conversation(known, [asked, {"role": "assistant", "content": answer(lesson.thought)}])

@@ -1,5 +1,5 @@
 """What the small model learns from: situations, with the driver's true style, what it does next, and what to do: the
-decision of an oracle which tried what would come of each.
+decision of an oracle which tries what comes of each, for every style that the driver may have after what it did.
 
 Letters: B episodes.
 """
@@ -7,11 +7,12 @@ Letters: B episodes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS, FASTER, IDLE, see
-from squadron.methods.actor_reasoner.baselines import PLANS, best_plans
+from squadron.methods.actor_reasoner.baselines import PLANS, Suspects, best_plans
 from squadron.methods.actor_reasoner.config import WorldConfig
 from squadron.methods.actor_reasoner.episodes import Decision, beliefs, run_episodes, silent
 from squadron.methods.actor_reasoner.policy import Past
@@ -24,13 +25,22 @@ _SILENT = 0.25
 """Share of situations whose driver is shown as if it said nothing: the model must know them too."""
 
 
-def draw_lessons(world: WorldConfig, episodes: Sequence[int], explore: float) -> list[tuple[int, Situation, Thought]]:
-    """Situations of these episodes, each with its episode and what to think of it. The car goes by the oracle's
-    decision until it would be thought about again, or by a random one with the chance `explore`."""
+class Lesson(NamedTuple):
+    """A situation of an episode, what to think of it, and how many styles the driver may have after what it did."""
+
+    episode: int
+    situation: Situation
+    thought: Thought
+    styles: int
+
+
+def draw_lessons(world: WorldConfig, episodes: Sequence[int], explore: float) -> list[Lesson]:
+    """Lessons of these episodes. The car goes by the oracle's decision until it would be thought about again, or by a
+    random one with the chance `explore`."""
     teacher = _Teacher(world, episodes, explore)
     start = draw_traffic(make_scene(world.scene), world.traffic, world.drivers, world.seed, episodes)
     run_episodes(start, world.drivers, teacher)
-    return [(episodes[row], situation, thought) for row, situation, thought in teacher.lessons]
+    return [lesson._replace(episode=episodes[lesson.episode]) for lesson in teacher.lessons]
 
 
 class _Teacher:
@@ -42,22 +52,26 @@ class _Teacher:
         self._draws = [np.random.default_rng([world.seed, episode, 1]) for episode in episodes]
         self._tick = 0
         self._past: Past | None = None
+        self._suspects: Suspects | None = None
         self._last_B = np.full(len(episodes), IDLE)
         self._display_B = silent(len(episodes))
-        self.lessons: list[tuple[int, Situation, Thought]] = []
+        self.lessons: list[Lesson] = []
 
     def decide(self, traffic: Traffic, said_BV: np.ndarray) -> Decision:
         self._past = self._past or Past(self._scene, traffic.config.tick_s)
         self._past.note(traffic)
+        self._suspects = self._suspects or Suspects(traffic, self._drivers)
         if self._tick % self._every == 0:
             self._decide(traffic, said_BV)
         self._tick += 1
         meets_B = traffic.open_BVV[:, 0].any(1)
         action_B = np.where(meets_B, self._last_B, FASTER)
-        return Decision(ACCELERATIONS[action_B], np.where(meets_B, self._display_B, NOTHING))
+        decision = Decision(ACCELERATIONS[action_B], np.where(meets_B, self._display_B, NOTHING))
+        self._suspects.note(traffic, decision.display_B)
+        return decision
 
     def _decide(self, traffic: Traffic, said_BV: np.ndarray) -> None:
-        plan_B = best_plans(traffic, self._drivers)
+        plan_B = best_plans(traffic, self._drivers, self._suspects)
         action_B = np.array([plan.action for plan in PLANS])[plan_B]
         display_B = np.array([plan.display for plan in PLANS], dtype=object)[plan_B]
         self._note(traffic, said_BV, action_B, display_B)
@@ -67,7 +81,7 @@ class _Teacher:
             self._display_B[row] = NOTHING if strays else display_B[row]
 
     def _note(self, traffic: Traffic, said_BV: np.ndarray, action_B: np.ndarray, display_B: np.ndarray) -> None:
-        assert self._past is not None
+        assert self._past is not None and self._suspects is not None
         view = see(traffic)
         wish_BV = drivers_wish(traffic, self._drivers, beliefs(traffic, self._drivers, display_B))
         for row in np.flatnonzero(view.meets_B).tolist():
@@ -76,4 +90,5 @@ class _Teacher:
             situation = self._past.situation(row, view, said, int(self._last_B[row]), str(self._display_B[row]))
             style, slows = int(traffic.style_BV[row, other]), bool(wish_BV[row, other] < 0)
             thought = Thought(style, int(slows), int(action_B[row]), str(display_B[row]))
-            self.lessons.append((row, situation, thought))
+            styles = int(self._suspects.may_BV3[row, other].sum())
+            self.lessons.append(Lesson(row, situation, thought, styles))

@@ -86,18 +86,22 @@ class Variant:
 
 
 class Past:
-    """The ticks of the last second: how the other drove then."""
+    """The ticks of the last second, and lowest speeds so far: how the other drove."""
 
     def __init__(self, scene: str, tick_s: float) -> None:
         self._scene = scene
+        self._slowest_BV: np.ndarray | None = None
         self._ticks: deque[Traffic] = deque(maxlen=round(_BEFORE_S / tick_s) + 1)
 
     def note(self, traffic: Traffic) -> None:
         """Keep this tick."""
         self._ticks.append(traffic)
+        known_BV = self._slowest_BV if self._slowest_BV is not None else traffic.speed_BV
+        self._slowest_BV = np.minimum(known_BV, traffic.speed_BV)
 
     def situation(self, row: int, view: View, said: str, last: int, display: str) -> Situation:
         """The situation of one episode at the last tick noted, as the Reasoner is asked about it."""
+        assert self._slowest_BV is not None
         before, now, other = self._ticks[0], self._ticks[-1], int(view.other_B[row])
         return Situation(
             scene=self._scene,
@@ -107,6 +111,8 @@ class Past:
             other_m=float(view.other_m_B[row]),
             other_speed=float(view.other_speed_B[row]),
             other_s=float(view.other_s_B[row]),
+            other_acceleration=float(view.other_acceleration_B[row]),
+            slowest=float(self._slowest_BV[row, other]),
             before_speed=float(before.speed_BV[row, other]),
             before_m=float(view.other_m_B[row] + now.arc_BV[row, other] - before.arc_BV[row, other]),
             stood_s=float(now.stood_BV[row, other]),

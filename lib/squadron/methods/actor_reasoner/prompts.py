@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from squadron.llm.structured import Unreadable
-from squadron.methods.actor_reasoner.algorithm import ACTIONS, SLOWER
+from squadron.methods.actor_reasoner.algorithm import ACTIONS, LONGEST_BETWEEN_S, SLOWER
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
 from squadron.sim.driving.spec import STYLES
 
@@ -18,12 +18,14 @@ CAUTIONS = (
     "The other car stands: go on.",
 )
 """In the order of `algorithm.how_safe`."""
+ALARMS = ("safe", "perhaps", "serious", "danger", "stands")
 
 SITUATION = (
     "Your way meets that of a car with a human driver ({scene}). "
     "You: {own_m} m before the conflict at {own_speed} m/s, there in {own_s}. "
     "The other: {other_m} m before it at {other_speed} m/s, there in {other_s}; "
-    "a second ago it had {before_m} m to go and {before_speed} m/s. It has stood for {stood} s so far. "
+    "it drives {other_acceleration} m/s² faster every second; a second ago it had {before_m} m to go and "
+    "{before_speed} m/s. Its lowest speed so far was {slowest} m/s, and it has stood for {stood} s. "
     "{caution} The driver says: {said}. Your last decision was {last}, and your display says: {display}."
 )
 """What there is to see, in words; a negative distance is behind the conflict."""
@@ -47,8 +49,8 @@ Decision: FASTER, IDLE or SLOWER
 Display: at most {words} words for the driver, or nothing"""
 
 BRIEF = (
-    "{scene}: {own_m} m, {own_speed} m/s, {own_s}; other {other_m} m, {other_speed} m/s, {other_s}; "
-    "before {before_m} m, {before_speed} m/s; stood {stood} s; says {said}; {last}, {display}"
+    "{scene}: {alarm}, {between} s; {own_m} m, {own_speed} m/s; other {other_m} m, {other_speed} m/s, "
+    "{other_acceleration}; before {before_speed}, lowest {slowest}, stood {stood} s; says {said}; {last}, {display}"
 )
 """The same for the small model, which has learned what is asked of it."""
 
@@ -76,6 +78,8 @@ class Situation:
     other_m: float
     other_speed: float
     other_s: float
+    other_acceleration: float
+    slowest: float
     before_speed: float
     before_m: float
     stood_s: float
@@ -84,8 +88,13 @@ class Situation:
     last: int
     display: str
 
+    @property
+    def between_s(self) -> float:
+        """Seconds by which the other is later at the conflict, within ±`LONGEST_BETWEEN_S`."""
+        return min(max(self.other_s - self.own_s, -LONGEST_BETWEEN_S), LONGEST_BETWEEN_S)
 
-EXAMPLE = Situation("merge", 20.0, 7.0, 2.9, 22.0, 6.0, 3.7, 6.0, 28.0, 0.0, 2, NOTHING, 1, NOTHING)
+
+EXAMPLE = Situation("merge", 20.0, 7.0, 2.9, 22.0, 6.0, 3.7, 0.0, 6.0, 6.0, 28.0, 0.0, 2, NOTHING, 1, NOTHING)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,10 @@ def question(situation: Situation, template: str, words: int) -> str:
         "other_m": f"{one.other_m:.0f}",
         "other_speed": f"{one.other_speed:.1f}",
         "other_s": _seconds(one.other_s),
+        "between": f"{one.between_s:+.1f}",
+        "alarm": ALARMS[one.caution],
+        "other_acceleration": f"{one.other_acceleration:+.1f}",
+        "slowest": f"{one.slowest:.1f}",
         "before_m": f"{one.before_m:.0f}",
         "before_speed": f"{one.before_speed:.1f}",
         "stood": f"{one.stood_s:.0f}",
