@@ -24,19 +24,32 @@ _CURVE = np.linspace(0, 1, 25)[1:-1, None]
 
 
 @dataclass(frozen=True, eq=False)
+class Conflicts:
+    """Where lines conflict, in metres along the first (L, L), as `Scene` says of its lines; NaN where they do not."""
+
+    conflict_LL: np.ndarray
+    near_LL: np.ndarray
+    shared_LL: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """Lines with their names and the entrances that they begin at. The automated car comes from entrance 0, or from the
-    one that the scene calls its own."""
+    one that the scene calls its own. Lines that were drawn conflict where they meet; for others, as those of recorded
+    cars, which never meet exactly, `known` says where."""
 
     lines: tuple[Route, ...]
     names: tuple[str, ...]
     entrance_L: np.ndarray
     own_entrance: int
+    known: Conflicts | None = None
 
     @cached_property
     def conflict_LL(self) -> np.ndarray:
         """How far along the first line the second first meets it, in metres (L, L); NaN where they never do, or begin
         at the same entrance."""
+        if self.known:
+            return self.known.conflict_LL
         shapes = [shapely.LineString(line.points_P2) for line in self.lines]
         count = len(shapes)
         arc_LL = np.full((count, count), np.nan)
@@ -53,6 +66,8 @@ class Scene:
     @cached_property
     def shared_LL(self) -> np.ndarray:
         """For how many metres behind their conflict two lines are one lane (L, L): 0 where they cross."""
+        if self.known:
+            return self.known.shared_LL
         length_LL = np.zeros(self.conflict_LL.shape)
         for one, other in np.argwhere(np.isfinite(self.conflict_LL)):
             start, other_start = self.conflict_LL[one, other], self.conflict_LL[other, one]
@@ -68,6 +83,8 @@ class Scene:
     def near_LL(self) -> np.ndarray:
         """How far along the first line a car there would begin to be in the way of cars on the second (L, L): where
         the lines come within `_CLEAR_M` of each other before their conflict; NaN where there is none."""
+        if self.known:
+            return self.known.near_LL
         arc_LL = np.full(self.conflict_LL.shape, np.nan)
         shapes = [shapely.LineString(line.points_P2) for line in self.lines]
         for one, other in np.argwhere(np.isfinite(self.conflict_LL)):
