@@ -13,7 +13,16 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.plan import estimate
-from squadron.methods.actor_reasoner.stages import build_memory, compare, drive_live, prepare_reasoner, reinforce
+from squadron.methods.actor_reasoner.records import Learned
+from squadron.methods.actor_reasoner.stages import (
+    build_memory,
+    check_recordings,
+    compare,
+    drive_live,
+    drive_recorded,
+    prepare_reasoner,
+    reinforce,
+)
 
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "shapely", "pyarrow")
 
@@ -22,14 +31,21 @@ NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "
 def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     """Cars that meet human drivers: who gets through, how safely and how soon."""
     stamp = config.memory_stamp  # refused before anything is trained, if at all
+    files = config.recorded, config.recorded_stamps
+    if config.recorded:
+        run.stage(check_recordings, *files)
     worlds = tuple(map(config.world, config.scenes))
     mind = run.stage(prepare_reasoner, worlds, config.lessons)
-    learned = run.stage(reinforce, worlds, config.ppo)  # PPO by RLlib, to compare with
+    learned = Learned(file=None)
+    if config.ppo is not None:
+        learned = run.stage(reinforce, worlds, config.ppo)  # PPO by RLlib, to compare with
     for world in worlds:
         memories = run.stage(build_memory, world, mind, config.memory, stamp)  # the world waits for the Reasoner
         run.stage(compare, world, mind, memories, learned, config.evaluation)  # Actor and Reasoner, and everybody else
         if config.live.cars:
             run.stage(drive_live, world, mind, memories, config.live)  # by the clock
+        if config.recorded:
+            run.stage(drive_recorded, world, mind, memories, learned, *files)  # among cars of CommonRoad files
 
 
 if __name__ == "__main__":

@@ -30,9 +30,11 @@ from squadron.methods.actor_reasoner.algorithm import (
     see,
     worth_keeping,
 )
-from squadron.methods.actor_reasoner.baselines import OraclePolicy, RulePolicy
+from squadron.methods.actor_reasoner.baselines import OraclePolicy, RulePolicy, Suspects
+from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.contest import WAITING
 from squadron.methods.actor_reasoner.episodes import Decision, Track, outcomes, run_episodes, silent
+from squadron.methods.actor_reasoner.lessons import draw_lessons
 from squadron.methods.actor_reasoner.memory import NEAREST, NOBODY, Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy, Variant
 from squadron.methods.actor_reasoner.prompts import (
@@ -46,10 +48,10 @@ from squadron.methods.actor_reasoner.prompts import (
     question,
     read_thought,
 )
-from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
+from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD, drivers_wish
 from squadron.sim.driving.scenes import make_scene
 from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
-from squadron.sim.driving.traffic import Traffic, draw_traffic
+from squadron.sim.driving.traffic import Traffic, draw_traffic, drive
 
 SCENES: tuple[SceneName, ...] = ("intersection", "roundabout", "merge")
 DRIVERS = DriversConfig(hears_display=True)
@@ -325,6 +327,35 @@ def test_the_oracle_is_safer_than_the_rule_and_faster_than_yielding(scene: Scene
     assert found["oracle"].succeeded.all()
     both = np.isfinite(found["yield"].passed_s)
     assert found["oracle"].passed_s[both].mean() < found["yield"].passed_s[both].mean() - 1
+
+
+def test_styles_that_would_have_done_otherwise_are_ruled_out_and_the_true_one_never_is() -> None:
+    traffic = start("roundabout", 40)
+    suspects = Suspects(traffic, DRIVERS)
+    true_B = traffic.style_BV[:, 1]
+    for _ in range(80):
+        suspects.note(traffic, silent(40))
+        traffic = drive(traffic, drivers_wish(traffic, DRIVERS))
+    may_B3 = suspects.may_BV3[:, 1]
+    assert may_B3[np.arange(40), true_B].all() and may_B3.sum() < 0.8 * 120
+
+
+def test_an_oracle_that_must_guess_styles_is_as_safe_as_one_that_knows_them() -> None:
+    traffic = start("intersection", 40)
+    knows, guesses = (
+        outcomes(run_episodes(traffic, DRIVERS, OraclePolicy(DRIVERS, knows=one))) for one in (True, False)
+    )
+    assert not guesses.collided.any() and guesses.succeeded.all()
+    assert knows.passed_s.mean() <= guesses.passed_s.mean() < knows.passed_s.mean() + 1
+
+
+def test_lessons_say_what_is_so_and_episodes_are_the_same_whatever_runs_beside() -> None:
+    world = ActorReasonerConfig().world("merge")
+    together, alone = draw_lessons(world, [7, 8, 9], 0.3), draw_lessons(world, [8], 0.3)
+    assert [lesson for lesson in together if lesson.episode == 8] == alone and len(alone) > 3
+    styles = draw_traffic(make_scene("merge"), world.traffic, world.drivers, world.seed, [7, 8, 9]).style_BV[:, 1]
+    assert all(lesson.thought.style == styles[lesson.episode - 7] for lesson in together)
+    assert all(1 <= lesson.styles <= 3 for lesson in together)
 
 
 class Told:

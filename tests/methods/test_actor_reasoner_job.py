@@ -32,6 +32,7 @@ from tests.drivers import run_and_kill
 sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
 from server import chat_server
 
+REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ANSWER = "Style: AGGRESSIVE\nIntention: ACCELERATE\nDecision: SLOWER\nDisplay: you go first"
 
 
@@ -96,9 +97,13 @@ def test_a_small_model_is_taught_and_an_earlier_memory_is_added_to(
 ) -> None:
     folder, earlier = tmp_path / "run", memory_file(finished)
     lessons = "{episodes: 6, hidden_size: 16, layers: 1, heads: 2, training: {epochs: 1}}"
-    words = ["reasoner.model=null", f"lessons={lessons}", f"memory.path={earlier}", "memory.episodes=2"]
-    assert run(folder, *words, "evaluation.episodes=2", "evaluation.memory_sizes=[]", "live.cars=0") == 0
+    words = ["reasoner.model=null", f"lessons={lessons}", f"memory.path={earlier}", "memory.episodes=2", "live.cars=0"]
+    words += ["evaluation.episodes=2", "evaluation.memory_sizes=[]", "evaluation.filmed=0"]
+    records = sorted(map(str, (REAL_DATA / "driving").glob("*.xml.gz")))
+    words += [f"recorded={json.dumps(records)}"] if records else []
+    assert run(folder, *words) == 0
     page = (folder / "report.html").read_text()
+    assert not records or "Among recorded cars" in page
     assert "What the Reasoner knows" in page and "style of the driver, right" in page
     before, after = Memory.load(earlier), Memory.load(memory_file(folder))
     assert len(after) >= len(before) > 0
@@ -114,6 +119,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "two roads for three cars": (["traffic.others=2"], "traffic.others must be 1"),
     "a scene twice": (["scenes=[merge, merge]"], "a scene is named twice"),
     "an unknown scene": (["scenes=[bridge]"], "intersection"),
+    "a recording that is none": (["recorded=[pyproject.toml]"], "CommonRoad"),
     "no memory file": (["memory.path=gone.safetensors"], "there is no memory file"),
     "a misspelt setting": (["memory.capcity=3"], "did you mean capacity"),
 }

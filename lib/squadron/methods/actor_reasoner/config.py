@@ -171,6 +171,9 @@ class ActorReasonerConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     ppo: PpoConfig | None = Field(None, description="also a driver learned by reinforcement: some minutes more")
     live: LiveConfig = LiveConfig()
+    recorded: tuple[str, ...] = Field(
+        (), description="CommonRoad files: the automated car also drives among the cars recorded there"
+    )
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -191,6 +194,11 @@ class ActorReasonerConfig(Config):
             embedder=self.memory.embedder,
             seed=self.seed,
         )
+
+    @property
+    def recorded_stamps(self) -> tuple[str, ...]:
+        """What tells recorded files from others of the same names."""
+        return tuple(stamp(path) for path in self.recorded)
 
     @property
     def memory_stamp(self) -> str:

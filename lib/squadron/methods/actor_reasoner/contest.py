@@ -209,14 +209,15 @@ class Contestant:
     def drive(self, method: str, episodes: Sequence[int], memories: int | None = None) -> tuple[Track, int, int, float]:
         """The track, situations thought about, answers that could not be read, and seconds that it took."""
         world = self._world
-        policy, thoughts = self._policy(method, memories)
+        policy, thoughts = self.policy(method, memories)
         traffic = world.start([EVALUATION + episode for episode in range(*episodes)])
         started = time.perf_counter()
         track = run_episodes(traffic, world.config.drivers, policy)
         seconds = time.perf_counter() - started
         return track, thoughts.asked if thoughts else 0, len(thoughts.errors) if thoughts else 0, seconds
 
-    def _policy(self, method: str, memories: int | None) -> tuple[Policy, SimulatedThoughts | None]:
+    def policy(self, method: str, memories: int | None = None) -> tuple[Policy, SimulatedThoughts | None]:
+        """A method, ready for the first tick of some episodes, and its Reasoner's thoughts if it has one."""
         if method == RULE:
             return RulePolicy(), None
         if method == ORACLE:

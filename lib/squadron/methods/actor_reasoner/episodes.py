@@ -73,10 +73,14 @@ class Outcomes(NamedTuple):
 
 
 def run_episodes(
-    traffic: Traffic, drivers: DriversConfig, policy: Policy, pace: Callable[[int], None] | None = None
+    traffic: Traffic,
+    drivers: DriversConfig,
+    policy: Policy,
+    pace: Callable[[int], None] | None = None,
+    over: Callable[[Traffic], np.ndarray] | None = None,
 ) -> Track:
-    """Drive until in every episode all cars are past their conflicts or the automated one has collided, or time is
-    over. `pace` is called with the number of each tick before it begins, and may wait."""
+    """Drive until each episode is over, by default when all cars are past their conflicts, or the automated one has
+    collided, or time is. `pace` is called with the number of each tick before it begins, and may wait."""
     start, config = traffic, traffic.config
     arcs, speeds, wanted, shown, hits = [traffic.arc_BV], [traffic.speed_BV], [], [], []
     over_B = np.zeros(traffic.episodes, bool)
@@ -92,7 +96,7 @@ def run_episodes(
         speeds.append(traffic.speed_BV)
         wanted.append(decision.wanted_B)
         shown.append(decision.display_B)
-        over_B |= hits[-1] | ~comes_BV(traffic).any(1)
+        over_B |= hits[-1] | (~comes_BV(traffic).any(1) if over is None else over(traffic))
         if over_B.all():
             break
     return Track(start, np.array(arcs), np.array(speeds), np.array(wanted), np.array(shown), np.array(hits))

@@ -56,6 +56,12 @@ class Comparison(Config):
     driven: tuple[Driven, ...]
 
 
+class Recordings(Config):
+    """How often a recorded file was driven."""
+
+    driven: int
+
+
 class Live(Config):
     """Driving by the clock."""
 

@@ -11,7 +11,7 @@ from squadron.methods.actor_reasoner.config import (
     PpoConfig,
     WorldConfig,
 )
-from squadron.methods.actor_reasoner.records import Comparison, Learned, Live, Memories, Mind
+from squadron.methods.actor_reasoner.records import Comparison, Learned, Live, Memories, Mind, Recordings
 
 
 def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: LessonsConfig) -> Mind:
@@ -27,6 +27,14 @@ def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: Les
     return teach(stage, worlds, lessons)
 
 
+def check_recordings(stage: Stage, paths: tuple[str, ...], file_stamps: tuple[str, ...]) -> Recordings:
+    """See to it that the recorded files can be driven in."""
+    from squadron.methods.actor_reasoner import recordings
+
+    recordings.check_recordings(paths)
+    return Recordings(driven=0)
+
+
 def build_memory(stage: Stage, world: WorldConfig, mind: Mind, memory: MemoryConfig, file_stamp: str) -> Memories:
     """Let the Reasoner drive, and remember what it decides."""
     from squadron.methods.actor_reasoner import driving
@@ -35,10 +43,8 @@ def build_memory(stage: Stage, world: WorldConfig, mind: Mind, memory: MemoryCon
     return driving.build_memory(stage, World(stage.run.folder, world, mind), memory)
 
 
-def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig | None) -> Learned:
-    """Learn to drive by reinforcement, to compare with; or not."""
-    if config is None:
-        return Learned(file=None)
+def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig) -> Learned:
+    """Learn to drive by reinforcement, to compare with."""
     from squadron.core.folder import relative
     from squadron.methods.actor_reasoner.ppo import POLICY_FILE, train_ppo
 
@@ -64,3 +70,19 @@ def drive_live(stage: Stage, world: WorldConfig, mind: Mind, memories: Memories,
     from squadron.methods.actor_reasoner.contest import World
 
     return driving.drive_live(stage, World(stage.run.folder, world, mind), memories, live)
+
+
+def drive_recorded(
+    stage: Stage,
+    world: WorldConfig,
+    mind: Mind,
+    memories: Memories,
+    learned: Learned,
+    paths: tuple[str, ...],
+    file_stamps: tuple[str, ...],
+) -> Recordings:
+    """Drive among recorded cars."""
+    from squadron.methods.actor_reasoner import recordings
+    from squadron.methods.actor_reasoner.contest import World
+
+    return recordings.drive_recorded(stage, World(stage.run.folder, world, mind), memories, learned, paths)
