@@ -227,6 +227,13 @@ class Contestant:
         if method == PPO:
             return LearnedPolicy(PpoPolicy.load(self._world.run_folder.file(str(self._learned)))), None
         variant = next(one for one in (FULL, WAITING, ALONE, *ABLATIONS) if one.name == method)
+        return self._pair(variant, memories)
+
+    def pair(self) -> PairPolicy:
+        """The method itself, ready for the first tick of some episodes."""
+        return self._pair(FULL, None)[0]
+
+    def _pair(self, variant: Variant, memories: int | None) -> tuple[PairPolicy, SimulatedThoughts]:
         self._reasoner = self._reasoner or self._world.open_reasoner()
         thoughts = self._world.thoughts(self._reasoner, variant.waits)
         memory = self._memory if variant.partition else self._shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,17 @@ from squadron.core.panels import Curves, Film, Series
 from squadron.core.run import Stage
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS
 from squadron.methods.actor_reasoner.config import EvaluationConfig
-from squadron.methods.actor_reasoner.contest import FULL, World, contestant
-from squadron.methods.actor_reasoner.episodes import Track
+from squadron.methods.actor_reasoner.contest import World, contestant
+from squadron.methods.actor_reasoner.episodes import EVALUATION, Track, run_episodes
+from squadron.methods.actor_reasoner.policy import UNTHOUGHT
+from squadron.methods.actor_reasoner.prompts import INTENTIONS, Thought
 from squadron.sim.driving.spec import STYLES
 from squadron.sim.film import film, media_type
 
-CAPTION = "Blue: the automated car, with its decision and its display. Orange: drivers. Twice as fast as in life."
+CAPTION = (
+    "Blue: the automated car; what it thinks of the driver, decides and shows. Orange: the driver, whose style it cannot "
+    "see. Twice as fast as in life."
+)
 _SIDE_PX, _TEXT_PX, _REACH_M, _EVERY = 420, 330, 42.0, 2
 _PAPER, _ROAD, _INK = (250, 250, 248), (214, 217, 222), (40, 44, 52)
 _OWN, _OTHER, _HIT = (44, 123, 182), (230, 120, 30), (214, 39, 40)
@@ -29,8 +35,9 @@ def show(stage: Stage, world: World, memories: str, config: EvaluationConfig, re
     close = np.array([value if value is not None else np.inf for value in result["encroachment_s"]])
     order = np.lexsort((np.arange(len(close)), close, ~np.array(result["collided"])))
     for place, episode in enumerate(order[: config.filmed].tolist(), 1):
-        track = drives.drive(FULL.name, [episode, episode + 1])[0]
-        data = film(frames(track), fps=2 / (_EVERY * world.config.traffic.tick_s))
+        policy = drives.pair()
+        track = run_episodes(world.start([EVALUATION + episode]), world.config.drivers, policy)
+        data = film(frames(track, policy.trail), fps=2 / (_EVERY * world.config.traffic.tick_s))
         name = f"episode-{place}.{media_type(data).rpartition('/')[2]}"
         stage.folder.write_bytes(name, data)
         stage.show(Film(title=f"Episode {episode}, {world.scene}", file=name, caption=CAPTION))
@@ -56,8 +63,9 @@ def over_time(track: Track, title: str) -> Curves:
     return Curves(title=title, x_label="time [s]", y_label="to the conflict [m]", series=series)
 
 
-def frames(track: Track) -> list[np.ndarray]:
-    """The first episode of a track from above, a picture every other tick, with what was decided and shown beside."""
+def frames(track: Track, trail: Sequence[Thought]) -> list[np.ndarray]:
+    """The first episode of a track from above, a picture every other tick, with what was thought, decided and shown
+    beside."""
     traffic = track.traffic
     middle = traffic.scene.at(
         traffic.line_BV[0, 0], traffic.scene.conflict_LL[traffic.line_BV[0, 0], traffic.line_BV[0, 1]]
@@ -74,12 +82,12 @@ def frames(track: Track) -> list[np.ndarray]:
             colour = _HIT if hit and car == 0 else _OWN if car == 0 else _OTHER
             pen.polygon(_corners(x, y, heading, traffic.config.length_m, traffic.config.width_m, middle), fill=colour)
         pen.rectangle((_SIDE_PX, 0, _SIDE_PX + _TEXT_PX, _SIDE_PX), fill=_PAPER)
-        pen.multiline_text((_SIDE_PX + 14, 20), _words(track, tick), fill=_INK, font=font, spacing=8)
+        pen.multiline_text((_SIDE_PX + 14, 20), _words(track, tick, trail[tick]), fill=_INK, font=font, spacing=8)
         pictures.append(np.asarray(image))
     return pictures
 
 
-def _words(track: Track, tick: int) -> str:
+def _words(track: Track, tick: int, thought: Thought) -> str:
     wanted = float(track.wanted_TB[tick, 0])
     decision = ACTIONS[int(np.abs(ACCELERATIONS - wanted).argmin())]
     speeds = track.speed_TBV[tick + 1, 0]
@@ -90,8 +98,10 @@ def _words(track: Track, tick: int) -> str:
         f"decides: {decision}",
     ]
     lines += [f"display: {track.display_TB[tick, 0] or 'nothing'}", ""]
+    thinks = f"{STYLES[thought.style]} driver, will {INTENTIONS[thought.intention].lower()}"
+    lines += [f"thinks: {'nothing yet' if thought is UNTHOUGHT else thought.error or thinks}", ""]
     for other in range(1, len(speeds)):
-        lines.append(f"{STYLES[track.traffic.style_BV[0, other]]} driver: {speeds[other]:.1f} m/s")
+        lines.append(f"in truth: {STYLES[track.traffic.style_BV[0, other]]} driver: {speeds[other]:.1f} m/s")
     return "\n".join(part for line in lines for part in textwrap.wrap(line, 38) or [""])
 
 

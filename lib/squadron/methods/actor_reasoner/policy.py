@@ -138,6 +138,8 @@ class PairPolicy:
         self._last_B = np.zeros(0, np.int64)
         self._display_B = silent(0)
         self.known: dict[Car, Thought] = {}
+        self.trail: list[Thought] = []
+        """What was thought at each tick of the first episode, for films."""
 
     def decide(self, traffic: Traffic, said_BV: np.ndarray) -> Decision:
         if self._past is None:
@@ -150,6 +152,7 @@ class PairPolicy:
         self._think(view, said_B)
         self._tick += 1
         thoughts = [self.known.get(car, UNTHOUGHT) for car in enumerate(view.other_B.tolist())]
+        self.trail.append(thoughts[0])
         action_B = self._act(traffic, view, thoughts, said_B)
         self._last_B = np.where(view.meets_B, action_B, FASTER)
         self._display_B = self._show(view, thoughts)
