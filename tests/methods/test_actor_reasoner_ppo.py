@@ -242,8 +242,7 @@ def test_a_tiny_training_writes_weights_and_no_pickles(trained: Folder) -> None:
 def test_the_saved_policy_is_rllibs_own_module(trained: Folder) -> None:
     import torch
 
-    with ppo._torch_to_itself():
-        algorithm = ppo._rllib(world(), TINY, 0).build_algo()
+    with ppo._rllib(world(), TINY, 0) as algorithm:
         ppo._set_weights(algorithm, ppo._unfinished(trained, _identity(trained))[0])
         module = algorithm.get_module()
         policy = PpoPolicy.load(trained.file(POLICY_FILE))
@@ -255,7 +254,6 @@ def test_the_saved_policy_is_rllibs_own_module(trained: Folder) -> None:
             greedy = module.get_inference_action_dist_cls().from_logits(torch.from_numpy(logits_BA)).to_deterministic()
             chosen_B = greedy.sample().numpy()
             assert policy.accelerations(traffic).tolist() == [ACCELERATIONS[a] for a in chosen_B]
-        algorithm.stop()
 
 
 def test_training_goes_on_from_what_was_kept_and_refuses_other_settings(trained: Folder, tmp_path: Path) -> None:

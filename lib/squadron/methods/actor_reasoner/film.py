@@ -21,8 +21,8 @@ from squadron.sim.driving.spec import STYLES
 from squadron.sim.film import film, media_type
 
 CAPTION = (
-    "Blue: the automated car; what it thinks of the driver, decides and shows. Orange: the driver, whose style it cannot "
-    "see. Twice as fast as in life."
+    "Blue: the automated car; what it thinks of the driver, decides and shows. Orange: the driver, whose style it "
+    "cannot see. Twice as fast as in life."
 )
 _SIDE_PX, _TEXT_PX, _REACH_M, _EVERY = 420, 330, 42.0, 2
 _PAPER, _ROAD, _INK = (250, 250, 248), (214, 217, 222), (40, 44, 52)

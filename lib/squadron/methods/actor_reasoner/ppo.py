@@ -106,17 +106,11 @@ def train_ppo(
     identity = fingerprint([VERSION, list(scenes), traffic, drivers, config])
     weights, done = _unfinished(folder, identity)
     world = World(tuple(scenes), traffic, drivers, config.reward, config.decide_every, REINFORCEMENT + done)
-    with _torch_to_itself():
-        algorithm = _rllib(world, config, done).build_algo()
-        try:
-            if weights:
-                _set_weights(algorithm, weights)
-            _improve(algorithm, config, folder, identity, done)
-            trained = _get_weights(algorithm)
-        finally:
-            algorithm.stop()
-            with contextlib.suppress(OSError):
-                os.rmdir(algorithm.logdir)  # an empty folder in the home directory, which RLlib makes and never uses
+    with _rllib(world, config, done) as algorithm:
+        if weights:
+            _set_weights(algorithm, weights)
+        _improve(algorithm, config, folder, identity, done)
+        trained = _get_weights(algorithm)
     notes = {"version": VERSION, "decide_every": config.decide_every, "scenes": list(scenes)}
     folder.write_bytes(POLICY_FILE, _pack(_actor_layers(trained), notes))
     return folder.file(POLICY_FILE)
@@ -139,7 +133,20 @@ def _improve(algorithm: Algorithm, config: PpoConfig, folder: Folder, identity: 
                 folder.write_bytes(UNFINISHED_FILE, _pack(_get_weights(algorithm), notes))
 
 
-def _rllib(world: World, config: PpoConfig, done: int) -> RllibConfig:
+@contextlib.contextmanager
+def _rllib(world: World, config: PpoConfig, done: int) -> Iterator[Algorithm]:
+    """RLlib's algorithm for the decisions that are left, stopped at the end."""
+    with _torch_to_itself():
+        algorithm = _rllib_settings(world, config, done).build_algo()
+        try:
+            yield algorithm
+        finally:
+            algorithm.stop()
+            with contextlib.suppress(OSError):
+                os.rmdir(algorithm.logdir)  # an empty folder in the home directory, which RLlib makes and never uses
+
+
+def _rllib_settings(world: World, config: PpoConfig, done: int) -> RllibConfig:
     """The settings in RLlib's words, for the decisions that are left."""
     from ray.rllib.algorithms.ppo import PPOConfig as RllibConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
