@@ -51,8 +51,8 @@ def plan_graph(
     propose: Propose,
     sampling: SamplingConfig = SamplingConfig(),  # noqa: B008 - frozen
 ) -> Schedule:
-    """The cheapest of many proposals for a graph, and of `sampling.rounds` more: around what was the cheapest so far or,
-    where that led to nothing cheaper, around the best of the last round. `sampling.by_parts` takes the cheapest for each
+    """The cheapest of many proposals for a graph, and of `sampling.rounds` more: around the cheapest so far or, where
+    the last round found nothing cheaper, around the best of that round. `sampling.by_parts` takes the cheapest for each
     of its parts, which know nothing of each other."""
     if not graph.edges:
         return Schedule(graph, np.zeros(0, bool), np.zeros(0, bool), graph.enter_N)

@@ -26,8 +26,13 @@ from squadron.methods.coordination.graph import TICK_M, Graph
 
 _LEAST_STEP = 1e-6
 _GRANTS = 0.25
+"""Of the changes to a plan: those that grant following, where an edge is not of that type."""
+_CELLS_AT_ONCE = 2_000_000
+"""Samples times edges that are driven at once."""
+_GRANTS_ASKED = 10_000
+"""Edges that following is asked for where it is granted anew afterwards: of very many, few hold anybody up."""
 _NEAR_THE_END = 0.1
-"""Of the time from the first arrival to the last: what robots this close to an extreme one count, falls by a factor e."""
+"""Of the time from first arrival to last: so much further from either, a robot counts for less by a factor e."""
 
 
 class Proposals(NamedTuple):
@@ -47,12 +52,20 @@ class Driven(NamedTuple):
 
 def drive(graph: Graph, proposals: Proposals, regrants: int = 0) -> Driven:
     """The plans of proposals and their times; and so often the same orders with following granted anew, to the edges on
-    which most time would be lost without it (`lost`), behind those of infinite confidence."""
-    plans, order_SN = from_ranks(graph, *proposals)
+    which most time would be lost without it (`lost`), behind those of infinite confidence. A few samples at a time, so
+    that memory holds what there is of each edge."""
+    at_once = max(1, _CELLS_AT_ONCE // max(1, graph.edges))
+    starts = range(0, len(proposals.rank_SN), at_once)
+    return stack([_drive(graph, Proposals(*(one[i : i + at_once] for one in proposals)), regrants) for i in starts])
+
+
+def _drive(graph: Graph, proposals: Proposals, regrants: int) -> Driven:
+    at_most = _GRANTS_ASKED if regrants else None
+    plans, order_SN = from_ranks(graph, *proposals, at_most)
     driven = [Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN))]
     for _ in range(regrants):
         confidence_SE = np.where(np.isposinf(proposals.confidence_SE), np.inf, lost(graph, driven[-1]))
-        plans = Plans(plans.first_SE, choose_following(graph, confidence_SE))
+        plans = Plans(plans.first_SE, choose_following(graph, confidence_SE, at_most))
         driven.append(Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN)))
     return stack(driven)
 
