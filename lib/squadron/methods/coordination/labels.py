@@ -21,7 +21,7 @@ from squadron.methods.coordination.graph import Graph
 from squadron.methods.coordination.problems import training_problem
 from squadron.methods.coordination.records import Labels
 
-_AT_ONCE = 10
+_AT_ONCE = 25
 """Problems that a worker is handed: most take less than a tenth of a second."""
 
 
