@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ def answer(row: dict[str, Any], log: Folder) -> dict[str, Any]:
     return {"id": row["id"], "square": row["n"] ** 2}
 
 
-def _stage(folder: Path) -> Stage:
-    run = Run("rows", Nothing(), Folder(folder), Profile(name="auto"), track=())
+def _stage(folder: Path, profile: Profile = Profile(name="auto")) -> Stage:  # noqa: B008 - frozen
+    run = Run("rows", Nothing(), Folder(folder), profile, track=())
     stage = Stage(run, "work", "", {}, run.folder / "stages" / "work-0")
     stage.begin()
     return stage
 
 
-def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tmp_path: Path, at_once: int) -> None:
+    """Also where a worker that dies was handed other rows, before and behind the one that killed it."""
     log = Folder(tmp_path / "log").make()
     rows = [
         {"id": "good", "n": 2},
@@ -52,7 +55,7 @@ def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tm
         {"id": "hangs", "n": 6, "hang": True},
     ]
     stage = _stage(tmp_path)
-    answers = map_rows(stage, rows, answer, deadline_s=3, log=log)
+    answers = map_rows(stage, rows, answer, deadline_s=3, at_once=at_once, log=log)
     assert answers == [{"id": "good", "square": 4}, {"id": "unlucky", "square": 16}]
     failures = {row["item"]: row["error"] for row in stage.failures()}
     assert set(failures) == {"raises", "deadly", "hangs"}
@@ -62,9 +65,22 @@ def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tm
 
     log.write_bytes("mended", b"")
     again = _stage(tmp_path)
-    assert len(map_rows(again, rows[:3], answer, deadline_s=3, log=log)) == 3
+    assert len(map_rows(again, rows[:3], answer, deadline_s=3, at_once=at_once, log=log)) == 3
     assert again.failures() == []
     assert len(log.read_lines("good.log")) == 1
+
+
+def when(row: dict[str, Any]) -> dict[str, Any]:
+    start = time.time()
+    time.sleep(0.2)
+    return {"start": start, "end": time.time()}
+
+
+def test_one_worker_asked_for_answers_one_row_after_the_other(ray_cluster: object, tmp_path: Path) -> None:
+    stage = _stage(tmp_path, Profile(name="auto", workers=1))
+    answers = map_rows(stage, [{"id": str(number)} for number in range(6)], when, at_once=2)
+    answers.sort(key=lambda answer: answer["start"])
+    assert all(one["end"] <= later["start"] for one, later in pairwise(answers))
 
 
 def test_a_truncated_part_is_done_again(ray_cluster: object, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def map_rows(
     unit: str = "row",
     deadline_s: float = 600.0,
     resources: WorkerResources | None = None,
+    at_once: int = 1,
     **constructor_arguments: Any,
 ) -> list[Row]:
     """Answer every row with `function(row) -> dict` on the cluster; return the answers that succeeded, in row order.
@@ -49,7 +50,9 @@ def map_rows(
     `function` is a plain function, or a class that is built once a worker with `constructor_arguments` and then called.
     Rows and answers are JSON values; `rows[i][key]` identifies a row across restarts. A row that raises, that overruns
     `deadline_s`, or that kills its worker three times is kept as a failure with its cause: `stage.failures()` lists
-    them, and the next run tries them again. `resources` of a worker are the profile's unless given.
+    them, and the next run tries them again. `resources` of a worker are the profile's unless given. A worker is handed
+    `at_once` rows, each answered and kept by itself: more than one where a row takes less than a second or so, of which
+    the handing over would be a good part.
 
     Raises InputError on missing or repeated ids before work starts, WorkerError if the cluster is lost.
     """
@@ -61,6 +64,9 @@ def map_rows(
         console.say(f"  {len(rows) - len(pending)} of {len(rows)} were done before")
     if pending:
         (parts / "attempts").remove()
+        stale = {f"{_part_name(str(row[key]))}.parquet" for row in pending} & set(parts.ls())
+        for name in stale:  # failures; what is there from now on is this run's
+            parts.remove(name)
         _compute(
             stage,
             pending,
@@ -69,7 +75,8 @@ def map_rows(
             unit,
             deadline_s,
             parts,
-            resources or stage.run.profile.worker,
+            resources,
+            at_once,
             constructor_arguments,
         )
         answers = _read_parts(parts, ids)
@@ -93,10 +100,12 @@ def _compute(
     unit: str,
     deadline_s: float,
     parts: Folder,
-    resources: WorkerResources,
+    resources: WorkerResources | None,
+    at_once: int,
     arguments: dict[str, Any],
 ) -> None:
     workers = stage.workers(f"{stage.name} ({unit})", len(pending), resources)
+    share = resources or stage.run.profile.worker
     import ray
 
     from squadron.core.progress import progress
@@ -107,13 +116,14 @@ def _compute(
     if isinstance(function, type):
         actors = ray.data.ActorPoolStrategy(size=workers)
         form = {"fn": _ResidentAnswerer, "fn_constructor_args": answerer, "compute": actors}
-    rows = ray.data.from_items([{"row": json.dumps(row)} for row in pending], override_num_blocks=len(pending))
+    blocks = -(-len(pending) // at_once)
+    rows = ray.data.from_items([{"row": json.dumps(row)} for row in pending], override_num_blocks=blocks)
     dataset = rows.map_batches(
         **form,
-        batch_size=1,
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus or None,
-        memory=resources.memory_gb * 2**30 or None,
+        batch_size=at_once,
+        num_cpus=share.cpus,
+        num_gpus=share.gpus or None,
+        memory=share.memory_gb * 2**30 or None,
     )
     try:
         with progress(len(pending), stage.name, unit) as bar:
@@ -187,6 +197,8 @@ class _Answerer:
     def _answer(self, row: Row) -> None:
         name = _part_name(str(row[self.key]))
         attempt = self._count_attempt(name)
+        if attempt > 1 and self.parts.exists(f"{name}.parquet"):
+            return  # its worker died later, over another of the rows that it was handed
         if attempt > MAX_ATTEMPTS:
             error = f"its worker died or overran {self.deadline_s:g} s on each of {MAX_ATTEMPTS} attempts"
             return self._write(name, row, None, error, 0.0)

@@ -35,11 +35,15 @@ def decode(graph: Graph, bids_SN: np.ndarray, confidence_SE: np.ndarray) -> tupl
     return from_ranks(graph, ranks(graph, bids_SN), confidence_SE)
 
 
-def from_ranks(graph: Graph, rank_SN: np.ndarray, confidence_SE: np.ndarray) -> tuple[Plans, np.ndarray]:
-    """The same from ranks, which must not fall along a route. Of equal ranks the lower index goes first."""
+def from_ranks(
+    graph: Graph, rank_SN: np.ndarray, confidence_SE: np.ndarray, at_most: int | None = None
+) -> tuple[Plans, np.ndarray]:
+    """The same from ranks, which must not fall along a route. Of equal ranks the lower index goes first. `at_most` as
+    for `choose_following`."""
     u_E, v_E = graph.edge_E2.T
     first_SE = rank_SN[:, u_E] <= rank_SN[:, v_E]
-    return Plans(first_SE, choose_following(graph, confidence_SE)), np.argsort(rank_SN, axis=1, kind="stable")
+    following_SE = choose_following(graph, confidence_SE, at_most)
+    return Plans(first_SE, following_SE), np.argsort(rank_SN, axis=1, kind="stable")
 
 
 def ranks(graph: Graph, bids_SN: np.ndarray) -> np.ndarray:
@@ -53,13 +57,21 @@ def ranks(graph: Graph, bids_SN: np.ndarray) -> np.ndarray:
     return total_SN - np.repeat(offset_SR, np.diff(np.append(start_N, graph.nodes)), axis=1)
 
 
-def choose_following(graph: Graph, confidence_SE: np.ndarray) -> np.ndarray:
+def choose_following(graph: Graph, confidence_SE: np.ndarray, at_most: int | None = None) -> np.ndarray:
     """Which edges are of the following type: all that no limit concerns, and of the others, by falling confidence,
-    those that make no crowd with the ones before. Of equally confident ones the lower index comes first."""
+    those that make no crowd with the ones before. Of equally confident ones the lower index comes first. Of very many,
+    only the `at_most` most confident are looked at; the rest are exclusive, which is always valid."""
     limited_L = np.flatnonzero(limited(graph))
     following_SE = np.ones(confidence_SE.shape, bool)
     following_SE[:, limited_L] = False
-    order_SL = limited_L[np.argsort(-confidence_SE[:, limited_L], axis=1, kind="stable")]
+    doubt_SL = -confidence_SE[:, limited_L]
+    if at_most is not None and at_most < len(limited_L):
+        some_SL = np.sort(np.argpartition(doubt_SL, at_most, axis=1)[:, :at_most], axis=1)
+        doubt_SL = np.take_along_axis(doubt_SL, some_SL, axis=1)
+        limited_SL = limited_L[some_SL]
+    else:
+        limited_SL = np.broadcast_to(limited_L, doubt_SL.shape)
+    order_SL = np.take_along_axis(limited_SL, np.argsort(doubt_SL, axis=1, kind="stable"), axis=1)
     crowding = Crowding(graph)
     for following_E, order_L in zip(following_SE, order_SL, strict=True):
         crowding.clear()

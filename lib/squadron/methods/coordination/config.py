@@ -103,8 +103,13 @@ class SamplingConfig(Config):
     regrants: int = Field(
         1, ge=0, description="how often following is granted anew, to those who would lose most without it; paper: 0"
     )
-    rounds: int = Field(10, ge=0, description="of as many samples again around the best so far; paper: 0")
-    flips: int = Field(4, ge=1, description="encounters that such a sample turns, at the most")
+    rounds: int = Field(
+        10,
+        ge=0,
+        description="of as many samples again around the best so far, on graphs of 1,000 intervals and encounters or "
+        "more; up to five times as many on smaller ones; paper: 0",
+    )
+    flips: int = Field(4, ge=1, description="encounters that such a sample changes, at the most")
     by_parts: bool = Field(True, description="keep the best for each group of robots that meets no other; paper: false")
     seed: int = Field(0, ge=0)
 

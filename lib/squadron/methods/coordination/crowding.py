@@ -7,6 +7,7 @@ are never more robots inside than the limit, and nothing else is forbidden.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -80,9 +81,10 @@ class Crowding:
         return False
 
 
+@functools.lru_cache(maxsize=1)
 def limited(graph: Graph) -> np.ndarray:
     """Which edges (E) are of a group above its limit, all of a crowd among them; the others may always be of the
-    following type."""
+    following type. Kept for the last graph, since every round of planning asks; not to be written to."""
     everything = Crowding(graph)
     for edge in range(graph.edges):
         everything.grant(edge)

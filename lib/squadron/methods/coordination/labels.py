@@ -21,6 +21,9 @@ from squadron.methods.coordination.graph import Graph
 from squadron.methods.coordination.problems import training_problem
 from squadron.methods.coordination.records import Labels
 
+_AT_ONCE = 25
+"""Problems that a worker is handed: most take less than a tenth of a second."""
+
 
 def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorLimits, config: LabelsConfig) -> Labels:
     """Solve every problem and write rows for training and for the held-out loss, which are of other problems.
@@ -29,7 +32,9 @@ def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorL
     """
     rows = [{"id": str(number), "number": number} for number in range(problems.count)]
     shared: dict[str, Any] = {"cost": cost, "problems": problems, "limits": limits, "config": config}
-    answers = map_rows(stage, rows, best_plans, unit="problem", deadline_s=config.deadline_s, **shared)
+    answers = map_rows(
+        stage, rows, best_plans, unit="problem", deadline_s=config.deadline_s, at_once=_AT_ONCE, **shared
+    )
     stage.show(label_table(answers))
     solved = [answer for answer in answers if answer["plans"]]
     if len(solved) < 2:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from squadron.core.folder import Folder
-from squadron.methods.coordination.algorithm import ranks
+from squadron.methods.coordination.algorithm import COSTS, ranks
 from squadron.methods.coordination.config import CostName, FloorLimits, SamplingConfig
 from squadron.methods.coordination.features import features, join
 from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.methods.coordination.schedule import Schedule
-from squadron.methods.coordination.search import Proposals, around, choose, drive, stack
+from squadron.methods.coordination.search import Driven, Proposals, around, choose, drive, stack, step
 from squadron.sim.routes import Route
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _NODES_AT_ONCE = 2048
 """Of all samples in one pass of the network: what a core's cache holds. All hundred at once took 2.6 times as long."""
-
+_FULL_SIZE, _MOST_TIMES = 1_000, 5
+"""Intervals and encounters of a graph from which on it is given `rounds`; a smaller one gets as many more as it is
+smaller, up to so many times."""
 
 Propose = Callable[[Graph, SamplingConfig, np.random.Generator], Proposals]
 """Makes `samples` proposals for a graph."""
@@ -49,16 +51,32 @@ def plan_graph(
     propose: Propose,
     sampling: SamplingConfig = SamplingConfig(),  # noqa: B008 - frozen
 ) -> Schedule:
-    """The cheapest of many proposals for a graph, and of `sampling.rounds` more around what was the cheapest so far;
-    `sampling.by_parts` takes the cheapest for each of its parts, which know nothing of each other."""
+    """The cheapest of many proposals for a graph, and of `sampling.rounds` more: around the cheapest so far or, where
+    the last round found nothing cheaper, around the best of that round. `sampling.by_parts` takes the cheapest for each
+    of its parts, which know nothing of each other."""
     if not graph.edges:
         return Schedule(graph, np.zeros(0, bool), np.zeros(0, bool), graph.enter_N)
     draw = np.random.default_rng(sampling.seed)
     best = choose(graph, cost, drive(graph, propose(graph, sampling, draw), sampling.regrants), sampling.by_parts)
-    for _ in range(sampling.rounds):
-        near = around(graph, cost, best, sampling.samples, sampling.flips, draw)
-        best = choose(graph, cost, stack([best, drive(graph, near, sampling.regrants)]), sampling.by_parts)
+    now, value = best, _value(graph, cost, best)
+    for _ in range(_rounds(graph, sampling)):
+        near = drive(graph, around(graph, cost, now, sampling.samples, sampling.flips, draw), sampling.regrants)
+        better = choose(graph, cost, stack([best, near]), sampling.by_parts)
+        if (cheaper := _value(graph, cost, better)) < value - 1e-9:
+            now, best, value = better, better, cheaper
+        else:
+            now = step(graph, cost, now, near, sampling.by_parts)
     return Schedule(graph, best.plans.first_SE[0], best.plans.following_SE[0], best.enter_SN[0])
+
+
+def _rounds(graph: Graph, sampling: SamplingConfig) -> int:
+    """More rounds for smaller graphs, which cost less."""
+    return round(sampling.rounds * min(_MOST_TIMES, max(1.0, _FULL_SIZE / (graph.nodes + graph.edges))))
+
+
+def _value(graph: Graph, cost: CostName, one: Driven) -> float:
+    """The cost of a plan (S = 1)."""
+    return float(COSTS[cost](graph, one.enter_SN)[0])
 
 
 def learned(folder: Folder) -> Propose:

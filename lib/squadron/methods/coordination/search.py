@@ -20,12 +20,19 @@ from squadron.methods.coordination.algorithm import (
     completion_times,
     entry_times,
     from_ranks,
-    ranks,
 )
 from squadron.methods.coordination.config import CostName
 from squadron.methods.coordination.graph import TICK_M, Graph
 
-_LEAST_BID = 1e-6
+_LEAST_STEP = 1e-6
+_GRANTS = 0.25
+"""Of the changes to a plan: those that grant following, where an edge is not of that type."""
+_CELLS_AT_ONCE = 2_000_000
+"""Samples times edges that are driven at once."""
+_GRANTS_ASKED = 10_000
+"""Edges that following is asked for where it is granted anew afterwards: of very many, few hold anybody up."""
+_NEAR_THE_END = 0.1
+"""Of the time from first arrival to last: so much further from either, a robot counts for less by a factor e."""
 
 
 class Proposals(NamedTuple):
@@ -45,11 +52,20 @@ class Driven(NamedTuple):
 
 def drive(graph: Graph, proposals: Proposals, regrants: int = 0) -> Driven:
     """The plans of proposals and their times; and so often the same orders with following granted anew, to the edges on
-    which most time would be lost without it (`lost`)."""
-    plans, order_SN = from_ranks(graph, *proposals)
+    which most time would be lost without it (`lost`), behind those of infinite confidence. A few samples at a time, so
+    that memory holds what there is of each edge."""
+    at_once = max(1, _CELLS_AT_ONCE // max(1, graph.edges))
+    starts = range(0, len(proposals.rank_SN), at_once)
+    return stack([_drive(graph, Proposals(*(one[i : i + at_once] for one in proposals)), regrants) for i in starts])
+
+
+def _drive(graph: Graph, proposals: Proposals, regrants: int) -> Driven:
+    at_most = _GRANTS_ASKED if regrants else None
+    plans, order_SN = from_ranks(graph, *proposals, at_most)
     driven = [Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN))]
     for _ in range(regrants):
-        plans = Plans(plans.first_SE, choose_following(graph, lost(graph, driven[-1])))
+        confidence_SE = np.where(np.isposinf(proposals.confidence_SE), np.inf, lost(graph, driven[-1]))
+        plans = Plans(plans.first_SE, choose_following(graph, confidence_SE, at_most))
         driven.append(Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN)))
     return stack(driven)
 
@@ -84,32 +100,71 @@ def choose(graph: Graph, cost: CostName, driven: Driven, by_parts: bool) -> Driv
     return _take(driven, choice_N, choice_N[graph.edge_E2[:, 0]])
 
 
+def step(graph: Graph, cost: CostName, now: Driven, near: Driven, by_parts: bool) -> Driven:
+    """The plan (S = 1) to go on from: the one near the present one (S = 1) that strains least, but is not as good as
+    the same. It may be worse; who only ever goes down is soon where nothing close by is better."""
+    part_R = parts(graph) if by_parts else np.zeros(graph.robots, np.int64)
+    driven = stack([now, near])
+    value_SC = np.zeros((len(driven.enter_SN), int(part_R.max()) + 1))
+    np.add.at(value_SC.T, part_R[graph.robot_N], strain(graph, cost, driven.enter_SN).T)
+    same_SC = np.isclose(value_SC, value_SC[0], rtol=1e-9, atol=0)
+    choice_C = np.where(same_SC, np.inf, value_SC).argmin(0)  # the first, the present one, where all are the same
+    choice_N = choice_C[part_R[graph.robot_N]]
+    return _take(driven, choice_N, choice_N[graph.edge_E2[:, 0]])
+
+
 def around(
     graph: Graph, cost: CostName, best: Driven, samples: int, flips: int, draw: np.random.Generator
 ) -> Proposals:
-    """Proposals near a plan (S = 1): each turns some of the edges that the cost hangs on, up to `flips`, by raising the
-    bid of who goes first or lowering that of who waits by a little more than lies between their ranks."""
-    blame_E = blame(graph, cost, best)
-    if not blame_E.any():
-        return Proposals(np.repeat(best.rank_SN, samples, axis=0), np.repeat(lost(graph, best), samples, axis=0))
-    rank_N = best.rank_SN[0]
-    bids_SN = np.tile(rank_N - np.where(graph.before_N < 0, 0.0, rank_N[graph.before_N]), (samples, 1))
-    chance_E = np.sqrt(blame_E) / np.sqrt(blame_E).sum()
-    turned_SF = draw.choice(graph.edges, size=(samples, flips), p=chance_E)
+    """Proposals near a plan (S = 1): each changes some of the edges that the cost hangs on, up to `flips`. An edge is
+    turned (`_turn`) or, one time in four where the other does not follow, given following before all others. Every
+    second proposal keeps the following that the plan makes use of, the others grant it as `lost` says."""
     one_E, other_E, _ = _waits(graph, best)
-    one_SF, other_SF = one_E[turned_SF], other_E[turned_SF]
-    step_SF = (rank_N[other_SF] - rank_N[one_SF]) * (1 + 0.1 * np.abs(draw.normal(size=turned_SF.shape))) + _LEAST_BID
-    used_SF = np.arange(flips) <= np.linspace(0, flips, samples, endpoint=False)[:, None]
-    later_SF = draw.random(turned_SF.shape) < 0.5
+    lost_E, following_E = lost(graph, best)[0], best.plans.following_SE[0]
+    confidence_SE = np.repeat(lost_E[None], samples, axis=0)
+    confidence_SE[::2, following_E & (lost_E > 0)] += lost_E.max(initial=0.0)
+    blame_E, pressure_N = blame(graph, cost, best)
+    chance_E = np.sqrt(blame_E.clip(min=0)) + np.sqrt((-pressure_N[one_E]).clip(min=0)) / _degrees(graph)[one_E]
+    if not chance_E.any():
+        return Proposals(np.repeat(best.rank_SN, samples, axis=0), confidence_SE)
+    turned_SF = draw.choice(graph.edges, size=(samples, flips), p=chance_E / chance_E.sum())
     sample_SF = np.broadcast_to(np.arange(samples)[:, None], turned_SF.shape)
-    np.add.at(bids_SN, (sample_SF, one_SF), step_SF * (used_SF & later_SF))
-    np.subtract.at(bids_SN, (sample_SF, other_SF), step_SF * (used_SF & ~later_SF))
-    return Proposals(ranks(graph, np.maximum(bids_SN, _LEAST_BID)), np.repeat(lost(graph, best), samples, axis=0))
+    used_SF = np.arange(flips) <= np.linspace(0, flips, samples, endpoint=False)[:, None]
+    granted_SF = used_SF & (draw.random(turned_SF.shape) < _GRANTS) & (~following_E & (blame_E > 0))[turned_SF]
+    confidence_SE[sample_SF[granted_SF], turned_SF[granted_SF]] = np.inf
+
+    stretch_SF = (used_SF & ~granted_SF) * (1 + 0.1 * np.abs(draw.normal(size=turned_SF.shape)))
+    later_SF = draw.random(turned_SF.shape) < 0.5
+    rank_SN = np.repeat(best.rank_SN, samples, axis=0)
+    for turned_S, later_S, stretch_S in zip(turned_SF.T, later_SF.T, stretch_SF.T, strict=True):
+        rank_SN = _turn(graph, rank_SN, one_E[turned_S], other_E[turned_S], later_S, stretch_S)
+    return Proposals(rank_SN, confidence_SE)
 
 
-def blame(graph: Graph, cost: CostName, best: Driven) -> np.ndarray:
-    """How much of the cost hangs on each edge's wait (E): by how much it would fall if that wait alone were a second
-    shorter, shared among waits that end together. Of the spread of arrivals only the last one counts."""
+def _turn(
+    graph: Graph,
+    rank_SN: np.ndarray,
+    one_S: np.ndarray,
+    other_S: np.ndarray,
+    later_S: np.ndarray,
+    stretch_S: np.ndarray,
+) -> np.ndarray:
+    """Ranks under which one goes behind the other: it and the rest of its route are ranked higher, or, where not
+    `later`, the other and the rest of its own lower, and what is before it no higher than it. Both by what lies between
+    the two, stretched."""
+    samples = np.arange(len(rank_SN))
+    step_S = np.maximum(rank_SN[samples, other_S] - rank_SN[samples, one_S] + _LEAST_STEP, 0) * stretch_S
+    moved_S = np.where(later_S, one_S, other_S)
+    own_SN = graph.robot_N == graph.robot_N[moved_S][:, None]
+    rest_SN = own_SN & (np.arange(graph.nodes) >= moved_S[:, None])
+    rank_SN = rank_SN + rest_SN * np.where(later_S, step_S, -step_S)[:, None]
+    return np.minimum(rank_SN, np.where(own_SN & ~rest_SN, rank_SN[samples, moved_S][:, None], np.inf))
+
+
+def blame(graph: Graph, cost: CostName, best: Driven) -> tuple[np.ndarray, np.ndarray]:
+    """How much of the strain (`strain`) hangs on each edge's wait (E): by how much it would fall if that wait alone
+    were a second shorter, shared among waits that end together; and by how much it would rise if robots entered each
+    interval (N) a second later. Negative where later is better, as for who arrives first and the spread of arrivals."""
     enter_N = best.enter_SN[0]
     one_E, other_E, wait_E = _waits(graph, best)
     holds_E = enter_N[one_E] + wait_E > enter_N[other_E] - 1e-6
@@ -118,31 +173,62 @@ def blame(graph: Graph, cost: CostName, best: Driven) -> np.ndarray:
         holding.setdefault(int(other_E[edge]), []).append(edge)
     start_N = np.where(graph.before_N < 0, 0.0, enter_N[graph.before_N])
     waits_N = enter_N > start_N + graph.travel_N + 1e-6
-    weight_N, blame_E = _weights(graph, cost, best.enter_SN), np.zeros(graph.edges)
+    pressure_N, blame_E = _slope(graph, cost, best.enter_SN), np.zeros(graph.edges)
     for node in np.argsort(-best.rank_SN[0], kind="stable").tolist():
-        if not weight_N[node]:
+        if not pressure_N[node]:
             continue
         if not waits_N[node]:
             if graph.before_N[node] >= 0:
-                weight_N[graph.before_N[node]] += weight_N[node]
+                pressure_N[graph.before_N[node]] += pressure_N[node]
             continue
         edges = holding.get(node, [])
         for edge in edges:
-            blame_E[edge] = weight_N[node] / len(edges)
-            weight_N[one_E[edge]] += blame_E[edge]
-    return blame_E
+            blame_E[edge] = pressure_N[node] / len(edges)
+            pressure_N[one_E[edge]] += blame_E[edge]
+    return blame_E, pressure_N
 
 
-def _weights(graph: Graph, cost: CostName, enter_1N: np.ndarray) -> np.ndarray:
-    """How much a second later into each interval adds to the cost by itself, in units of its own (N)."""
+def strain(graph: Graph, cost: CostName, enter_SN: np.ndarray) -> np.ndarray:
+    """What each interval (S, N) adds to a smooth stand-in for the cost, in units of its own. Sums are their own; in
+    place of the last arrival and the first stand exponentials, as they are under the first sample, so that who is
+    nearly last, or nearly first, counts nearly as much."""
+    if cost == "average_delay":
+        return enter_SN
+    strain_SN, last_M = np.zeros(enter_SN.shape), graph.last_R[graph.last_R >= 0]
+    done_SR = completion_times(graph, enter_SN)
+    done_SM = done_SR[:, graph.last_R >= 0]
+    if cost == "average_completion":
+        strain_SN[:, last_M] = done_SM
+        return strain_SN
+    late_SM, early_SM, within_s = _extremes(done_SM, done_SR[0])
+    strain_SN[:, last_M] = within_s * (late_SM + early_SM * (cost == "synchronous_completion"))
+    return strain_SN
+
+
+def _slope(graph: Graph, cost: CostName, enter_1N: np.ndarray) -> np.ndarray:
+    """How much a second later into each interval adds to the strain by itself (N)."""
     if cost == "average_delay":
         return np.ones(graph.nodes)
-    weight_N = np.zeros(graph.nodes)
-    meets_R = graph.last_R >= 0
-    if cost != "average_completion":
-        meets_R &= completion_times(graph, enter_1N)[0] >= completion_times(graph, enter_1N).max() - 1e-6
-    weight_N[graph.last_R[meets_R]] = 1.0
-    return weight_N
+    slope_N, last_M = np.zeros(graph.nodes), graph.last_R[graph.last_R >= 0]
+    done_R = completion_times(graph, enter_1N)[0]
+    late_M, early_M, _ = _extremes(done_R[graph.last_R >= 0], done_R)
+    extremes = {"maximum_completion": late_M, "synchronous_completion": late_M - early_M}
+    slope_N[last_M] = extremes.get(cost, np.ones(len(last_M)))
+    return slope_N
+
+
+def _extremes(done: np.ndarray, reference_R: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """How close arrivals are to the last of the reference, and to its first: 1 at them, falling by a factor e in so
+    many seconds."""
+    within_s = max(_NEAR_THE_END * float(np.ptp(reference_R)), TICK_M)
+    late = np.exp(((done - reference_R.max()) / within_s).clip(max=50))
+    early = np.exp(((reference_R.min() - done) / within_s).clip(max=50))
+    return late, early, within_s
+
+
+def _degrees(graph: Graph) -> np.ndarray:
+    """How many edges each interval has (N)."""
+    return np.bincount(graph.edge_E2.ravel(), minlength=graph.nodes)
 
 
 def _waits(graph: Graph, best: Driven) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
