@@ -60,9 +60,9 @@ class Alone:
         """Raises what the last attempt ended with: ray.exceptions.RayError."""
         resources, error = self._resources, None
         memory = {"memory": resources.memory_gb * 1024**3} if resources.memory_gb else {}
-        work = ray.remote(num_cpus=resources.cpus, max_retries=0, **memory)(_alone)
+        work: Any = ray.remote(num_cpus=resources.cpus, max_retries=0)(_alone)
         for _ in range(self._training.spec.guard.max_restarts + 1):
-            self._attempt = work.remote(self._training, self._mailbox, resources.cpus)
+            self._attempt = work.options(**memory).remote(self._training, self._mailbox, resources.cpus)
             try:
                 ray.get(self._attempt)
                 return
