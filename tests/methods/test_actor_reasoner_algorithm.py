@@ -113,12 +113,13 @@ def test_what_is_like_a_memory_is_not_kept_and_what_differs_is(base: np.ndarray,
     near = base.copy()
     near[place] += apart / WEIGHTS[place]
     assert memory.write(0, base, one, FASTER, "first")
-    assert not memory.write(0, near, one, SLOWER, "alike in numbers and words")
+    assert not memory.write(0, near, one, FASTER, "alike in numbers, words and decision")
+    assert memory.write(0, near, one, SLOWER, "another decision")
     assert memory.write(1, near, one, SLOWER, "of another style")
     assert memory.write(0, near, other, SLOWER, "in other words")
     far = near.copy()
     far[place] += 8.5 / WEIGHTS[place] * (1 if apart >= 0 else -1)
-    assert memory.write(0, far, one, SLOWER, "in other numbers")
+    assert memory.write(0, far, one, FASTER, "in other numbers")
 
 
 def test_a_full_part_forgets_its_oldest() -> None:

@@ -183,7 +183,7 @@ def test_control_never_waits_for_a_reasoner_that_is_slow_and_dies(ray_cluster: o
     killed: list[int] = []
 
     def at(tick: int, mailbox: Mailbox) -> None:
-        if tick == 30:
+        if mailbox.account.thoughts and not killed:  # it is at its next thought already
             killed.extend(mailbox.pids)
             for pid in mailbox.pids:
                 os.kill(pid, signal.SIGKILL)
@@ -204,11 +204,11 @@ def test_an_endpoint_that_goes_away_mid_episode_leaves_the_actor_driving(ray_clu
         before: list[int] = []
 
         def at(tick: int, mailbox: Mailbox) -> None:
-            if tick == 30:
-                before.append(mailbox.account.thoughts)
+            if mailbox.account.thoughts and not before:
+                before.append(tick)
                 stack.close()
 
         clock, mailbox = drive_by_the_clock(model, 90, LiveConfig(deadline_s=10), at)
     account = mailbox.account
-    assert before[0] > 0 and account.unread == account.thoughts, "prose is no thought"
-    assert len(clock.work_s) >= 60 and max(clock.work_s) < 1.0
+    assert before and account.thoughts > 0 and account.unread == account.thoughts, "prose is no thought"
+    assert len(clock.work_s) > before[0] + 10 and max(clock.work_s) < 1.0

@@ -35,6 +35,7 @@ class LiveReasoner:
     def __init__(self, world: World, slowed_s: float) -> None:
         self._reasoner, self._slowed_s = world.open_reasoner(), slowed_s
         self._texts = Texts(world.config.embedder)
+        self._texts(["nothing"])  # its model is loaded before anybody waits for a thought
 
     def think(self, situations: list[Situation]) -> tuple[list[Thought], dict[str, np.ndarray]]:
         """Thoughts, and the vectors of the words that the Actor will look for under them, so that its tick need not

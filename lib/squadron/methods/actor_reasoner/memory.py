@@ -22,7 +22,8 @@ FORMAT, VERSION = "squadron.actor_memory", 1
 _ABOUT = "about"
 NEAREST = 10
 SAME_NUMBERS, SAME_WORDS = 4.0, 0.8
-"""A memory is not kept beside one within this weighted distance in numbers and this squared distance of vectors."""
+"""A memory is not kept beside one of the same decision within this weighted distance in numbers and this squared
+distance of vectors."""
 NOBODY = -1
 """Of a recall in a memory that holds nothing."""
 _DIGITS = 6
@@ -77,10 +78,12 @@ class Memory:
         return dict(zip(STYLES, (part.count for part in self._parts), strict=True))
 
     def write(self, style: int, numbers_5: np.ndarray, vector_E: np.ndarray, action: int, words: str) -> bool:
-        """Keep a decision (a number in `ACTIONS`), unless one like it is there already. Whether it was kept."""
+        """Keep a decision (a number in `ACTIONS`), unless the same was made before in much the same situation. Whether
+        it was kept."""
         part = self._parts[style if self.partition else 0]
         held = part.held()
         near_N = np.abs(held["numbers_N5"] - numbers_5) @ WEIGHTS < SAME_NUMBERS
+        near_N &= held["action_N"] == action
         if near_N.any() and (_apart(held["vector_NE"][near_N], vector_E) < SAME_WORDS).any():
             return False
         full = part.count >= self.capacity
