@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections import deque
@@ -84,6 +85,8 @@ class RayGrid(Grid):
             raise ConfigError("federated learning needs at least one client")
         resources = resources or WorkerResources()
         reuse_freed_memory()  # aggregation makes and frees a model's worth of arrays for each reply
+        gc.collect()
+        gc.freeze()  # Flower collects garbage by hand for each reply: what is there by now need not be looked at again
         cluster = connect()
         cluster.require(1, resources, purpose)
         self._nodes: dict[int, dict[str, Any]] = {
