@@ -167,7 +167,7 @@ def test_what_cannot_work_is_refused_before_a_worker_starts(
 
 
 def test_one_worker_alone_goes_on_after_a_kill_to_the_same_weights(tmp_path: Path) -> None:
-    """A single worker without a GPU is an actor, not a group: it is started again like one."""
+    """A single worker without a GPU is a task, not a group: it is started again like one."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(whole, SquaredError(), workers=1)
     fitted, steps = train(broken, SquaredError(("kill",), rank=0, after=40, done=tmp_path / "done"), workers=1)

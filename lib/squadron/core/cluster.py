@@ -21,6 +21,8 @@ _GB = 1024**3
 # A share such as 0.1 GPU adds up to a hair more or less than a whole card in floating point.
 _ROUNDING = 1e-6
 _MANY = 1000.0  # workers on a node that need no core of their own
+# That long an idle process is kept. Ray's one second loses all that it has imported and loaded: ten with a model.
+_WARM_S = 60
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ def connect(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     _knock(address)
+    if address == "local":
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * _WARM_S))
     local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": dashboard} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR, **local)

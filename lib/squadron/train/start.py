@@ -1,7 +1,8 @@
-"""Where workers of a training come from: a group by Ray Train, or one actor where a single core is all it takes.
+"""Where workers of a training come from: a group by Ray Train, or one task where a single worker is all it takes.
 
 Ray Train brings a controller and three helpers of its own, which costs a CPU worker fifteen seconds before its first
-step; a single worker without a GPU has nobody to be grouped with.
+step; a single worker without a GPU has nobody to be grouped with. Its process may have trained before, and then has
+loaded its libraries already.
 """
 
 from __future__ import annotations
@@ -48,27 +49,25 @@ def in_group(training: Training, mailbox: Any, workers: int, resources: WorkerRe
 
 
 class Alone:
-    """A call that trains in one actor, starting it again up to `guard.max_restarts` times."""
+    """A call that trains in one task, starting it again up to `guard.max_restarts` times."""
 
     def __init__(self, training: Training, mailbox: Any, resources: WorkerResources) -> None:
         self._training, self._mailbox, self._resources = training, mailbox, resources
-        self._worker: Any = None
+        self._attempt: ray.ObjectRef | None = None
         self._stopped = False
 
     def __call__(self) -> None:
         """Raises what the last attempt ended with: ray.exceptions.RayError."""
         resources, error = self._resources, None
         memory = {"memory": resources.memory_gb * 1024**3} if resources.memory_gb else {}
-        worker: Any = ray.remote(num_cpus=resources.cpus)(_Worker)
+        work = ray.remote(num_cpus=resources.cpus, max_retries=0, **memory)(_alone)
         for _ in range(self._training.spec.guard.max_restarts + 1):
-            self._worker = worker.options(**memory).remote()
+            self._attempt = work.remote(self._training, self._mailbox, resources.cpus)
             try:
-                ray.get(self._worker.work.remote(self._training, self._mailbox, resources.cpus))
+                ray.get(self._attempt)
                 return
             except ray.exceptions.RayError as failed:
                 error = failed
-            finally:
-                ray.kill(self._worker)
             if self._stopped:
                 break
         assert error is not None
@@ -77,8 +76,8 @@ class Alone:
     def stop(self) -> None:
         """End the worker, and start no other."""
         self._stopped = True
-        if self._worker is not None:
-            ray.kill(self._worker)
+        if self._attempt is not None:
+            ray.cancel(self._attempt, force=True)
 
 
 def join_alone() -> None:
@@ -90,10 +89,9 @@ def join_alone() -> None:
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 
 
-class _Worker:
-    def work(self, training: Training, mailbox: Any, cpus: float) -> None:
-        join_alone()
-        _work(training, mailbox, cpus, 0, 1)
+def _alone(training: Training, mailbox: Any, cpus: float) -> None:
+    join_alone()
+    _work(training, mailbox, cpus, 0, 1)
 
 
 def _of_group(config: dict[str, Any]) -> None:
@@ -129,7 +127,8 @@ def _work(training: Training, mailbox: Any, cpus: float, rank: int, workers: int
     except Exception as error:
         if not _lost_a_peer(error):
             ray.get(mailbox.error.remote(attempt, rank, traceback.format_exc()))
-        time.sleep(1)  # let the others' reports arrive before the group is taken down
+        if workers > 1:
+            time.sleep(1)  # let the others' reports arrive before the group is taken down
         raise
 
 
