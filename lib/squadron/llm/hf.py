@@ -27,13 +27,13 @@ class HfChat(Closing):
     """
 
     def __init__(self, settings: HfModel) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         from squadron.train.models import local_folder
         from squadron.train.quiet import quiet_libraries
 
         quiet_libraries()
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
         self._settings = settings
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         path = local_folder(settings.path)

@@ -24,6 +24,7 @@ from squadron.llm.reward import (
     scored,
 )
 from squadron.train.conversations import prompt_text, token_ids
+from squadron.train.models import Head, auto_class, local_folder
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +38,7 @@ def open_classifier(settings: ClassifierReward) -> RewardModel:
 
     Raises ModelUnavailable if it cannot be loaded, or is no such classifier.
     """
-    from transformers import AutoModelForSequenceClassification
-
-    model, tokenizer, missing = _load(AutoModelForSequenceClassification, settings)
+    model, tokenizer, missing = _load("sequence", settings)
     fix = "give a reward model: a sequence classifier with one output"
     if model.config.num_labels != 1:
         labels = ", ".join(str(label) for label in model.config.id2label.values())
@@ -64,9 +63,7 @@ def open_label_token(settings: LabelTokenReward) -> RewardModel:
 
     Raises ModelUnavailable if it cannot be loaded, or a label is not a single token.
     """
-    from transformers import AutoModelForCausalLM
-
-    model, tokenizer, missing = _load(AutoModelForCausalLM, settings)
+    model, tokenizer, missing = _load("causal", settings)
     _refuse_untrained(settings, missing, "give a causal language model")
     labels = _label_ids(settings, tokenizer)
     return _InBatches(
@@ -115,22 +112,21 @@ class _InBatches(Closing):
             torch.cuda.empty_cache()
 
 
-def _load(auto_class: Any, settings: LocalReward) -> tuple[Any, Any, list[str]]:
+def _load(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
     """The model on its device, its tokenizer, and the names of the weights that its files lack."""
-    import torch
-    from transformers import AutoTokenizer
-
-    from squadron.train.models import local_folder
     from squadron.train.quiet import quiet_libraries
 
     quiet_libraries()
+    import torch
+    from transformers import AutoTokenizer
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     named: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
     dtype = named.get(settings.precision, "auto" if device.type == "cuda" else torch.float32)
     options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
     path = local_folder(settings.path)
     try:
-        model, loading = auto_class.from_pretrained(
+        model, loading = auto_class(head).from_pretrained(
             path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
         # Right padding: position numbers then begin at the first token, alone and in a batch.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 
 from squadron.train.models import Head, auto_class, four_bits
+from squadron.train.quiet import quiet_libraries
 
 
 def main(folder: str, kind: str, head: Head, precision: str, quantize: str, given: str, wanted: str) -> None:
+    quiet_libraries()
     import torch
     from safetensors.torch import load_file, save_file
 

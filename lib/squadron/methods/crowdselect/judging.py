@@ -198,13 +198,13 @@ def _header(tokenizer: Any) -> list[int]:
 @functools.lru_cache(maxsize=1)
 def _loaded(base: str) -> tuple[Any, Any]:
     """Ray reuses a task's process for the next chunk: the model is loaded once."""
-    import torch
-    from transformers import AutoTokenizer
-
     from squadron.train.models import Pretrained, local_folder
     from squadron.train.quiet import quiet_libraries
 
     quiet_libraries()
+    import torch
+    from transformers import AutoTokenizer
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Pretrained(base, precision="bf16" if device.type == "cuda" else "fp32", fused=False)().to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(local_folder(base), trust_remote_code=False)
