@@ -250,7 +250,8 @@ class _Crew:
 
     def _hire(self) -> ActorPool:
         """Workers that an earlier stage left, if they are of the right kind, else new ones."""
-        share, count = served_resources(self.settings, self.stage.run.profile), 1
+        profile = self.stage.run.profile
+        share, count = served_resources(self.settings, profile), 1
         # A process lets go of a card's memory for sure when it ends: with GPUs, another model gets other processes.
         same = self.identity if share is not None and share.gpus else ""
         self._kind = f"{share} {self.sharing} {same}"
@@ -258,7 +259,8 @@ class _Crew:
             pool: ActorPool = resting
             return pool
         if share is not None:
-            count = max(1, self.stage.workers(f"{self.stage.name} ({self.name})", _MANY, share) // self.sharing)
+            special = None if share == profile.worker else share  # of usual workers, as many as were asked for
+            count = max(1, self.stage.workers(f"{self.stage.name} ({self.name})", _MANY, special) // self.sharing)
         else:
             self.stage.cluster()
         return ActorPool(_Worker, count, share or _WAITS, purpose=self.name, start_timeout_s=_START_TIMEOUT_S)
