@@ -65,7 +65,7 @@ class Server:
         return stats
 
     def settled(self, quiet_s: float = 3.0, timeout_s: float = 60.0) -> dict[str, Any]:
-        """`stats` once nobody has asked for `quiet_s` seconds: the workers of a killed driver may outlive it a while."""
+        """`stats` once nobody has asked for `quiet_s` seconds: workers of a killed driver may outlive it a while."""
         deadline, last, since = time.monotonic() + timeout_s, -1, time.monotonic()
         while time.monotonic() - since < quiet_s:
             assert time.monotonic() < deadline, "somebody goes on asking"

@@ -139,9 +139,8 @@ def test_a_worker_killed_under_load_loses_nothing_that_it_had_recorded(ray_clust
         until = time.monotonic() + 60
         while time.monotonic() < until and len(entries(tmp_path)) < 10:
             time.sleep(0.02)
-        workers = [
-            one for one in psutil.process_iter(["cmdline"]) if "Host.call" in " ".join(one.info["cmdline"] or ())
-        ]
+        ours = psutil.Process().children(recursive=True)
+        workers = [one for one in ours if "Host.call" in " ".join(one.cmdline())]
         for worker in workers:
             os.kill(worker.pid, signal.SIGKILL)
         killed.extend(worker.pid for worker in workers)

@@ -114,6 +114,8 @@ def who(message: Message, context: Context) -> Message:
 
 
 def _misbehave(client: int, config: ConfigRecord) -> None:
+    if "visits" in config:
+        Path(str(config["visits"]), f"round-{config['server-round']}-client-{client}").touch()
     if client in config.get("raise", []) or config.get("all-fail-in", 0) == config.get("server-round"):
         raise RuntimeError(f"client {client} has no data")
     if client in config.get("die", []):

@@ -113,13 +113,14 @@ connect({address!r})
 with RayGrid(unruly, {clients}, max_workers=2) as grid:
     strategy = make_strategy("FedAdam", fraction_train=0.5, fraction_evaluate=0.0, eta=0.1)
     federate(grid, strategy, model(), 6, Folder({folder!r}), seed=5,
-             train_config=ConfigRecord({{"delays": [0.3] * {clients}}}),
-             on_round=lambda number, record, arrays: print("round", number, flush=True))
+             train_config=ConfigRecord({{"delays": [0.3] * {clients}, "visits": {visits!r}}}))
 """
 
 
 def test_a_driver_killed_in_a_round_ends_with_the_very_same_weights(grid: RayGrid, tmp_path: Path) -> None:
-    config = {"delays": [0.3] * CLIENTS}
+    visits = tmp_path / "visits"
+    visits.mkdir()
+    config = {"delays": [0.3] * CLIENTS, "visits": str(visits)}
     whole = run(grid, tmp_path / "whole", 6, config=config)
     grid.close()
     script = _DRIVER.format(
@@ -127,16 +128,16 @@ def test_a_driver_killed_in_a_round_ends_with_the_very_same_weights(grid: RayGri
         address=ray.get_runtime_context().gcs_address,
         clients=CLIENTS,
         folder=str(tmp_path / "killed"),
+        visits=str(visits),
     )
-    driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(90, driver.kill)
-    watchdog.start()
-    assert driver.stdout is not None
-    for line in driver.stdout:
-        if line.strip() == "round 3":
-            time.sleep(0.15)  # in the middle of round 4
-            driver.send_signal(signal.SIGKILL)
-    watchdog.cancel()
+    for visit in visits.iterdir():
+        visit.unlink()
+    driver = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 90
+    while not any(visits.glob("round-4-*")):
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
     assert driver.wait(30) == -signal.SIGKILL
     assert "round-00003.npz" in os.listdir(tmp_path / "killed")
     seen: list[int] = []

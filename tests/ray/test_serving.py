@@ -118,12 +118,14 @@ def test_more_requests_than_may_wait_are_sent_away_and_the_others_answered(url: 
 def test_a_request_whose_replica_is_killed_is_answered_by_the_next(url: str) -> None:
     heavy = {"routes": [[[3 * x, 0], [3 * x + 1, 20], [60 - 3 * x, 40]] for x in range(20)], "samples": 1000}
     named = ray.util.list_named_actors(all_namespaces=True)
-    (replica,) = [one for one in named if one["name"].startswith("SERVE_REPLICA") and "coordination" in one["name"]]
+    (known,) = [one for one in named if one["name"].startswith("SERVE_REPLICA") and "coordination" in one["name"]]
+    replica = ray.get_actor(known["name"], namespace=known["namespace"])
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(post, url, heavy)
-        time.sleep(0.3)
-        assert not waiting.done()
-        ray.kill(ray.get_actor(replica["name"], namespace=replica["namespace"]))
+        while not ray.get(replica.get_num_ongoing_requests.remote(), timeout=30):
+            assert not waiting.done()
+            time.sleep(0.01)
+        ray.kill(replica)
         assert waiting.result().status_code == 200
     assert post(url, {"routes": ROUTES}).status_code == 200
 
