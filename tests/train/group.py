@@ -7,6 +7,7 @@ SCENARIOS.json holds a list of `Scenario` records. Worker 0 writes FOLDER/<name>
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -159,6 +160,10 @@ def main(path: str, rank: int, workers: int, port: int, folder: str) -> None:
 
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
+    from squadron.train.engine import quiet_deepspeed
+
+    quiet_deepspeed(cuda=False)
+    gc.freeze()  # ZeRO 3 collects garbage for each engine: half a second to look at all that is imported
     for record in json.loads(Path(path).read_text()):
         scenario = Scenario.model_validate(record)
         answer = run(scenario, rank, workers)

@@ -12,7 +12,7 @@ import torch
 
 Answers = dict[str, dict[str, Any]]
 RunGroup = Callable[[int, Sequence[dict[str, Any]]], Answers]
-STEPS = 10
+STEPS, SAVED, CUT = 6, 3, 5
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
 QLORA = {**LORA, "quantize": "nf4"}
 
@@ -24,7 +24,7 @@ def spec(zero: int, micro: int = 2, batch: int = 4, **settings: Any) -> dict[str
         "micro_batch_size": micro,
         "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.01},
         "sharding": {"zero": zero},
-        "checkpoint": {"every": 5, "keep_last": 5},
+        "checkpoint": {"every": SAVED, "keep_last": 5},
         **settings,
     }
 
@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "classification": {"spec": spec(3), "objective": "classification"},
     "contrastive": {"spec": spec(1), "objective": "contrastive"},
 }
-"""What is cut off at step 7 and gone on with from the checkpoint of step 5."""
+"""What is cut off at step CUT and gone on with from the checkpoint of step SAVED."""
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,11 @@ def dealt_out(workers: int) -> dict[str, dict[str, Any]]:
 
 
 SHARDED_QLORA = {f"qlora zero {zero}": {"spec": spec(zero), "lora": QLORA} for zero in range(4)}
+MEASURED_STEPS = 10
 MEASURED = {
     "spec": spec(
         1,
+        steps=MEASURED_STEPS,
         checkpoint={"every": 2, "keep_last": 1, "keep_best": True},
         evaluate_every=3,
         optimizer={"learning_rate": 0.3},
@@ -89,7 +91,7 @@ def answers(run_group: RunGroup, scenario: Any, stores: Path) -> Answers:
     """
     variants = VARIANTS.items()
     one = [scenario(f"whole {name}", **given) for name, given in variants]
-    one += [scenario(f"cut {name}", cut_at=7, **given) for name, given in variants]
+    one += [scenario(f"cut {name}", cut_at=CUT, **given) for name, given in variants]
     one += [scenario(f"{name} 1", begins_with=str(stores / f"cut {name}"), **given) for name, given in variants]
     one += [scenario(name, **given) for name, given in dealt_out(1).items()]
     one.append(scenario("measured", **MEASURED))
@@ -110,7 +112,7 @@ def weights(stores: Path, store: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_run_gone_on_with_ends_as_if_it_had_not_stopped(answers: Answers, stores: Path, name: str) -> None:
     assert "Cut" in answers[f"cut {name}"]["error"]
-    assert list(answers[f"{name} 1"]["steps"]) == [str(step) for step in range(6, STEPS + 1)]
+    assert list(answers[f"{name} 1"]["steps"]) == [str(step) for step in range(SAVED + 1, STEPS + 1)]
     whole = weights(stores, f"whole {name}")
     for weight, value in weights(stores, f"{name} 1").items():
         torch.testing.assert_close(value, whole[weight], rtol=0, atol=1e-6)
@@ -119,7 +121,7 @@ def test_a_run_gone_on_with_ends_as_if_it_had_not_stopped(answers: Answers, stor
 @pytest.mark.parametrize("name", VARIANTS)
 def test_so_does_one_that_goes_on_with_other_workers(answers: Answers, stores: Path, name: str) -> None:
     assert not answers[f"{name} 2"]["error"]
-    assert list(answers[f"{name} 2"]["steps"]) == [str(step) for step in range(6, STEPS + 1)]
+    assert list(answers[f"{name} 2"]["steps"]) == [str(step) for step in range(SAVED + 1, STEPS + 1)]
     whole = weights(stores, f"whole {name}")
     for weight, value in weights(stores, f"{name} 2").items():
         torch.testing.assert_close(value, whole[weight], rtol=0, atol=1e-4)
@@ -170,9 +172,9 @@ def test_the_best_checkpoint_is_the_one_that_was_measured_best(answers: Answers,
     from squadron.train.checkpoint import best_step, complete_steps
 
     steps = answers["measured"]["steps"]
-    measured = {step: steps[str(step)]["held_out_loss"] for step in range(2, STEPS + 1, 2)}
+    measured = {step: steps[str(step)]["held_out_loss"] for step in range(2, MEASURED_STEPS + 1, 2)}
     best = min(measured, key=lambda step: measured[step])
-    assert best < STEPS, "the learning rate rises until it does harm"
+    assert best < MEASURED_STEPS, "the learning rate rises until it does harm"
     store = Folder(stores / "measured")
-    assert best_step(store) == best and complete_steps(store) == [best, STEPS]
+    assert best_step(store) == best and complete_steps(store) == [best, MEASURED_STEPS]
     assert "held_out_loss" in steps["3"] and "held_out_loss" not in steps["5"]

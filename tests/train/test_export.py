@@ -23,6 +23,7 @@ RunGroup = Callable[[int, Sequence[dict[str, Any]]], Answers]
 LORA = {"rank": 4, "alpha": 8}
 KINDS: dict[str, dict[str, Any] | None] = {"full": None, "lora": LORA, "qlora": {**LORA, "quantize": "nf4"}}
 CASES = [(kind, zero) for kind in KINDS for zero in range(4)]
+SPEC = {"steps": 3, "batch_size": 4, "micro_batch_size": 2, "optimizer": {"learning_rate": 0.02}, "ema_decay": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +33,29 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(run_group: RunGroup, tiny_model: str, stores: Path) -> Answers:
-    """Three steps of each kind under each ZeRO stage on two workers, with the logits of the sharded model itself."""
-    scenarios = [
+    """Three steps of each kind under each ZeRO stage on two workers, with the logits of the sharded model itself; and
+    two runs that begin with a checkpoint that is not theirs."""
+    from squadron.train.models import FromConfig
+
+    narrow = str(stores / "narrow")
+    FromConfig(vocabulary=64, hidden_size=32, layers=2, intermediate_size=64)().save_pretrained(narrow)
+    scenarios: list[dict[str, Any]] = [
         {
             "name": f"{kind}-{zero}",
             "store": str(stores / f"{kind}-{zero}"),
             "model": tiny_model,
-            "spec": {
-                "steps": 3,
-                "batch_size": 4,
-                "micro_batch_size": 2,
-                "optimizer": {"learning_rate": 0.02},
-                "sharding": {"zero": zero},
-                "ema_decay": 0.5,
-            },
+            "spec": SPEC | {"sharding": {"zero": zero}},
             "lora": KINDS[kind],
             "probe": True,
         }
         for kind, zero in CASES
     ]
+    store = str(stores / "full-2")
+    scenarios.append({"name": "narrow", "spec": SPEC, "store": store, "model": narrow})
+    changed = SPEC | {"optimizer": {"learning_rate": 0.01}}
+    scenarios.append({"name": "other", "spec": changed, "store": store, "model": tiny_model})
     answers = run_group(2, scenarios)
-    assert not any(answer["error"] for answer in answers.values()), answers
+    assert not any(answers[f"{kind}-{zero}"]["error"] for kind, zero in CASES), answers
     return answers
 
 
@@ -124,28 +127,13 @@ def test_a_file_that_answers_otherwise_is_no_export(
 
     monkeypatch.setattr(module, "_write_safetensors", spoil)
     with Reader(Folder(stores / "full-1"), 3) as reader, pytest.raises(WorkerError, match="answers differently"):
-        export(build_of("full", tiny_model), reader, tmp_path)
+        export(build_of("full", tiny_model), reader, tmp_path, clean_process=False)
 
 
-def test_a_checkpoint_of_another_model_or_run_is_refused(
-    trained: Answers, run_group: RunGroup, stores: Path, tiny_model: str, tmp_path: Path
-) -> None:
-    from squadron.train.models import FromConfig
-
-    FromConfig(vocabulary=64, hidden_size=32, layers=2, intermediate_size=64)().save_pretrained(tmp_path / "narrow")
-    run = {"steps": 3, "batch_size": 4, "micro_batch_size": 2, "optimizer": {"learning_rate": 0.02}, "ema_decay": 0.5}
-    common = {"store": str(stores / "full-2"), "model": str(tmp_path / "narrow")}
-    other = run | {"optimizer": {"learning_rate": 0.01}}
-    answers = run_group(
-        1,
-        [
-            {"name": "narrow", "spec": run, **common},
-            {"name": "other", "spec": other, **common, "model": tiny_model},
-        ],
-    )
-    assert "is of another model: model." in answers["narrow"]["error"]
-    assert "(64, 64) in it and (64, 32) here" in answers["narrow"]["error"]
-    assert "belongs to another run: it differs in optimizer" in answers["other"]["error"]
+def test_a_checkpoint_of_another_model_or_run_is_refused(trained: Answers) -> None:
+    assert "is of another model: model." in trained["narrow"]["error"]
+    assert "(64, 64) in it and (64, 32) here" in trained["narrow"]["error"]
+    assert "belongs to another run: it differs in optimizer" in trained["other"]["error"]
 
 
 @pytest.mark.parametrize(("head", "labels"), [("sequence", 1), ("sequence", 3), ("token", 2), ("none", 1)])
