@@ -61,7 +61,7 @@ def build_memory(stage: Stage, world: World, config: MemoryConfig) -> Memories:
         raise InputError(f"the Actor has nothing to remember{unreadable}", where=f"scene {world.scene}", fix=fix)
     digest = store_memory(stage.folder, "memory.safetensors", memory)
     stage.show(figures.memory_table(world.scene, memory, len(candidates), asked, unread))
-    stage.figure(f"memories, {world.scene}", f"{len(memory):,}, of {asked:,} thoughts")
+    stage.figure(f"memories, {world.scene}", f"{len(memory):,}")
     file = relative(stage.folder, stage.run.folder, "memory.safetensors")
     return Memories(scene=world.scene, file=file, sha256=digest, count=len(memory), unread=unread)
 
@@ -133,7 +133,8 @@ def compare(stage: Stage, world: World, memories: Memories, learned: Learned, co
     driven = tuple(figures.driven(method, result) for (method, size), result in whole.items() if size is None)
     for one in driven:
         if one.method in (FULL.name, RULE):
-            stage.figure(f"{one.method}, {world.scene}", f"{one.succeeded:.1%} succeeded, {one.collided:.1%} collided")
+            stage.figure(f"{one.method} collided, {world.scene}", f"{one.collided:.1%}")
+            stage.figure(f"{one.method} succeeded, {world.scene}", f"{one.succeeded:.1%}")
     return Comparison(scene=world.scene, driven=driven)
 
 
@@ -165,7 +166,7 @@ def drive_live(stage: Stage, world: World, memories: Memories, config: LiveConfi
     account = mailbox.account
     stage.show(figures.live_table(world.scene, clock, account, outcomes(track)))
     ticks = len(track.wanted_TB)
-    stage.figure("control ticks missed", f"{clock.missed} of {ticks}")
+    stage.figure(f"control ticks missed of {ticks}, {world.scene}", str(clock.missed))
     if account.ages_s:
-        stage.figure("age of a thought", f"{np.median(account.ages_s):.2f} s, median")
+        stage.figure(f"median age of a thought, {world.scene}", f"{np.median(account.ages_s):.2f} s")
     return Live(ticks=ticks, missed=clock.missed, restarts=account.lost)

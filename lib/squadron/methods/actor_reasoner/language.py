@@ -52,7 +52,8 @@ def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
     losses = Series(name="training", x=list(range(1, len(trained.losses) + 1)), y=list(trained.losses))
     stage.show(Curves(title="Loss of the small model", x_label="step", y_label="loss", series=[losses]))
     mind = Mind(model=None, path=trained.path, template=BRIEF)
-    stage.figure("small model", f"{size:,} parameters, {len(learned):,} situations learned")
+    stage.figure("parameters of the small model", f"{size:,}")
+    stage.figure("situations learned", f"{len(learned):,}")
     with open_model(mind.settings(stage.run.folder)) as model:
         check(stage, Reasoner(model, BRIEF, SHORT, words), kept[:: max(1, len(kept) // _CHECKED)])
     return mind

@@ -47,7 +47,7 @@ def drive_recorded(
     note = f"With memories of the scene {memories.scene}. Recorded drivers do not react to the automated car."
     stage.show(Table(title="Among recorded cars", columns=columns, rows=rows, note=note))
     reached = sum(row[2] is not None for row in rows if row[1] == FULL.name)
-    stage.figure("recordings driven to the goal", f"{reached} of {len(paths)}")
+    stage.figure(f"of {len(paths)} recordings driven to the goal, {memories.scene}", str(reached))
     return Recordings(driven=len(rows))
 
 
