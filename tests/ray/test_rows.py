@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,30 @@ def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tm
     assert len(map_rows(again, rows[:3], answer, deadline_s=3, at_once=at_once, log=log)) == 3
     assert again.failures() == []
     assert len(log.read_lines("good.log")) == 1
+
+
+def test_workers_of_a_killed_run_that_still_write_disturb_nothing(ray_cluster: object, tmp_path: Path) -> None:
+    """Its driver is dead; its last rows are on their way still, each with the attempts that it counted."""
+    rows = [{"id": str(number), "n": number} for number in range(8)]
+    stage, log, over = _stage(tmp_path), Folder(tmp_path / "log"), threading.Event()
+    map_rows(stage, rows[:1], answer, log=log)
+    theirs = stage.folder / "rows" / "attempts"
+
+    def go_on_writing() -> None:
+        while not over.is_set():
+            for folder in (theirs, *(theirs / name for name in theirs.ls() if "." not in name)):
+                for name in map(str, range(50)):
+                    folder.write_json(f"{name}.old", 3)
+
+    with ThreadPoolExecutor() as pool:
+        writer = pool.submit(go_on_writing)
+        try:
+            answers = map_rows(_stage(tmp_path), rows, answer, log=log)
+        finally:
+            over.set()
+    writer.result()
+    assert [row["square"] for row in answers] == [number**2 for number in range(8)]
+    assert all(len(log.read_lines(f"{number}.log")) == 1 for number in range(8))
 
 
 def when(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import json
 import logging
 import time
 import traceback
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,6 @@ def map_rows(
     if len(pending) < len(rows):
         console.say(f"  {len(rows) - len(pending)} of {len(rows)} were done before")
     if pending:
-        (parts / "attempts").remove()
         stale = {f"{_part_name(str(row[key]))}.parquet" for row in pending} & set(parts.ls())
         for name in stale:  # failures; what is there from now on is this run's
             parts.remove(name)
@@ -111,7 +111,8 @@ def _compute(
     from squadron.core.progress import progress
 
     quiet_ray_data()
-    answerer = (function, arguments, parts, key, deadline_s)
+    attempts = parts / "attempts" / uuid.uuid4().hex[:8]  # a killed run's workers may still write to theirs
+    answerer = (function, arguments, parts, attempts, key, deadline_s)
     form: dict[str, Any] = {"fn": _answer_batch, "fn_args": answerer, "compute": ray.data.TaskPoolStrategy(workers)}
     if isinstance(function, type):
         actors = ray.data.ActorPoolStrategy(size=workers)
@@ -172,6 +173,7 @@ class _Answerer:
         function: Callable[..., Any],
         arguments: dict[str, Any],
         parts: Folder,
+        attempts: Folder,
         key: str,
         deadline_s: float,
     ) -> None:
@@ -180,7 +182,7 @@ class _Answerer:
         settle_worker()
         self.function = function(**arguments) if isinstance(function, type) else function
         self.arguments = {} if isinstance(function, type) else arguments
-        self.parts, self.key, self.deadline_s = parts, key, deadline_s
+        self.parts, self.attempts, self.key, self.deadline_s = parts, attempts, key, deadline_s
 
     def batch(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = [json.loads(str(text)) for text in batch["row"]]
@@ -217,9 +219,8 @@ class _Answerer:
         self._write(name, row, answer, error, time.monotonic() - started)
 
     def _count_attempt(self, name: str) -> int:
-        attempts = self.parts / "attempts"
-        count = 1 + (attempts.read_json(name) if attempts.exists(name) else 0)
-        attempts.write_json(name, count)
+        count = 1 + (self.attempts.read_json(name) if self.attempts.exists(name) else 0)
+        self.attempts.write_json(name, count)
         return int(count)
 
     def _write(self, name: str, row: Row, answer: str | None, error: str, seconds: float) -> None:
