@@ -34,10 +34,11 @@ from squadron.methods.actor_reasoner.baselines import OraclePolicy, RulePolicy, 
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.contest import WAITING
 from squadron.methods.actor_reasoner.episodes import Decision, Track, outcomes, run_episodes, silent
-from squadron.methods.actor_reasoner.lessons import draw_lessons
+from squadron.methods.actor_reasoner.lessons import Lesson, by_stake, draw_lessons
 from squadron.methods.actor_reasoner.memory import NEAREST, NOBODY, Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy, Variant
 from squadron.methods.actor_reasoner.prompts import (
+    ALARMS,
     BRIEF,
     EXAMPLE,
     PROMPT,
@@ -282,6 +283,20 @@ def test_questions_say_what_is_seen_and_memories_hold_no_numbers() -> None:
     assert not any(c.isdigit() for c in words) and "says" not in memory_words(Thought(0, 1, 2), GO_FIRST, hears=False)
 
 
+@given(
+    arrays(np.float64, 11, elements=st.floats(-400, 10_000)),
+    st.sampled_from(range(5)),
+    st.sampled_from(["", GO_FIRST, YIELD]),
+)
+def test_briefs_have_every_number_at_the_same_place(figures: np.ndarray, caution: int, said: str) -> None:
+    names = ("own_m", "own_speed", "own_s", "other_m", "other_speed", "other_s", "other_acceleration", "slowest",
+             "before_speed", "before_m", "stood_s")  # fmt: skip
+    one = replace(EXAMPLE, caution=caution, said=said, **dict(zip(names, figures.tolist(), strict=True)))
+    brief, pattern = question(one, BRIEF, 8), [len(word) for word in question(EXAMPLE, BRIEF, 8).split()]
+    assert [len(word) for word in brief.split()][2:13] == pattern[2:13]
+    assert brief.startswith(f"merge {ALARMS[caution]} ") and brief.endswith(f" {said or 'nothing'} IDLE nothing")
+
+
 # Episodes
 
 
@@ -352,11 +367,25 @@ def test_an_oracle_that_must_guess_styles_is_as_safe_as_one_that_knows_them() ->
 
 def test_lessons_say_what_is_so_and_episodes_are_the_same_whatever_runs_beside() -> None:
     world = ActorReasonerConfig().world("merge")
-    together, alone = draw_lessons(world, [7, 8, 9], 0.3), draw_lessons(world, [8], 0.3)
+    together, alone = draw_lessons(world, [7, 8, 9], 0.3, 25.0), draw_lessons(world, [8], 0.3, 25.0)
     assert [lesson for lesson in together if lesson.episode == 8] == alone and len(alone) > 3
     styles = draw_traffic(make_scene("merge"), world.traffic, world.drivers, world.seed, [7, 8, 9]).style_BV[:, 1]
     assert all(lesson.thought.style == styles[lesson.episode - 7] for lesson in together)
     assert all(1 <= lesson.styles <= 3 for lesson in together)
+    assert all(max(lesson.costs) <= 25.0 for lesson in together) and any(25.0 in lesson.costs for lesson in together)
+
+
+def test_who_learns_by_stake_learns_the_decision_of_least_cost() -> None:
+    """Nine times of ten it is right to go, which saves 2 s; the tenth time it costs 20 s more. Whoever takes the
+    commonest decision of the draw waits."""
+    go = Lesson(0, EXAMPLE, Thought(1, 0, FASTER), 1, (5.0, 7.0, 7.0))
+    wait = Lesson(1, EXAMPLE, Thought(1, 0, SLOWER), 1, (27.0, 27.0, 7.0))
+    drawn = by_stake([go] * 9 + [wait], 410, seed=3)
+    counts = [sum(lesson.thought.action == action for lesson in drawn) for action in (FASTER, SLOWER)]
+    stakes = 9 * (2 + 0.5), 20 + 0.5
+    assert counts == [round(410 * stake / sum(stakes)) for stake in stakes]
+    assert go.lost_s(FASTER) == wait.lost_s(SLOWER) == 0 and wait.lost_s(FASTER) == 20
+    assert by_stake([go, wait], 50, seed=4) == by_stake([go, wait], 50, seed=4)
 
 
 class Told:

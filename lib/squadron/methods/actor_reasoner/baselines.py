@@ -112,16 +112,21 @@ def best_plans(traffic: Traffic, drivers: DriversConfig, suspects: Suspects | No
     if suspects is None:
         best_B: np.ndarray = plan_costs(traffic, drivers).argmin(1)
         return best_B
-    total_BP = np.zeros((traffic.episodes, len(PLANS)))
+    best_B = np.nanmean(suspected_costs(traffic, drivers, suspects), 0).argmin(1)
+    return best_B
+
+
+def suspected_costs(traffic: Traffic, drivers: DriversConfig, suspects: Suspects) -> np.ndarray:
+    """`plan_costs` for each style (3, B, P) that a driver may have; NaN where none may have it."""
     may_BV3 = suspects.may_BV3
+    cost_3BP = np.full((3, traffic.episodes, len(PLANS)), np.nan)
     for style in range(3):
         # Of several drivers, those who cannot have this style keep one that they can.
         style_BV = np.where(may_BV3[..., style], style, may_BV3.argmax(-1))
         rows = np.flatnonzero(may_BV3[:, 1:, style].any(1))
         as_if = _rows(replace(traffic, style_BV=np.where(traffic.style_BV >= 0, style_BV, -1)), rows)
-        total_BP[rows] += plan_costs(as_if, drivers)
-    best_B = (total_BP / may_BV3[:, 1:].any(1).sum(1)[:, None]).argmin(1)
-    return best_B
+        cost_3BP[style, rows] = plan_costs(as_if, drivers)
+    return cost_3BP
 
 
 def plan_costs(traffic: Traffic, drivers: DriversConfig) -> np.ndarray:

@@ -46,10 +46,13 @@ class LessonsConfig(Config):
     """How the small model learns to think: from situations whose truth the simulator knows. The driver's style and what
     it does next are labels as they are; the decision is that of an oracle which tries out what would come of each."""
 
-    episodes: int = Field(300, ge=2, description="of each scene")
+    episodes: int = Field(400, ge=2, description="of each scene")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of episodes that its accuracy is measured on")
     explore: float = Field(
         0.3, ge=0, le=1, description="share of decisions that are drawn, to see what follows mistakes"
+    )
+    collision_s: float = Field(
+        25.0, ge=20, description="seconds that a collision counts for: the more, the sooner the model waits in doubt"
     )
     vocabulary: int = Field(400, ge=300)
     hidden_size: int = Field(96, ge=16)
@@ -57,10 +60,10 @@ class LessonsConfig(Config):
     heads: int = Field(4, ge=1)
     training: TrainSpec = TrainSpec(
         epochs=3,
-        batch_size=64,
-        micro_batch_size=64,
+        batch_size=32,
+        micro_batch_size=32,
         max_length=192,
-        optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=0.01),
+        optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.01),
     )
 
     @model_validator(mode="after")

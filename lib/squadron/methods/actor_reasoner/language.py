@@ -14,9 +14,10 @@ from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.chat import Sampling
 from squadron.llm.providers import open_model
+from squadron.methods.actor_reasoner.algorithm import ACTIONS
 from squadron.methods.actor_reasoner.config import LessonsConfig, WorldConfig
 from squadron.methods.actor_reasoner.episodes import LESSONS
-from squadron.methods.actor_reasoner.lessons import Lesson, draw_lessons
+from squadron.methods.actor_reasoner.lessons import Lesson, by_stake, draw_lessons
 from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, answer, question
 from squadron.methods.actor_reasoner.reasoner import Reasoner
 from squadron.methods.actor_reasoner.records import Mind
@@ -24,7 +25,7 @@ from squadron.metrics.statistics import wilson_interval
 
 SHORT = Sampling(max_tokens=48)
 """How the small model is asked."""
-_TOGETHER = 25
+_TOGETHER = 100
 _CHECKED = 2000
 
 
@@ -41,9 +42,10 @@ def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
     texts = (text for one in learned for text in (question(one.situation, BRIEF, words), answer(one.thought)))
     tokenizer = store_tokenizer(itertools.chain(texts, ("user", "assistant")), config.vocabulary, stage.folder)
     start, size = store_untrained(stage.folder, "untrained", tokenizer, config.size, seed)
-    write_rows(stage.folder, "rows.arrow", _encode(tokenizer, learned, words))
+    drawn = by_stake(learned, round(config.training.epochs * len(learned)), seed)
+    write_rows(stage.folder, "rows.arrow", _encode(tokenizer, drawn, words))
     rows = ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, "rows.arrow")])
-    spec = config.training.model_copy(update={"seed": seed})
+    spec = config.training.model_copy(update={"seed": seed, "epochs": 1})  # all of them are in the rows
     objective = SupervisedFineTuning(spec.loss_chunk)
     build = Pretrained(start, precision=spec.precision)
     (trained,) = several.train_several(
@@ -78,7 +80,13 @@ def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
         stage.figure(f"{what}, right", share)
     unread = sum(bool(thought.error) for thought in thoughts)
     columns = ["what", "right", "95% interval", "if always the commonest", "possible"]
+    lost_s = [lesson.lost_s(thought.action) for lesson, thought in zip(lessons, thoughts, strict=True)]
+    always = {name: sum(lesson.lost_s(action) for lesson in lessons) for action, name in enumerate(ACTIONS)}
+    best = min(always, key=lambda name: always[name])
+    stage.figure("a decision loses", f"{sum(lost_s) / len(lessons):.2f} s")
     note = (
+        f"A decision loses {sum(lost_s) / len(lessons):.2f} s on average to the oracle's, where a collision counts for "
+        f"lessons.collision_s; always {best} would lose {always[best] / len(lessons):.2f} s. "
         f"On {len(lessons):,} situations of episodes that were held out; {unread:,} answers could not be read. "
         "Possible: by whoever knows the drivers' game and all that they did; the rest has not shown yet."
     )
@@ -93,22 +101,33 @@ def _draw(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
         for start in range(0, config.episodes, _TOGETHER)
     ]
     drawn = map_rows(
-        stage, rows, _draw_some, unit="lot", deadline_s=3600.0, worlds=tuple(worlds), explore=config.explore
+        stage,
+        rows,
+        _draw_some,
+        unit="lot",
+        deadline_s=3600.0,
+        worlds=tuple(worlds),
+        explore=config.explore,
+        collision_s=config.collision_s,
     )
     held_out = max(1, round(config.held_out * config.episodes))
     lots: tuple[list[Lesson], list[Lesson]] = ([], [])
     for lot in drawn:
-        for episode, situation, thought, styles in lot["lessons"]:
-            lesson = Lesson(episode, Situation(**situation), Thought(**thought), styles)
+        for episode, situation, thought, styles, costs in lot["lessons"]:
+            lesson = Lesson(episode, Situation(**situation), Thought(**thought), styles, tuple(costs))
             lots[episode < held_out].append(lesson)
     return lots
 
 
-def _draw_some(row: dict[str, Any], worlds: Sequence[WorldConfig], explore: float) -> dict[str, Any]:
+def _draw_some(
+    row: dict[str, Any], worlds: Sequence[WorldConfig], explore: float, collision_s: float
+) -> dict[str, Any]:
     """Runs on a worker."""
     episodes = [LESSONS + episode for episode in range(*row["episodes"])]
-    drawn = draw_lessons(worlds[row["world"]], episodes, explore)
-    found = [(one.episode - LESSONS, asdict(one.situation), asdict(one.thought), one.styles) for one in drawn]
+    drawn = draw_lessons(worlds[row["world"]], episodes, explore, collision_s)
+    found = [
+        (one.episode - LESSONS, asdict(one.situation), asdict(one.thought), one.styles, one.costs) for one in drawn
+    ]
     return {"id": row["id"], "lessons": found}
 
 

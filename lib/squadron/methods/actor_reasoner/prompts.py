@@ -48,14 +48,13 @@ Intention: ACCELERATE or DECELERATE
 Decision: FASTER, IDLE or SLOWER
 Display: at most {words} words for the driver, or nothing"""
 
-BRIEF = (
-    "{scene}: {alarm}, {between} s; {own_m} m, {own_speed} m/s; other {other_m} m, {other_speed} m/s, "
-    "{other_acceleration}; before {before_speed}, lowest {slowest}, stood {stood} s; says {said}; {last}, {display}"
-)
-"""The same for the small model, which has learned what is asked of it."""
+BRIEF = "{brief}"
+"""The same for the small model, which has learned what is asked of it: see `question`."""
 
 INTENTIONS = ("ACCELERATE", "DECELERATE")
-ANSWER = "Style: {style}\nIntention: {intention}\nDecision: {decision}\nDisplay: {display}"
+ANSWER = "Decision: {decision}\nDisplay: {display}\nIntention: {intention}\nStyle: {style}"
+"""Of the small model. What to do comes first, and is learned from what can be seen: behind the driver's true style, it
+would be learned from what nobody knows."""
 
 _STYLES = {**{style.upper(): number for number, style in enumerate(STYLES)}, "GENERAL": STYLES.index("normal")}
 _SILENT = {"", "nothing", "none", "n/a", "-", "no message"}
@@ -111,8 +110,8 @@ class Thought:
 
 
 def question(situation: Situation, template: str, words: int) -> str:
-    """What the Reasoner is asked: a template with the fields of `SITUATION`, with {situation} for all that, and with
-    {words}, the most that a display may have."""
+    """What the Reasoner is asked: a template with the fields of `SITUATION`, with {situation} for all that, {brief} for
+    the same in few signs, and {words}, the most that a display may have."""
     one = situation
     fields = {
         "scene": one.scene,
@@ -134,7 +133,39 @@ def question(situation: Situation, template: str, words: int) -> str:
         "last": ACTIONS[one.last],
         "display": one.display or "nothing",
     }
-    return template.format(situation=SITUATION.format(**fields), words=words, **fields)
+    return template.format(situation=SITUATION.format(**fields), brief=_brief(one), words=words, **fields)
+
+
+def _brief(one: Situation) -> str:
+    """Every number has two digits, and so stands at the same place: times in fifths of a second, metres, and speeds in
+    tenths."""
+    parts = [
+        one.scene,
+        ALARMS[one.caution],
+        _signed(one.between_s * 5),
+        _signed(one.own_m),
+        _digits(one.own_speed * 10),
+        _digits(one.own_s * 5),
+        _signed(one.other_m),
+        _digits(one.other_speed * 10),
+        _digits(one.other_s * 5),
+        _signed(one.other_acceleration * 10),
+        _digits(one.before_speed * 10),
+        _digits(one.slowest * 10),
+        _digits(one.stood_s * 10),
+        one.said or "nothing",
+        ACTIONS[one.last],
+        one.display or "nothing",
+    ]
+    return " ".join(parts)
+
+
+def _digits(value: float) -> str:
+    return f"{min(max(value, 0.0), 99.0):02.0f}"
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{_digits(abs(value))}"
 
 
 def answer(thought: Thought) -> str:
