@@ -12,6 +12,7 @@ from __future__ import annotations
 from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
+from squadron.methods.actor_reasoner.endpoint import services
 from squadron.methods.actor_reasoner.plan import estimate
 from squadron.methods.actor_reasoner.records import Learned
 from squadron.methods.actor_reasoner.stages import (
@@ -27,7 +28,7 @@ from squadron.methods.actor_reasoner.stages import (
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "shapely", "pyarrow")
 
 
-@job(ActorReasonerConfig, requires=NEEDS, estimate=estimate)
+@job(ActorReasonerConfig, requires=NEEDS, estimate=estimate, services=services)
 def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     """Cars that meet human drivers: who gets through, how safely and how soon."""
     stamp = config.memory_stamp  # refused before anything is trained, if at all

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,14 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from squadron.core.cli import main
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.llm.embed import PackagedEmbedder
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig, LiveConfig, ReasonerConfig
 from squadron.methods.actor_reasoner.contest import FULL, Texts, World
+from squadron.methods.actor_reasoner.endpoint import ActRequest, ThinkRequest, services
 from squadron.methods.actor_reasoner.episodes import run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox
 from squadron.methods.actor_reasoner.memory import Memory
@@ -74,6 +78,37 @@ def test_the_report_shows_who_drives_how(finished: Path) -> None:
     assert list(finished.glob("stages/compare-*/episode-1.*"))
     driven = {one["method"]: one for one in output(finished, "compare")["driven"]}
     assert {one["episodes"] for one in driven.values()} == {8} and 0 <= driven["rule (IDM)"]["collided"] < 1
+
+
+def test_what_a_run_remembers_and_thinks_is_served(finished: Path) -> None:
+    """A car that asks over HTTP, with the thought that it was given, decides as the Actor on board does."""
+    offered = {service.name: service for service in services(Folder(finished)).services}
+    actor, reasoner = offered["actor"].build(), offered["reasoner"].build()
+    near = {"own_m": 14.0, "own_speed": 7.5, "other_m": 13.0, "other_speed": 8.0}
+    far = {"own_m": 14.0, "own_speed": 7.5, "other_m": 80.0, "other_speed": 4.0}
+    (crossing, alone) = reasoner.think(ThinkRequest.model_validate({"cars": [near, far]})).cars
+    assert (crossing.decision, crossing.style, crossing.unreadable) == ("SLOWER", "aggressive", False)
+    assert (alone.decision, alone.style, alone.display) == ("FASTER", "conservative", "I go first")
+    cars = [near | {"thought": crossing.model_dump()}, far | {"thought": alone.model_dump()}, near]
+    answer = actor.act(ActRequest.model_validate({"scene": "merge", "cars": cars}))
+    assert [car.action for car in answer.cars[:2]] == ["SLOWER", "FASTER"]
+    assert [car.acceleration for car in answer.cars[:2]] == [-4.0, 2.0]
+    assert actor.act(ActRequest.model_validate({"cars": cars})) == answer
+    with pytest.raises(InputError, match="nothing is remembered of roundabout"):
+        actor.act(ActRequest.model_validate({"scene": "roundabout", "cars": [near]}))
+    for wrong in ({"own_m": float("nan")}, {"said": "x" * 201}, {"other_speed": -1.0}, {"speed": 3}):
+        with pytest.raises(ValidationError):
+            ActRequest.model_validate({"cars": [near | wrong]})
+
+
+def test_runs_without_memories_cannot_be_served(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    next((tmp_path / "run").glob("stages/build_memory-*/memory.safetensors")).unlink()
+    with pytest.raises(InputError, match="the memories of merge are gone"):
+        services(Folder(tmp_path / "run"))
+    next((tmp_path / "run").glob("stages/build_memory-*/done.json")).unlink()
+    with pytest.raises(InputError, match="build_memory has not finished"):
+        services(Folder(tmp_path / "run"))
 
 
 def test_a_driver_killed_while_it_compares_ends_with_the_same_results_on_other_workers(

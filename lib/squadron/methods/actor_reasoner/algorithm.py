@@ -5,14 +5,15 @@ Letters: B situations, V cars.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from squadron.sim.driving.drivers import opponents
 from squadron.sim.driving.traffic import STANDS_BELOW, Traffic, time_to
 
-ACTIONS = ("FASTER", "IDLE", "SLOWER")
+ActionName = Literal["FASTER", "IDLE", "SLOWER"]
+ACTIONS: tuple[ActionName, ...] = ("FASTER", "IDLE", "SLOWER")
 ACCELERATIONS = np.array([2.0, 0.0, -4.0])
 """Of each action, in m/s². The official controller's, whose filter of memories takes −2 for SLOWER; ours takes −4."""
 FASTER, IDLE, SLOWER = range(3)

@@ -48,17 +48,20 @@ ABLATIONS = (
     Variant("no speech", hears=False),
     Variant("no display", shows=False),
 )
+_MOST_TEXTS = 10_000
 RULE, ORACLE, PPO = "rule (IDM)", "oracle", "PPO"
 
 
 class Texts:
-    """Vectors of texts, each computed once."""
+    """Vectors of texts, each computed once; all are forgotten when there are too many."""
 
     def __init__(self, settings: AnyEmbedder) -> None:
         self._settings = settings
         self._known: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        if len(self._known) > _MOST_TEXTS:
+            self._known = {}
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             self.learn(dict(zip(new, self._embedder.embed(new), strict=True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from squadron.llm.structured import Unreadable
 from squadron.methods.actor_reasoner.algorithm import ACTIONS, LONGEST_BETWEEN_S, SLOWER
@@ -51,7 +52,8 @@ Display: at most {words} words for the driver, or nothing"""
 BRIEF = "{brief}"
 """The same for the small model, which has learned what is asked of it: see `question`."""
 
-INTENTIONS = ("ACCELERATE", "DECELERATE")
+Intention = Literal["ACCELERATE", "DECELERATE"]
+INTENTIONS: tuple[Intention, ...] = ("ACCELERATE", "DECELERATE")
 ANSWER = "Decision: {decision}\nDisplay: {display}\nIntention: {intention}\nStyle: {style}"
 """Of the small model. What to do comes first, and is learned from what can be seen: behind the driver's true style, it
 would be learned from what nobody knows."""

@@ -1,0 +1,260 @@
+"""Decisions over HTTP: `POST /v1/act` is the Actor, who answers from memory at once; `POST /v1/think` is the Reasoner.
+
+A car asks for a thought now and then, and sends the last one that it has with every request to act.
+
+Letters: B cars that ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.results import outputs, settings
+from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS, ActionName, View, how_safe
+from squadron.methods.actor_reasoner.config import ActorReasonerConfig
+from squadron.methods.actor_reasoner.prompts import INTENTIONS, Intention, Situation, Thought
+from squadron.methods.actor_reasoner.records import Memories, Mind
+from squadron.serve.service import Route, Service, Services
+from squadron.sim.driving.spec import STYLES, SceneName, Style
+from squadron.sim.driving.traffic import NEVER_S, time_to
+
+if TYPE_CHECKING:
+    from squadron.methods.actor_reasoner.contest import World
+    from squadron.methods.actor_reasoner.memory import Memory
+    from squadron.methods.actor_reasoner.reasoner import Reasoner
+
+_FARTHEST_M, _FASTEST, _HARDEST = 10_000.0, 100.0, 20.0
+_LONGEST_TEXT, _MOST_CARS = 200, 256
+_COLUMNS = ("own_m", "own_speed", "own_acceleration", "other_m", "other_speed", "other_acceleration")
+
+
+class Meeting(Config):
+    """A car and the one that it meets next: metres to where their ways cross (negative: past it), m/s and m/s²."""
+
+    own_m: float = Field(ge=-_FARTHEST_M, le=_FARTHEST_M)
+    own_speed: float = Field(ge=0, le=_FASTEST)
+    own_acceleration: float = Field(0.0, ge=-_HARDEST, le=_HARDEST)
+    other_m: float = Field(ge=-_FARTHEST_M, le=_FARTHEST_M)
+    other_speed: float = Field(ge=0, le=_FASTEST)
+    other_acceleration: float = Field(0.0, ge=-_HARDEST, le=_HARDEST)
+    said: str = Field("", max_length=_LONGEST_TEXT, description="what the driver says")
+
+
+class ThoughtOf(Config):
+    """What the Reasoner thinks of a driver, and what the car's display is to show it."""
+
+    style: Style
+    intention: Intention
+    decision: ActionName
+    display: str = Field("", max_length=_LONGEST_TEXT)
+    unreadable: bool = Field(False, description="no thought of the model's, but the careful one in its place")
+
+
+class Acting(Meeting):
+    """A car that must decide now."""
+
+    thought: ThoughtOf | None = Field(None, description="the last one about this driver; none yet: the careful one")
+
+
+class ActRequest(Config):
+    """Cars that must decide now."""
+
+    scene: SceneName | None = Field(None, description="whose memories are asked; else the first of the run")
+    cars: tuple[Acting, ...] = Field(min_length=1, max_length=_MOST_CARS)
+
+
+class Act(Config):
+    """What to do, and the acceleration that it means, in m/s²."""
+
+    action: ActionName
+    acceleration: float
+
+
+class ActAnswer(Config):
+    """What each car does."""
+
+    cars: tuple[Act, ...]
+
+
+class Thinking(Meeting):
+    """A car to think about, with what its driver did so far: what is left out is as it is now."""
+
+    slowest: float | None = Field(None, ge=0, le=_FASTEST, description="the driver's lowest speed so far")
+    before_speed: float | None = Field(None, ge=0, le=_FASTEST, description="of the driver, a second ago")
+    before_m: float | None = Field(None, ge=-_FARTHEST_M, le=_FARTHEST_M, description="of the driver, a second ago")
+    stood_s: float = Field(0.0, ge=0, le=_FARTHEST_M)
+    last: ActionName = Field("IDLE", description="the car's last decision")
+    display: str = Field("", max_length=_LONGEST_TEXT, description="what the car's display shows now")
+
+
+class ThinkRequest(Config):
+    """Cars to think about."""
+
+    scene: SceneName | None = Field(None, description="else the first of the run")
+    cars: tuple[Thinking, ...] = Field(min_length=1, max_length=_MOST_CARS)
+
+
+class ThinkAnswer(Config):
+    """What is thought of each driver."""
+
+    cars: tuple[ThoughtOf, ...]
+
+
+def services(folder: Folder) -> Services:
+    """The Actor and the Reasoner of a run, behind one address. Raises InputError for a run that has filled no memory,
+    or whose memories are gone."""
+    from squadron.methods.actor_reasoner.contest import World
+
+    (mind,) = outputs(folder, "prepare_reasoner", Mind)[:1]
+    config = settings(folder, ActorReasonerConfig)
+    memories = {record.scene: record.file for record in outputs(folder, "build_memory", Memories)}
+    for scene, file in memories.items():
+        if not folder.exists(file):
+            fix = "run the job again without the folder of that stage"
+            raise InputError(f"the memories of {scene} are gone", where=str(folder / file), fix=fix)
+    worlds = {scene: World(folder, config.world(scene), mind) for scene in memories}
+    act = Route("/v1/act", "act", ActRequest, ActAnswer, "what each car does now, from memory")
+    think = Route("/v1/think", "think", ThinkRequest, ThinkAnswer, "what kind of driver each car meets, and what to do")
+    return Services((
+        Service("actor", LoadActor(worlds, memories), (act,)),
+        Service("reasoner", LoadReasoner(worlds), (think,)),
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadActor:
+    """Loads the memories on a replica."""
+
+    worlds: Mapping[SceneName, World]
+    memories: Mapping[SceneName, str]
+
+    def __call__(self) -> Acts:
+        from squadron.methods.actor_reasoner.contest import read_memory
+
+        found = {scene: read_memory(self.worlds[scene].run_folder, file) for scene, file in self.memories.items()}
+        return Acts(self.worlds, found)
+
+
+@dataclass(frozen=True)
+class LoadReasoner:
+    """Loads the language model on a replica."""
+
+    worlds: Mapping[SceneName, World]
+
+    def __call__(self) -> Thinks:
+        return Thinks(self.worlds, next(iter(self.worlds.values())).open_reasoner())
+
+
+class Acts:
+    """Answers from memory."""
+
+    def __init__(self, worlds: Mapping[SceneName, World], memories: Mapping[SceneName, Memory]) -> None:
+        from squadron.methods.actor_reasoner.contest import Texts
+
+        self._worlds, self._memories = worlds, memories
+        self._texts = Texts(next(iter(worlds.values())).config.embedder)
+        self._texts(["nothing"])  # its model is loaded before anybody waits for a decision
+
+    def act(self, request: ActRequest) -> ActAnswer:
+        """As it was decided when things were most alike. Raises InputError for a scene without memories."""
+        from squadron.methods.actor_reasoner.contest import FULL
+        from squadron.methods.actor_reasoner.policy import UNTHOUGHT, remember
+
+        world = _world(self._worlds, request.scene)
+        view = _view(request.cars, world)
+        thoughts = [UNTHOUGHT if car.thought is None else _thought(car.thought) for car in request.cars]
+        said_B = np.array([car.said for car in request.cars], dtype=object)
+        action_B = remember(self._memories[world.scene], self._texts, FULL, view, thoughts, said_B)
+        return ActAnswer(
+            cars=tuple(
+                Act(action=ACTIONS[action], acceleration=float(ACCELERATIONS[action])) for action in action_B.tolist()
+            )
+        )
+
+
+class Thinks:
+    """Answers with the language model."""
+
+    def __init__(self, worlds: Mapping[SceneName, World], reasoner: Reasoner) -> None:
+        self._worlds, self._reasoner = worlds, reasoner
+
+    def think(self, request: ThinkRequest) -> ThinkAnswer:
+        """A thought about each car. Raises InputError for a scene without memories."""
+        world = _world(self._worlds, request.scene)
+        view = _view(request.cars, world)
+        caution_B = how_safe(view)
+        situations = [
+            _situation(car, world.scene, float(view.own_s_B[row]), float(view.other_s_B[row]), int(caution_B[row]))
+            for row, car in enumerate(request.cars)
+        ]
+        return ThinkAnswer(
+            cars=tuple(
+                ThoughtOf(
+                    style=STYLES[thought.style],
+                    intention=INTENTIONS[thought.intention],
+                    decision=ACTIONS[thought.action],
+                    display=thought.display[:_LONGEST_TEXT],
+                    unreadable=bool(thought.error),
+                )
+                for thought in self._reasoner.think(situations)
+            )
+        )
+
+
+def _world(worlds: Mapping[SceneName, World], scene: SceneName | None) -> World:
+    if scene is not None and scene not in worlds:
+        raise InputError(f"scene: nothing is remembered of {scene}", fix=f"ask for {', '.join(worlds)}")
+    return worlds[scene] if scene is not None else next(iter(worlds.values()))
+
+
+def _view(cars: Sequence[Meeting], world: World) -> View:
+    columns = {name: np.array([getattr(car, name) for car in cars], float) for name in _COLUMNS}
+
+    def seconds(who: str) -> np.ndarray:
+        speed_B = columns[f"{who}_speed"]
+        top_B = np.maximum(world.config.traffic.top_speed, speed_B)
+        seconds_B = time_to(columns[f"{who}_m"], speed_B, columns[f"{who}_acceleration"], top_B)
+        return np.where(np.isnan(seconds_B), NEVER_S, seconds_B)
+
+    return View(
+        other_B=np.ones(len(cars), np.int64),
+        meets_B=np.ones(len(cars), bool),
+        own_s_B=seconds("own"),
+        other_s_B=seconds("other"),
+        **{f"{name}_B": column for name, column in columns.items()},
+    )
+
+
+def _thought(given: ThoughtOf) -> Thought:
+    style, intention = STYLES.index(given.style), INTENTIONS.index(given.intention)
+    return Thought(style, intention, ACTIONS.index(given.decision), given.display)
+
+
+def _situation(car: Thinking, scene: SceneName, own_s: float, other_s: float, caution: int) -> Situation:
+    before_speed = car.other_speed if car.before_speed is None else car.before_speed
+    return Situation(
+        scene=scene,
+        own_m=car.own_m,
+        own_speed=car.own_speed,
+        own_s=own_s,
+        other_m=car.other_m,
+        other_speed=car.other_speed,
+        other_s=other_s,
+        other_acceleration=car.other_acceleration,
+        slowest=car.other_speed if car.slowest is None else car.slowest,
+        before_speed=before_speed,
+        before_m=car.other_m + before_speed if car.before_m is None else car.before_m,
+        stood_s=car.stood_s,
+        caution=caution,
+        said=car.said,
+        last=ACTIONS.index(car.last),
+        display=car.display,
+    )
