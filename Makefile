@@ -22,7 +22,7 @@ demo: $(READY)
 	$(BIN)/squadron run flame configs/flame/demo.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations=25
+	$(BIN)/python -m pytest -q --durations=15
 
 lint: $(READY)
 	$(BIN)/ruff check .

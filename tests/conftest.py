@@ -16,14 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes of tests (`make test` has two), one runs all that needs a cluster: Ray starts once."""
-    clusters = (ROOT / "tests" / "ray", ROOT / "tests" / "cluster")
-    for item in items:
-        if item.path.parent in clusters or "ray_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[object]:
     """A Ray cluster of two CPUs on this machine."""
