@@ -64,6 +64,19 @@ def world(scenes: tuple[SceneName, ...] = SCENES, **changed: object) -> World:
 # What a car sees
 
 
+def test_of_more_cars_than_can_be_seen_the_first_are() -> None:
+    """As among recorded cars: each of three is there twice, and what is seen is the first twice and the second once."""
+    traffic = under_way("intersection", 3, 20, 0)
+    columns = {
+        name: getattr(traffic, name)[:, [0, 1, 2, 3, 1, 2, 3]]
+        for name in ("line_BV", "style_BV", "arc_BV", "speed_BV", "acceleration_BV", "stood_BV")
+    }
+    few_BF, many_BF = observe(traffic), observe(replace(traffic, **columns))
+    first, second = (slice(OWN_FEATURES + n * OTHER_FEATURES, OWN_FEATURES + (n + 1) * OTHER_FEATURES) for n in (0, 1))
+    expected_BF = np.concatenate([few_BF[:, : first.stop], few_BF[:, first], few_BF[:, second]], axis=1)
+    assert np.array_equal(many_BF, expected_BF)
+
+
 @given(st.sampled_from(SCENES), st.integers(1, 3), st.integers(0, 80), st.integers(0, 1000))
 @settings(max_examples=15)
 def test_no_style_shows_and_all_that_is_seen_is_small(scene: SceneName, others: int, ticks: int, seed: int) -> None:

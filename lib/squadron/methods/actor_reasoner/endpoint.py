@@ -24,7 +24,7 @@ from squadron.methods.actor_reasoner.prompts import INTENTIONS, Intention, Situa
 from squadron.methods.actor_reasoner.records import Memories, Mind
 from squadron.serve.service import Route, Service, Services
 from squadron.sim.driving.spec import STYLES, SceneName, Style
-from squadron.sim.driving.traffic import NEVER_S, time_to
+from squadron.sim.driving.traffic import time_to
 
 if TYPE_CHECKING:
     from squadron.methods.actor_reasoner.contest import World
@@ -48,7 +48,7 @@ class Meeting(Config):
     said: str = Field("", max_length=_LONGEST_TEXT, description="what the driver says")
 
 
-class ThoughtOf(Config):
+class DriverThought(Config):
     """What the Reasoner thinks of a driver, and what the car's display is to show it."""
 
     style: Style
@@ -58,20 +58,20 @@ class ThoughtOf(Config):
     unreadable: bool = Field(False, description="no thought of the model's, but the careful one in its place")
 
 
-class Acting(Meeting):
+class ActingCar(Meeting):
     """A car that must decide now."""
 
-    thought: ThoughtOf | None = Field(None, description="the last one about this driver; none yet: the careful one")
+    thought: DriverThought | None = Field(None, description="the last one about this driver; none yet: the careful one")
 
 
 class ActRequest(Config):
     """Cars that must decide now."""
 
     scene: SceneName | None = Field(None, description="whose memories are asked; else the first of the run")
-    cars: tuple[Acting, ...] = Field(min_length=1, max_length=_MOST_CARS)
+    cars: tuple[ActingCar, ...] = Field(min_length=1, max_length=_MOST_CARS)
 
 
-class Act(Config):
+class CarAction(Config):
     """What to do, and the acceleration that it means, in m/s²."""
 
     action: ActionName
@@ -81,10 +81,10 @@ class Act(Config):
 class ActAnswer(Config):
     """What each car does."""
 
-    cars: tuple[Act, ...]
+    cars: tuple[CarAction, ...]
 
 
-class Thinking(Meeting):
+class ThinkingCar(Meeting):
     """A car to think about, with what its driver did so far: what is left out is as it is now."""
 
     slowest: float | None = Field(None, ge=0, le=_FASTEST, description="the driver's lowest speed so far")
@@ -99,13 +99,13 @@ class ThinkRequest(Config):
     """Cars to think about."""
 
     scene: SceneName | None = Field(None, description="else the first of the run")
-    cars: tuple[Thinking, ...] = Field(min_length=1, max_length=_MOST_CARS)
+    cars: tuple[ThinkingCar, ...] = Field(min_length=1, max_length=_MOST_CARS)
 
 
 class ThinkAnswer(Config):
     """What is thought of each driver."""
 
-    cars: tuple[ThoughtOf, ...]
+    cars: tuple[DriverThought, ...]
 
 
 def services(folder: Folder) -> Services:
@@ -113,7 +113,7 @@ def services(folder: Folder) -> Services:
     or whose memories are gone."""
     from squadron.methods.actor_reasoner.contest import World
 
-    (mind,) = outputs(folder, "prepare_reasoner", Mind)[:1]
+    mind = outputs(folder, "prepare_reasoner", Mind)[0]
     config = settings(folder, ActorReasonerConfig)
     memories = {record.scene: record.file for record in outputs(folder, "build_memory", Memories)}
     for scene, file in memories.items():
@@ -136,11 +136,11 @@ class LoadActor:
     worlds: Mapping[SceneName, World]
     memories: Mapping[SceneName, str]
 
-    def __call__(self) -> Acts:
+    def __call__(self) -> ServedActor:
         from squadron.methods.actor_reasoner.contest import read_memory
 
         found = {scene: read_memory(self.worlds[scene].run_folder, file) for scene, file in self.memories.items()}
-        return Acts(self.worlds, found)
+        return ServedActor(self.worlds, found)
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ class LoadReasoner:
 
     worlds: Mapping[SceneName, World]
 
-    def __call__(self) -> Thinks:
-        return Thinks(self.worlds, next(iter(self.worlds.values())).open_reasoner())
+    def __call__(self) -> ServedReasoner:
+        return ServedReasoner(self.worlds, next(iter(self.worlds.values())).open_reasoner())
 
 
-class Acts:
+class ServedActor:
     """Answers from memory."""
 
     def __init__(self, worlds: Mapping[SceneName, World], memories: Mapping[SceneName, Memory]) -> None:
@@ -175,12 +175,13 @@ class Acts:
         action_B = remember(self._memories[world.scene], self._texts, FULL, view, thoughts, said_B)
         return ActAnswer(
             cars=tuple(
-                Act(action=ACTIONS[action], acceleration=float(ACCELERATIONS[action])) for action in action_B.tolist()
+                CarAction(action=ACTIONS[action], acceleration=float(ACCELERATIONS[action]))
+                for action in action_B.tolist()
             )
         )
 
 
-class Thinks:
+class ServedReasoner:
     """Answers with the language model."""
 
     def __init__(self, worlds: Mapping[SceneName, World], reasoner: Reasoner) -> None:
@@ -197,7 +198,7 @@ class Thinks:
         ]
         return ThinkAnswer(
             cars=tuple(
-                ThoughtOf(
+                DriverThought(
                     style=STYLES[thought.style],
                     intention=INTENTIONS[thought.intention],
                     decision=ACTIONS[thought.action],
@@ -221,8 +222,7 @@ def _view(cars: Sequence[Meeting], world: World) -> View:
     def seconds(who: str) -> np.ndarray:
         speed_B = columns[f"{who}_speed"]
         top_B = np.maximum(world.config.traffic.top_speed, speed_B)
-        seconds_B = time_to(columns[f"{who}_m"], speed_B, columns[f"{who}_acceleration"], top_B)
-        return np.where(np.isnan(seconds_B), NEVER_S, seconds_B)
+        return time_to(columns[f"{who}_m"], speed_B, columns[f"{who}_acceleration"], top_B)
 
     return View(
         other_B=np.ones(len(cars), np.int64),
@@ -233,12 +233,12 @@ def _view(cars: Sequence[Meeting], world: World) -> View:
     )
 
 
-def _thought(given: ThoughtOf) -> Thought:
+def _thought(given: DriverThought) -> Thought:
     style, intention = STYLES.index(given.style), INTENTIONS.index(given.intention)
     return Thought(style, intention, ACTIONS.index(given.decision), given.display)
 
 
-def _situation(car: Thinking, scene: SceneName, own_s: float, other_s: float, caution: int) -> Situation:
+def _situation(car: ThinkingCar, scene: SceneName, own_s: float, other_s: float, caution: int) -> Situation:
     before_speed = car.other_speed if car.before_speed is None else car.before_speed
     return Situation(
         scene=scene,

@@ -32,7 +32,7 @@ _FAR_M, _LATE_S, _STOOD_S, _HARD, _MOST = 50.0, 20.0, 5.0, 4.0, 2.0
 def observe(traffic: Traffic) -> np.ndarray:
     """What the automated car sees (B, F), scaled to about -1 to 1; nothing of it tells a driver's style.
 
-    Of itself: speed, acceleration, for how long it has stood. Of each other car, open conflicts and near ones first:
+    Of itself: speed, acceleration, for how long it has stood. Of `OTHERS` cars, open conflicts and near ones first:
     that it is there; own distances to the conflict and to where one begins to be in its way; the same two of the other;
     its speed and acceleration; seconds of both to the conflict; which of them is first; whether the conflict is open;
     whether it says that it goes first, or that one may; for how long it has stood. Places of cars that are not there,
@@ -65,7 +65,7 @@ def observe(traffic: Traffic) -> np.ndarray:
     meets_BO = np.isfinite(own_BO)
     others_BOF = np.where(meets_BO[..., None], np.stack(features, -1), 0.0)
     order_BO = np.lexsort((np.nan_to_num(its_BO), np.nan_to_num(own_BO), ~open_BO, ~meets_BO))
-    others_BOF = np.take_along_axis(others_BOF, order_BO[..., None], 1)
+    others_BOF = np.take_along_axis(others_BOF, order_BO[:, :OTHERS, None], 1)
     seen_BF = np.zeros((traffic.episodes, FEATURES), np.float32)
     seen_BF[:, :OWN_FEATURES] = np.stack([speed_BV[:, 0], acceleration_BV[:, 0], stood_BV[:, 0]], -1)
     flat_BF = others_BOF.reshape(traffic.episodes, others_BOF.shape[1] * OTHER_FEATURES)
