@@ -28,7 +28,13 @@ from squadron.methods.actor_reasoner.stages import (
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "shapely", "pyarrow")
 
 
-@job(ActorReasonerConfig, requires=NEEDS, estimate=estimate, services=services)
+@job(
+    ActorReasonerConfig,
+    requires=NEEDS,
+    estimate=estimate,
+    services=services,
+    metrics={"collided": "min", "succeeded": "max"},
+)
 def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     """Cars that meet human drivers: who gets through, how safely and how soon."""
     stamp = config.memory_stamp  # refused before anything is trained, if at all

@@ -20,7 +20,7 @@ from squadron.methods.coordination.stages import compare, label_problems, plan_f
 NEEDS = ("ray", "torch", "torch_geometric", "deepspeed", "shapely", "ortools", "highspy", "cma", "pyarrow")
 
 
-@job(CoordinationConfig, requires=NEEDS, estimate=estimate, services=services)
+@job(CoordinationConfig, requires=NEEDS, estimate=estimate, services=services, metrics={"ratio": "max"})
 def coordination(run: Run, config: CoordinationConfig) -> None:
     """Optimal plans for small problems teach a network that plans large ones."""
     own = config.fleet

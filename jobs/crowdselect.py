@@ -28,7 +28,7 @@ from squadron.methods.crowdselect.stages import (
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "faiss", "sentence_transformers", "aiohttp", "pyarrow")
 
 
-@job(CrowdSelectConfig, requires=NEEDS, estimate=estimate)
+@job(CrowdSelectConfig, requires=NEEDS, estimate=estimate, metrics={"score": "max", "difference": "max"})
 def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     """The instructions worth training on, and models trained on them."""
     settings, learn, cap = config.pool, config.students, config.collect.cap_usd

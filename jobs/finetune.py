@@ -17,7 +17,12 @@ from squadron.methods.finetune.stages import compare, encode, export, prepare_mo
 NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safetensors")
 
 
-@job(FinetuneConfig, requires=NEEDS, estimate=estimate)
+@job(
+    FinetuneConfig,
+    requires=NEEDS,
+    estimate=estimate,
+    metrics={"held_out_loss": "min", "loss": "min", "right_answers": "max"},
+)
 def finetune(run: Run, config: FinetuneConfig) -> None:
     """A language model that has learned from a file."""
     goal, settings, spec = config.objective, config.data, config.training

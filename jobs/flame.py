@@ -23,7 +23,13 @@ from squadron.methods.flame.stages import (
 )
 
 
-@job(FlameConfig, requires=("ray", "torch", "flwr", "mujoco", "pyarrow", "safetensors"), estimate=estimate)
+@job(
+    FlameConfig,
+    requires=("ray", "torch", "flwr", "mujoco", "pyarrow", "safetensors"),
+    estimate=estimate,
+    # In homes set apart for choosing: what is measured at the end, in others, decides nothing.
+    metrics={"success": "max", "rmse": "min", "validation_loss": "min"},
+)
 def flame(run: Run, config: FlameConfig) -> None:
     """One policy for a kind of task, taught by homes that never show their data."""
     homes = run.stage(build_homes, config.homes)  # one simulated environment a client

@@ -27,7 +27,7 @@ from squadron.methods.self_rewarding.stages import (
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "math_verify")
 
 
-@job(SelfRewardingConfig, requires=NEEDS, estimate=estimate)
+@job(SelfRewardingConfig, requires=NEEDS, estimate=estimate, metrics={"accuracy": "max", "gain": "max"})
 def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     """A model that got better at reasoning by its own judgement."""
     prompts, world, rounds, seed = config.prompts, config.world, config.rounds, config.seed

@@ -39,9 +39,16 @@ def list_configs(job: str) -> list[str]:
 
 
 def load_job(name: str) -> Job:
-    """Import a job by name. Raises ConfigError with the nearest name if there is none."""
-    path = find_folder("jobs") / f"{name}.py"
+    """Import a job by name, or by the path of a file of one's own, whose job is called as the file is.
+
+    Raises ConfigError with the nearest name if there is none.
+    """
+    own = name.endswith(".py")
+    path = Path(name).absolute() if own else find_folder("jobs") / f"{name}.py"
+    name = path.stem
     if not path.is_file():
+        if own:
+            raise ConfigError("no such file", where=str(path), fix="give the path of a job, or a name that `ls` shows")
         raise ConfigError(f"no job called {name!r}", where=str(path.parent), fix=nearest(name, list_jobs()))
     module_name = f"squadron_job_{name}"
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -49,7 +56,13 @@ def load_job(name: str) -> Job:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
-    job: Job = getattr(module, name)
+    if own:
+        from ray import cloudpickle
+
+        cloudpickle.register_pickle_by_value(module)  # workers would look for it among installed packages
+    job: Job | None = getattr(module, name, None)
+    if job is None:
+        raise ConfigError(f"the file has no job called {name!r}", where=str(path), fix=f"name its recipe {name}")
     return job
 
 

@@ -1,4 +1,4 @@
-"""The command line: `squadron ls · plan · run · serve · report · doctor`.
+"""The command line: `squadron ls · plan · run · sweep · serve · report · doctor`.
 
 Nothing heavy is imported until a command needs it, so that `squadron --help` answers at once.
 """
@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, so that `squadron --help` an
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from squadron import __version__
 from squadron.core.errors import SquadronError
 
+_CAPABILITIES = {"sweep": "squadron.tune.command"}
+"""Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -148,6 +151,13 @@ def _parser() -> argparse.ArgumentParser:
         _add_job_arguments(sub)
         sub.set_defaults(command=command)
 
+    for name, module in _CAPABILITIES.items():
+        capability = importlib.import_module(module)
+        sub = commands.add_parser(name, help=capability.HELP, description=capability.command.__doc__)
+        _add_job_arguments(sub)
+        capability.add_arguments(sub)
+        sub.set_defaults(command=capability.command)
+
     serving = commands.add_parser(
         "serve", help="answer requests with what a run has trained", description=serve.__doc__
     )
@@ -167,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", help="a job's name; `squadron ls` lists them")
+    parser.add_argument("job", help="a job's name, as `squadron ls` lists them, or the path of your own")
     parser.add_argument(
         "settings",
         nargs="*",

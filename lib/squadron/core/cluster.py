@@ -50,8 +50,12 @@ class Node:
         return f"{self.address}: {_amounts(self.cpus, self.gpus, self.memory_gb)}"
 
 
+@dataclass(frozen=True)
 class Cluster:
-    """The cluster that this process is connected to, as it is at the moment of asking."""
+    """The cluster that this process is connected to, as it is at the moment of asking; or a `share` of it, where
+    several runs work side by side, each as if it had a smaller cluster to itself."""
+
+    share: tuple[Node, ...] | None = None
 
     def __str__(self) -> str:
         count = len(self.nodes)
@@ -60,6 +64,8 @@ class Cluster:
     @property
     def nodes(self) -> list[Node]:
         """Live nodes, sorted by address."""
+        if self.share is not None:
+            return list(self.share)
         return sorted(
             (
                 Node(
@@ -108,14 +114,19 @@ class Cluster:
 
 
 def connect(
-    address: str | None = None, cpus: int | None = None, *, dashboard: bool = False, worker_logs: bool = False
+    address: str | None = None,
+    cpus: int | None = None,
+    *,
+    dashboard: bool = False,
+    worker_logs: bool = False,
+    runtime_env: dict[str, Any] | None = None,
 ) -> Cluster:
     """Connect this process to Ray and return the cluster. A second call returns the same connection.
 
     `address` is a cluster's address or "auto". Without one, the cluster named by RAY_ADDRESS is used, which is
     what a submitted job finds in its environment; failing that, Ray starts on this machine with `cpus` CPUs
     (None: all of them). `dashboard` starts Ray's dashboard and state service, which Ray Train needs.
-    `worker_logs` prints what workers print.
+    `worker_logs` prints what workers print. `runtime_env` is what its workers shall find (Ray's own term).
 
     Raises ResourceError if the cluster at `address` does not answer.
     """
@@ -128,6 +139,8 @@ def connect(
     if address == "local":
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * _WARM_S))
     local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": dashboard} if address == "local" else {}
+    if runtime_env:
+        local["runtime_env"] = runtime_env
     try:
         ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR, **local)
     except (ConnectionError, TimeoutError) as error:

@@ -6,10 +6,11 @@ right name.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -38,13 +39,19 @@ def load_config(model: type[ConfigT], path: str | Path | None = None, overrides:
     lines: dict[str, int] = {}
     if path is not None:
         values, lines = _read_yaml(Path(path))
-    words = {key: word for word in overrides for key in [_apply(values, word)]}
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problems = [_describe(model, item, path, lines, words) for item in error.errors()]
-        plural = "settings are" if len(problems) > 1 else "setting is"
-        raise ConfigError(f"{len(problems)} {plural} wrong\n" + "\n".join(problems)) from None
+    words = {key: f"command line: {word}" for word in overrides for key in [_apply(values, word)]}
+    return _validate(model, values, path, lines, words)
+
+
+def from_values(model: type[ConfigT], base: Mapping[str, Any], settings: Mapping[str, Any], where: str = "") -> ConfigT:
+    """A configuration of plain values with some of its settings, by their paths, replaced.
+
+    `where` tells in an error where they come from. Raises ConfigError as `load_config` does.
+    """
+    values = copy.deepcopy(dict(base))
+    for key, value in settings.items():
+        _set(values, key, value, where)
+    return _validate(model, values, None, {}, dict.fromkeys(settings, where))
 
 
 def to_yaml(config: BaseModel) -> str:
@@ -73,6 +80,18 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _validate(
+    model: type[ConfigT], values: dict[str, Any], path: Any, lines: dict[str, int], words: Mapping[str, str]
+) -> ConfigT:
+    """`lines` and `words` tell where a setting comes from: a line of the file at `path`, or somewhere else."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(model, item, path, lines, words) for item in error.errors()]
+        plural = "settings are" if len(problems) > 1 else "setting is"
+        raise ConfigError(f"{len(problems)} {plural} wrong\n" + "\n".join(problems)) from None
 
 
 def _names_secret(key: Any, value: Any) -> bool:
@@ -126,20 +145,26 @@ def _apply(values: dict[str, Any], word: str) -> str:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         value = text
-    *parents, last = key.split(".")
-    place = values
-    for parent in parents:
-        child = place.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{parent} is a value and has no setting {last!r}", where=f"command line: {word}")
-        place = child
-    place[last] = value
+    _set(values, key, value, f"command line: {word}")
     return key
 
 
-def _describe(model: type[BaseModel], item: Any, path: Any, lines: dict[str, int], words: dict[str, str]) -> str:
+def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        child = place.get(parent)
+        if child is None:
+            child = place[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"{parent} is a value and has no setting {last!r}", where=where)
+        place = child
+    place[last] = value
+
+
+def _describe(model: type[BaseModel], item: Any, path: Any, lines: dict[str, int], words: Mapping[str, str]) -> str:
     key = ".".join(str(part) for part in item["loc"])
-    place = f"command line: {words[key]}" if key in words else ""
+    place = words.get(key, "")
     if not place and path is not None:
         known = next((k for k in _prefixes(key) if k in lines), "")
         place = f"{path}, line {lines[known]}" if known else str(path)

@@ -185,6 +185,17 @@ class Folder:
             names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found]
         return sorted(name for name in names if not name.endswith(".tmp"))
 
+    def walk(self) -> list[str]:
+        """Paths of all files in this folder and below, sorted."""
+        if self.path:
+            found = [path.relative_to(self.path).as_posix() for path in Path(self.path).rglob("*") if path.is_file()]
+            return sorted(name for name in found if not name.endswith(".tmp"))
+        filesystem, root = self._filesystem()
+        filesystem.invalidate_cache()
+        start = root.lstrip("/")
+        found = filesystem.find(root) if filesystem.exists(root) else []
+        return sorted(str(entry).lstrip("/").removeprefix(start).lstrip("/") for entry in found)
+
     def remove(self, name: str = "") -> None:
         """Remove a file or a whole folder; nothing happens if it is not there."""
         import fsspec

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Estimate = Callable[[Any, int, Profile], Sequence[tuple[str, str]]]
+Goal = Literal["max", "min"]
 
 
 class Servable(Protocol):
@@ -28,7 +29,7 @@ class Servable(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What `@job` makes of a recipe: it can be run, planned and served."""
+    """What `@job` makes of a recipe: it can be run, planned, swept and served."""
 
     name: str
     config_type: type[Config]
@@ -36,6 +37,7 @@ class Job:
     requires: tuple[str, ...]
     estimate: Estimate | None
     services: Callable[[Folder], Servable] | None
+    metrics: Mapping[str, Goal] = field(default_factory=dict)
 
     def __call__(self, run: Run, config: Config) -> None:
         """Run the recipe inside an open run."""
@@ -54,6 +56,7 @@ def job(
     requires: Sequence[str] = (),
     estimate: Estimate | None = None,
     services: Callable[[Folder], Servable] | None = None,
+    metrics: Mapping[str, Goal] | None = None,
 ) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
     """Turn `recipe(run, config)` into a job named after the function.
 
@@ -63,6 +66,6 @@ def job(
     """
 
     def wrap(recipe: Callable[[Run, ConfigT], None]) -> Job:
-        return Job(recipe.__name__, config_type, recipe, tuple(requires), estimate, services)
+        return Job(recipe.__name__, config_type, recipe, tuple(requires), estimate, services, metrics or {})
 
     return wrap

@@ -33,21 +33,31 @@ def resolve(options: argparse.Namespace) -> tuple[Job, Config, Folder, Profile]:
 def run(options: argparse.Namespace) -> None:
     """Run a job to its end, write its report, and say what came out. Ctrl-C and errors keep finished work."""
     job, config, folder, profile = resolve(options)
-    track = tuple(name for name in options.track.split(",") if name and name != "none")
-    work = Run(job.name, config, folder, profile, options.address, track)
+    work = Run(job.name, config, folder, profile, options.address, tracks(options))
     work.open()
     console.say(f"[bold]{job.name}[/bold] in {console.plain(str(folder))}")
     try:
-        job(work, config)
-    except SquadronError:
-        if work.stages:
-            write_report(folder)
-            console.say("Finished work is kept: mend the cause and give the same command again to go on.")
-        raise
+        report = carry_out(job, work)
     finally:
         work.close()
-    view_path = write_report(folder)
-    _say_results(work, view_path)
+    say_results(work, report)
+
+
+def tracks(options: argparse.Namespace) -> tuple[str, ...]:
+    """The trackers that were asked for."""
+    return tuple(name for name in options.track.split(",") if name and name != "none")
+
+
+def carry_out(job: Job, work: Run) -> str:
+    """Run a job in its open folder, and return the path of its report, which it also gets where it fails."""
+    try:
+        job(work, work.config)
+    except SquadronError:
+        if work.stages:
+            write_report(work.folder)
+            console.say("Finished work is kept: mend the cause and give the same command again to go on.")
+        raise
+    return write_report(work.folder)
 
 
 def write_report(folder: Folder) -> str:
@@ -133,7 +143,8 @@ def _read(folder: Folder, name: str, default: Any) -> Any:
     return folder.read_json(name) if folder.exists(name) else default
 
 
-def _say_results(work: Run, report: str) -> None:
+def say_results(work: Run, report: str) -> None:
+    """Print a run's headline numbers, where its report is, and what one would do next."""
     figures = [figure for stage in work.stages for figure in _read(stage.folder, "figures.json", [])]
     failures = sum(len(stage.failures()) for stage in work.stages)
     console.table(("result", ""), [*figures, *([("failed rows", str(failures))] if failures else [])], title="")

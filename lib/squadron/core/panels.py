@@ -182,6 +182,41 @@ class Histogram(Config):
     note: str = ""
 
 
+class Axis(Config):
+    """One upright axis: numbers between the smallest and the largest of its values, or names, evenly spread."""
+
+    name: str
+    names: list[str] = []
+    log: bool = False
+
+
+class Line(Config):
+    """One line across all axes, at a number or the index of a name on each. A missing value is a gap."""
+
+    name: str
+    values: Numbers
+    mark: Literal["best", "good", "rest"] = "rest"
+
+
+class Parallel(Config):
+    """Parallel coordinates: what each line has on each axis. The best stand out from the rest."""
+
+    kind: Literal["parallel"] = "parallel"
+    title: str
+    axes: list[Axis]
+    lines: list[Line]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _lines_cross_all_axes(self) -> Parallel:
+        if len(self.axes) < 2:
+            raise ValueError("parallel coordinates need two axes")
+        for line in self.lines:
+            if len(line.values) != len(self.axes):
+                raise ValueError(f"line {line.name!r} has {len(line.values)} values for {len(self.axes)} axes")
+        return self
+
+
 class Images(Config):
     """Pictures side by side: PNG, JPEG, WebP or GIF files in the stage folder, each with its caption."""
 
@@ -248,7 +283,7 @@ class Tree(Config):
         return self
 
 
-Chart = Curves | Heatmap | Points | Bars | Histogram
+Chart = Curves | Heatmap | Points | Bars | Histogram | Parallel
 Panel = Annotated[Table | Chart | Images | Film | Text | Tree, Field(discriminator="kind")]
 _panel: TypeAdapter[Panel] = TypeAdapter(Panel)
 

@@ -7,7 +7,7 @@
         stages/
             collect_demos-3f2a91c0de12/     the name carries a fingerprint of all that the stage depends on
                 started.json  done.json     inputs; output. `done.json` is written last and commits the stage
-                metrics.jsonl failures.jsonl figures.json panels/
+                metrics.jsonl failures.jsonl figures.json measures.json panels/
                 …                           the stage's own files
 
 A changed setting gives another fingerprint and so another folder: what an earlier setting computed stays where it was,
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 from squadron.core import console
@@ -33,6 +34,7 @@ from squadron.core.profile import Profile, WorkerResources
 
 if TYPE_CHECKING:
     from squadron.core.cluster import Cluster
+    from squadron.core.lend import Lenders
     from squadron.core.panels import Panel
     from squadron.core.tracking import Tracker
 
@@ -53,6 +55,8 @@ class Run:
     stages: list[Stage] = field(default_factory=list)
     cluster: Cluster | None = None
     resting: list[tuple[str, Any]] = field(default_factory=list)
+    lenders: Lenders | None = None
+    on_log: Callable[[Stage, int, dict[str, float]], None] | None = None
     _manifest: dict[str, Any] = field(default_factory=dict)
     _lock: Any = None
 
@@ -70,6 +74,8 @@ class Run:
         """
         stage = Stage.of(self, function, inputs, named)
         self._note(stage)
+        if self.lenders is not None:
+            self.lenders.lend(stage)
         output_type = get_type_hints(function)["return"]
         if stage.done and not stage.rows_to_retry:
             console.say(f"[dim]✓ {stage.name}: finished before, kept[/dim]")
@@ -109,6 +115,12 @@ class Run:
         }
         self.folder.write_json("run.json", self._manifest)
         self.folder.write_bytes("config.yaml", to_yaml(self.config).encode())
+
+    def measured(self) -> dict[str, float]:
+        """What the stages of this run have measured; of what more than one stage has, the mean."""
+        rows = [_read(stage.folder, "measures.json", {}) for stage in self.stages]
+        names = {name for row in rows for name in row}
+        return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
     def wake(self, kind: str) -> Any:
         """Workers of this kind that a stage left resting for the next one; None if there are none."""
@@ -192,6 +204,12 @@ class Stage:
         self.folder.append_line("metrics.jsonl", _json_line({"step": step, **metrics}))
         if self._tracker is not None:
             self._tracker.log(step, {f"{self.name}/{key}": value for key, value in metrics.items()})
+        if self.run.on_log is not None:
+            self.run.on_log(self, step, metrics)
+
+    def measure(self, **values: float) -> None:
+        """Final numbers by which runs of this job can be compared: those that the job declares as its `metrics`."""
+        self.folder.write_json("measures.json", _read(self.folder, "measures.json", {}) | values)
 
     def metrics(self) -> list[dict[str, float]]:
         """What `log` recorded, one row a step; a step done again after a restart counts once, as done last."""
@@ -239,7 +257,7 @@ class Stage:
     def begin(self) -> None:
         """Mark the stage as entered and forget what an unfinished attempt showed."""
         self.folder.make()
-        for stale in ("panels", "failures.jsonl", "figures.json"):
+        for stale in ("panels", "failures.jsonl", "figures.json", "measures.json"):
             self.folder.remove(stale)
         self.folder.write_json("started.json", {"inputs": mask_secrets(self.inputs), "started_at": _now()})
         if self.run.track:
@@ -262,6 +280,10 @@ class Stage:
         if self._tracker is not None:
             self._tracker.close()
             self._tracker = None
+
+
+def _read(folder: Folder, name: str, default: Any) -> Any:
+    return folder.read_json(name) if folder.exists(name) else default
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from squadron.core.charts import kinds, page
-from squadron.core.panels import Bars, Chart, Curves, Heatmap, Histogram, Points
+from squadron.core.charts import kinds, page, parallel
+from squadron.core.panels import Bars, Chart, Curves, Heatmap, Histogram, Parallel, Points
 
 SERIES_COLOURS = page.SERIES_COLOURS
 
@@ -24,12 +24,16 @@ def draw(panel: Chart) -> str:
                 figure = kinds.bars(panel)
             case Histogram():
                 figure = kinds.histogram(panel)
+            case Parallel():
+                figure = parallel.draw(panel)
         return page.to_svg(figure)
 
 
 def is_wide(panel: Chart) -> bool:
     """Whether a chart takes the whole width of the page."""
-    return isinstance(panel, Heatmap) and len(panel.columns) > kinds.COLUMNS_OF_HALF_A_PAGE
+    if isinstance(panel, Heatmap):
+        return len(panel.columns) > kinds.COLUMNS_OF_HALF_A_PAGE
+    return isinstance(panel, Parallel)
 
 
 def describe(panel: Chart) -> str:
@@ -41,6 +45,8 @@ def describe(panel: Chart) -> str:
             axes = panel.label
         case Histogram():
             axes = f"{panel.scale} over {panel.x_label}"
+        case Parallel():
+            axes = ", ".join(axis.name for axis in panel.axes)
     return f"{panel.title}: {axes}" if axes else panel.title
 
 

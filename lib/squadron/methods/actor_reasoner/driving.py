@@ -135,6 +135,8 @@ def compare(stage: Stage, world: World, memories: Memories, learned: Learned, co
         if one.method in (FULL.name, RULE):
             stage.figure(f"{one.method} collided, {world.scene}", f"{one.collided:.1%}")
             stage.figure(f"{one.method} succeeded, {world.scene}", f"{one.succeeded:.1%}")
+        if one.method == FULL.name:
+            stage.measure(collided=one.collided, succeeded=one.succeeded)
     return Comparison(scene=world.scene, driven=driven)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from squadron.core.run import Stage
 from squadron.methods.coordination.config import (
     CostName,
@@ -65,6 +67,7 @@ def compare(
             stage.figure(
                 f"{cost.replace('_', ' ')}, {row.robots} robots, {row.world}", f"{row.mean:.3f} of the best known"
             )
+    stage.measure(ratio=fmean(row.mean for row in table if row.method == planners[0].name))
     return Comparison(ratios=tuple(table))
 
 

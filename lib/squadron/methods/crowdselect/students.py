@@ -110,6 +110,8 @@ def compare(
     stage.figure("mean score before training", f"{base_score:.3f}")
     for arm in results:
         stage.figure(f"mean score, {arm.arm}", f"{float(np.mean(arm.means)):.3f}")
+        if arm.arm == "crowdselect":
+            stage.measure(score=float(np.mean(arm.means)))
     return result
 
 
@@ -121,6 +123,7 @@ def _against_random(stage: Stage, result: Comparison, by_arm: dict[str, np.ndarr
     low, high = _over_questions(difference_QS)
     mean = float(by_seed.mean())
     stage.figure("CrowdSelect − random", f"{mean:+.3f}")
+    stage.measure(difference=mean)
     stage.figure("its 95% interval over instructions", f"{low:+.3f} to {high:+.3f}")
     if len(by_seed) > 1:
         t_low, t_high = mean_t_interval(by_seed.tolist())

@@ -136,3 +136,4 @@ def _show_scores(stage: Stage, right: Sequence[int], scored: int) -> None:
     stage.show(Table(title="Right answers", columns=["model", "right", "share", "95% interval"], rows=rows))
     stage.figure(f"right answers, {scored} held-out problems", f"{rows[0][2]} → {rows[1][2]}")
     stage.figure("its 95% interval", rows[1][3])
+    stage.measure(right_answers=right[1] / scored)

@@ -82,6 +82,7 @@ def run(
         stage.figure(
             "held-out loss", f"{held_out[0]:.4f} → {held_out[-1]:.4f}" if held_out[1:] else f"{held_out[0]:.4f}"
         )
+    stage.measure(loss=_recent(steps), **({"held_out_loss": min(held_out)} if held_out else {}))
     return Trained(
         store=relative(stage.folder, folder),
         step=fitted.step,

@@ -142,6 +142,8 @@ def choose_round(stage: Stage, rounds: Federated, homes: Homes, demos: Demos, co
         key=lambda c: (scores[c.name].successes / scores[c.name].episodes, -scores[c.name].rmse, c.round),
     )
     stage.figure("chosen round", str(best.round))
+    chosen = scores[best.name]
+    stage.measure(success=chosen.successes / chosen.episodes, rmse=chosen.rmse)
     return best
 
 

@@ -158,6 +158,7 @@ def show_rounds(
     columns = ["model", *names, "steps a solution", "judge accuracy", "position bias"]
     stage.show(Table(title="Round by round", columns=columns, rows=rows))
     stage.figure(f"{results[-1].model} − {results[1].model}", f"{gain.gain:+.1%}")
+    stage.measure(accuracy=results[-1].benchmarks[0].accuracy, gain=gain.gain)
     stage.figure("its 95% interval over problems", f"{gain.low:+.1%} to {gain.high:+.1%}")
     if searched is not None:
         first = results[-1].benchmarks[0]
