@@ -14,15 +14,15 @@ from pathlib import Path
 LIB = Path(__file__).resolve().parents[1] / "lib"
 
 
-def run_and_kill(folder: Path, words: list[str], reached: Callable[[], bool], timeout_s: float = 240) -> None:
-    """Start `squadron run` with these words in a process of its own, and kill it and its workers once `reached` says
-    so. Fails, with what it printed, if the run ends before or does not get that far in time."""
-    command = [sys.executable, "-m", "squadron.core.cli", "run", *words, "--run", str(folder)]
+def run_and_kill(
+    folder: Path, words: list[str], reached: Callable[[], bool], timeout_s: float = 240, command: str = "run"
+) -> None:
+    """Start `squadron run`, or another command, with these words in a process of its own, and kill it and its workers
+    once `reached` says so. Fails, with what it printed, if it ends before or does not get that far in time."""
+    line = [sys.executable, "-m", "squadron.core.cli", command, *words, "--run", str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(LIB)}
     with tempfile.TemporaryFile() as out:
-        driver = subprocess.Popen(
-            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        driver = subprocess.Popen(line, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             deadline = time.monotonic() + timeout_s
             while not reached():

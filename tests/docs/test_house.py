@@ -13,6 +13,8 @@ import pytest
 from squadron.core import catalog
 from squadron.core.cli import _parser, parse
 from squadron.core.config import load_config
+from squadron.tune.command import make_spec
+from squadron.tune.sweep import check
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib" / "squadron"
@@ -69,12 +71,14 @@ def test_commands_on_the_pages_are_understood(page: Path) -> None:
     assert commands
     for words in commands:
         options = parse(_parser(), words[1:])
-        if words[1] in ("plan", "run"):
+        if words[1] in ("plan", "run", "sweep"):
             job = catalog.load_job(options.job)
             settings = list(options.settings)
             named = settings.pop(0) if settings and "=" not in settings[0] else None
             path = None if named and named.endswith(".yaml") else catalog.find_config(job.name, named)
-            load_config(job.config_type, path, settings)
+            config = load_config(job.config_type, path, settings)
+            if words[1] == "sweep":
+                check(make_spec(job, config.model_dump(mode="json"), options))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda path: path.name)

@@ -1,0 +1,1 @@
+"""Sweeps over the settings of any job, on Ray Tune."""

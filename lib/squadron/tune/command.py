@@ -1,0 +1,92 @@
+"""`squadron sweep`: find the best settings of a job."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from squadron.core.job import Job
+    from squadron.tune.spec import SweepSpec
+
+HELP = "find the best settings of a job, by many runs of it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `sweep` takes besides what `run` does."""
+    parser.add_argument(
+        "--over",
+        nargs="+",
+        required=True,
+        metavar="SETTING=VALUES",
+        help="what to vary: key.path=a,b or key.path='loguniform(1e-5,1e-3)'; also choice, grid, uniform, randint, "
+        "lograndint, and with a colon, loguniform:1e-5,1e-3, where a shell would want quotes",
+    )
+    parser.add_argument("--metric", help="what to compare trials by (default: the first that the job has)")
+    parser.add_argument("--goal", choices=("max", "min"), help="whether more or less of it is better, if not as usual")
+    parser.add_argument("--trials", type=int, metavar="N", help="how many (default: 12, or all of the grid)")
+    parser.add_argument("--search", choices=("random", "optuna"), default="random", help="how settings are chosen")
+    parser.add_argument(
+        "--scheduler",
+        choices=("none", "asha", "pbt"),
+        default="none",
+        help="asha stops the worse trials early, pbt lets them go on from better ones",
+    )
+    parser.add_argument(
+        "--grace", type=int, default=1, metavar="N", help="asha: values that no trial is stopped before"
+    )
+    parser.add_argument("--perturb-every", type=int, default=5, metavar="N", help="pbt: values between two changes")
+    parser.add_argument("--at-once", type=int, metavar="N", help="trials that share the cluster (default: one has all)")
+    parser.add_argument("--sweep-seed", type=int, default=0, metavar="N", help="seed of the search itself")
+
+
+def command(options: argparse.Namespace) -> None:
+    """Run the trials of a sweep, or go on with one that was interrupted; write its report and the winner's config."""
+    from squadron.core import console, launch
+    from squadron.core.folder import Folder
+    from squadron.core.job import Job
+    from squadron.core.run import Run
+    from squadron.tune.sweep import Sweep, check, sweep
+
+    job, config, default, profile = launch.resolve(options)
+    folder = default if options.run else Folder(default.url.rpartition("/")[0]) / f"sweep-{default.name}"
+    spec = make_spec(job, config.model_dump(mode="json"), options)
+    check(spec)
+    trying = Job(f"sweep of {job.name}", Sweep, sweep, job.requires, None, None)
+    asked = Sweep(sweep=spec, at_once=options.at_once)
+    work = Run(trying.name, asked, folder, profile, options.address, launch.tracks(options))
+    work.open()
+    console.say(f"[bold]{trying.name}[/bold] in {console.plain(str(folder))}")
+    try:
+        report = launch.carry_out(trying, work)
+    finally:
+        work.close()
+    launch.say_results(work, report)
+    console.say(f"Next:   squadron run {options.job} {console.plain(folder.file('best.yaml'))}")
+
+
+def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> SweepSpec:
+    """The sweep that is asked for. Raises ConfigError for a metric that the job does not have, or what else is wrong
+    with the words."""
+    from squadron.core.config import from_values
+    from squadron.core.errors import ConfigError, nearest
+    from squadron.tune.space import grid_size, parse_space
+    from squadron.tune.spec import SweepSpec
+
+    metric = options.metric or next(iter(job.metrics), None)
+    if metric is None or (metric not in job.metrics and options.goal is None):
+        what = f"{job.name} has no metric {metric!r}" if metric else f"{job.name} names no metric"
+        known = ", ".join(job.metrics)
+        fix = f"{nearest(metric or '', job.metrics)} ({known}); for another that its stages log, say --goal too"
+        raise ConfigError(what, where="--metric", fix=fix)
+    space = parse_space(options.over)
+    varied = any(domain.kind != "grid" for domain in space.values())
+    trials = options.trials if options.trials is not None else 12 if varied else grid_size(space)
+    over = {key: text for key, _, text in (word.partition("=") for word in options.over)}
+    asked = {
+        "job": options.job, "base": base, "over": over,
+        "metric": metric, "goal": options.goal or job.metrics[metric], "trials": trials, "search": options.search,
+        "scheduler": options.scheduler, "grace": options.grace, "perturb_every": options.perturb_every,
+        "seed": options.sweep_seed,
+    }  # fmt: skip
+    return from_values(SweepSpec, asked, {}, "")

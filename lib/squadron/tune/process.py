@@ -1,0 +1,154 @@
+"""The process in which one trial's job runs: a driver of its own on the cluster.
+
+python -m squadron.tune.process TASK.json
+
+As a driver it is to Ray what a run by hand is: when it ends, however it ends, Ray frees all that it had started. An
+actor's placement groups, Ray Train's among them, would stay until the whole sweep is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from squadron.core.cluster import Node
+from squadron.core.config import Config
+from squadron.core.errors import ResourceError, SquadronError
+from squadron.core.folder import Folder
+from squadron.core.lend import Lenders, copy_stage
+from squadron.core.profile import Profile
+from squadron.tune.book import Book
+from squadron.tune.spec import Record, SweepSpec
+
+_LOCK_PATIENCE_S = 60.0
+_SNAPSHOTS_KEPT = 3
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+
+
+class Task(Config):
+    """All that the process of a trial is told. `session` is the start of the sweep that it belongs to; `begun` names
+    for stages other trials' work to go on from."""
+
+    name: str
+    settings: dict[str, Any]
+    spec: SweepSpec
+    folder: str
+    sweep: str
+    session: str
+    profile: Profile
+    share: tuple[Node, ...] | None
+    track: tuple[str, ...]
+    begun: dict[str, str]
+    address: str
+    runtime_env: dict[str, Any]
+
+    @property
+    def book(self) -> Book:
+        return Book(Folder(self.folder), self.sweep)
+
+    def record(self, **known: Any) -> Record:
+        """A record of this trial."""
+        number = int(self.name.partition("-")[0])
+        return Record(number=number, settings=self.settings, session=self.session, **known)
+
+
+def main(path: str) -> None:
+    """Run the job to its end, and leave a record of it: `finished` or `failed`."""
+    _end_with_parent()
+    place, _, name = path.rpartition("/")
+    task = Task.model_validate(Folder(place).read_json(name))
+    started = time.monotonic()
+    try:
+        outcome: dict[str, Any] = {"status": "finished", "value": _run_job(task)}
+    except Exception as error:
+        traceback.print_exc()
+        text = str(error) if isinstance(error, SquadronError) else f"{type(error).__name__}: {error}"
+        outcome = {"status": "failed", "error": text}
+    task.book.write(task.name, task.record(seconds=round(time.monotonic() - started, 2), **outcome))
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when the one that started it ends, so that a trial which is stopped works no
+    longer; elsewhere it goes on until it finds Ray gone."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def _run_job(task: Task) -> float:
+    """The value of the metric. Raises SquadronError if the run ends without one, and what the job raises."""
+    from squadron.core import catalog, launch
+    from squadron.core.cluster import Cluster, connect
+    from squadron.core.config import from_values
+    from squadron.core.run import Run
+
+    book, spec = task.book, task.spec
+    job = catalog.load_job(spec.job)
+    config = from_values(job.config_type, spec.base, task.settings)
+    work = Run(job.name, config, book.run_folder(task.name), task.profile, track=task.track)
+    work.lenders = Lenders(book.folder / "trials", {stage: Folder(url) for stage, url in task.begun.items()})
+    work.on_log = _Curve(task)
+    _open(work)
+    try:
+        connect(task.address, runtime_env=task.runtime_env)
+        work.cluster = Cluster(task.share)
+        launch.carry_out(job, work)
+    finally:
+        work.close()
+    logged = [row["value"] for row in book.curve(task.name)]
+    value = work.measured().get(spec.metric, logged[-1] if logged else None)
+    if value is None or value != value:
+        raise SquadronError(f"the run came to its end without a value of {spec.metric}")
+    return float(value)
+
+
+class _Curve:
+    """Keeps what a run logs of the metric; steps that it does again after a restart are kept once."""
+
+    def __init__(self, task: Task) -> None:
+        self._notes, self._metric = task.book.notes(task.name), task.spec.metric
+        self._keeps_work = task.spec.scheduler == "pbt"
+        self._known = {(row["stage"], row["step"]) for row in task.book.curve(task.name)}
+
+    def __call__(self, stage: Any, step: int, metrics: Mapping[str, float]) -> None:
+        value, at = metrics.get(self._metric), (stage.folder.name, step)
+        if value is None or value != value or at in self._known:
+            return
+        self._known.add(at)
+        row = {"stage": at[0], "step": step, "value": float(value)}
+        if self._keeps_work:
+            row["work"] = self._keep(stage, step)
+        self._notes.append_line("curve.jsonl", json.dumps(row))
+
+    def _keep(self, stage: Any, step: int) -> str:
+        """Keep the work of the stage as it is now, for others to go on from."""
+        kept = self._notes / "work"
+        place = kept / f"{stage.folder.name}-{step:08d}"
+        if not place.exists():
+            copy_stage(stage.folder, place)
+        for old in kept.ls()[:-_SNAPSHOTS_KEPT]:
+            kept.remove(old)
+        return place.url
+
+
+def _open(work: Any) -> None:
+    """Open a run folder that a process which has just been ended may still hold."""
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            work.open()
+            return
+        except ResourceError as error:
+            if "another process" not in error.what or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,187 @@
+"""A sweep: trials of a job with different settings, by Ray Tune, and the best of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import uuid
+import warnings
+from typing import Any
+
+from squadron.core import catalog, console
+from squadron.core.config import Config, fingerprint, from_values, to_yaml
+from squadron.core.errors import WorkerError
+from squadron.core.report import format_cell
+from squadron.core.run import Stage
+from squadron.tune import figures
+from squadron.tune.book import Book
+from squadron.tune.share import Share, deal
+from squadron.tune.space import Space, check_space, parse_space, sample
+from squadron.tune.spec import Record, SweepSpec, Winner
+
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial keeps its own metrics
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends the sweep, and leaves all that is done
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+class Sweep(Config):
+    """What a sweep is a run of; `at_once` and what a worker is stand apart, since they decide nothing of the result."""
+
+    sweep: SweepSpec
+    at_once: int | None = None
+
+
+def sweep(run: Any, config: Sweep) -> None:
+    """The recipe: one stage, of as many runs as there are trials."""
+    run.stage(try_settings, config.sweep)
+
+
+def check(spec: SweepSpec) -> Space:
+    """The space of a sweep. Raises ConfigError for a setting or value that the job's configuration refuses, before
+    anything starts; of settings that are drawn beforehand, this is each combination."""
+    job, space = catalog.load_job(spec.job), parse_space([f"{key}={text}" for key, text in spec.over.items()])
+    check_space(space, job.config_type, spec.base)
+    if spec.search == "random":
+        for number in range(spec.trials):
+            settings = sample(space, number, spec.seed)
+            shown = ", ".join(f"{key}={value}" for key, value in settings.items())
+            from_values(job.config_type, spec.base, settings, where=f"trial {number}: {shown}")
+    return space
+
+
+def try_settings(stage: Stage, spec: SweepSpec) -> Winner:
+    """Try settings, one run of the job each, and keep the best."""
+    space = check(spec)
+    book = Book(stage.run.folder, fingerprint([spec.job, spec.base, spec.over, spec.search, spec.metric, spec.seed]))
+    config = stage.run.config
+    shares = deal(stage.cluster().nodes, stage.run.profile, getattr(config, "at_once", None))
+    say_start(spec, shares)
+    _run_trials(stage, spec, space, book, shares)
+    records = {name: record for name in book.begun() if (record := book.read(name)) and record.number < spec.trials}
+    for name, record in records.items():
+        if record.status == "failed":
+            stage.fail(f"trial {name}", record.error)
+    winner = _choose(spec, records)
+    job = catalog.load_job(spec.job)
+    best = from_values(job.config_type, spec.base, winner.settings)
+    stage.run.folder.write_bytes("best.yaml", to_yaml(best).encode())
+    figures.show(stage, spec, space, records, {name: book.curve(name) for name in records}, winner)
+    return winner
+
+
+def say_start(spec: SweepSpec, shares: list[Share | None]) -> None:
+    """Say how many trials run at a time, and on what."""
+    count = len(shares)
+    share = "the whole cluster" if shares[0] is None else f"{sum(node.cpus for node in shares[0]):g} CPUs"
+    if shares[0] is not None and (gpus := sum(node.gpus for node in shares[0])):
+        share += f" and {gpus:g} GPUs"
+    console.say(f"[dim]{spec.trials} trials, {count} at a time, each on {share}[/dim]")
+
+
+def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares: list[Share | None]) -> None:
+    """Let Ray Tune run all trials. What one has come to stands in its record."""
+    os.environ |= _TUNE_SETTINGS
+    for noisy in ("ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Consider boosting PBT")  # trials have processes of their own
+    from ray import tune
+
+    from squadron.tune.search import Suggestions, listed, make_scheduler
+    from squadron.tune.trial import NAME, Trials, follow
+
+    trials = Trials(spec, book, stage.run.profile, tuple(shares), stage.run.track, uuid.uuid4().hex, os.getcwd())
+    with tempfile.TemporaryDirectory() as scratch:
+        # One byte, since Ray Tune wants a trial to take something: what its job takes is counted by its share.
+        work = tune.with_resources(tune.with_parameters(follow, trials=trials), {"memory": 1})
+        storage = book.folder.url if spec.scheduler == "pbt" else scratch
+        adaptive = spec.search == "optuna"
+        tuner = tune.Tuner(
+            work,
+            param_space=None if adaptive else listed(spec, space, book),
+            tune_config=tune.TuneConfig(
+                metric=spec.metric,
+                mode=spec.goal,
+                search_alg=Suggestions(spec, space, book) if adaptive else None,
+                scheduler=make_scheduler(spec, space),
+                num_samples=spec.trials if adaptive else 1,
+                max_concurrent_trials=len(shares),
+                trial_name_creator=lambda trial: trial.config[NAME],
+            ),
+            run_config=tune.RunConfig(
+                name=".tune",
+                storage_path=storage,
+                verbose=0,
+                callbacks=[_teller(spec, book)],
+                failure_config=tune.FailureConfig(max_failures=2),
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            if spec.scheduler == "pbt":
+                book.folder.remove(".tune")
+
+
+def _teller(spec: SweepSpec, book: Book) -> Any:
+    """Says what became of each trial, and notes which were stopped early."""
+    from ray import tune
+
+    from squadron.tune.search import finished
+
+    class Teller(tune.Callback):
+        def __init__(self) -> None:
+            self.ended = len(finished(spec, book))
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            name = str(trial)
+            record = book.read(name)
+            if record is not None and record.status == "running":
+                logged = [row["value"] for row in book.curve(name)]
+                record = record.model_copy(update={"status": "stopped", "value": logged[-1] if logged else None})
+                book.write(name, record)
+            self.tell(name, record)
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            name = str(trial)
+            record = book.read(name)
+            if record is None or record.status != "failed":
+                settings = {key: trial.config[key] for key in spec.over}
+                error = "its process was lost, and so were those that were started in its place"
+                record = Record(number=int(name[:3]), settings=settings, status="failed", error=error)
+                book.write(name, record)
+            self.tell(name, record)
+
+        def tell(self, name: str, record: Record | None) -> None:
+            if record is None:
+                return
+            self.ended += 1
+            shown = ", ".join(f"{key} {format_cell(value)}" for key, value in record.settings.items())
+            said = f"{spec.metric} {format_cell(record.value)}"
+            if record.status == "failed":
+                said = f"[red]failed[/red]: {console.plain(record.error.splitlines()[0][:160])}"
+            elif record.status == "stopped":
+                said += ", stopped early"
+            console.say(f"  {self.ended}/{spec.trials}  {name}  {said}  [dim]{console.plain(shown)}[/dim]")
+
+    return Teller()
+
+
+def _choose(spec: SweepSpec, records: dict[str, Record]) -> Winner:
+    """The finished trial with the best value, the first of equals. Raises WorkerError if none has finished."""
+    counts = {status: sum(one.status == status for one in records.values()) for status in ("stopped", "failed")}
+    finished = {name: one for name, one in records.items() if one.status == "finished" and one.value is not None}
+    if not finished:
+        error = next((one.error for one in records.values() if one.error), "")
+        raise WorkerError(
+            f"none of {len(records)} trials finished; the first error: {error}",
+            fix="mend the cause and give the same command again",
+        )
+    sign = 1 if spec.goal == "max" else -1
+    name = max(finished, key=lambda name: sign * (finished[name].value or 0.0))
+    best = finished[name]
+    assert best.value is not None
+    return Winner(trial=name, settings=best.settings, value=best.value, finished=len(finished), **counts)
