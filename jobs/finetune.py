@@ -11,6 +11,7 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.data.records import stamp
 from squadron.methods.finetune.config import FinetuneConfig
+from squadron.methods.finetune.endpoint import services
 from squadron.methods.finetune.plan import estimate
 from squadron.methods.finetune.stages import compare, encode, export, prepare_model, read_data, train
 
@@ -21,6 +22,7 @@ NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safete
     FinetuneConfig,
     requires=NEEDS,
     estimate=estimate,
+    services=services,
     metrics={"held_out_loss": "min", "loss": "min", "right_answers": "max"},
 )
 def finetune(run: Run, config: FinetuneConfig) -> None:

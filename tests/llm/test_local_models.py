@@ -11,30 +11,19 @@ import pytest
 
 from squadron.core.errors import InputError
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling, user
-from squadron.llm.generation import _has_rows, ending, generate, keep_nucleus, sampler
+from squadron.llm.generation import ending, generate, has_rows, keep_nucleus, sampler
 from squadron.llm.hf import HfChat
 from squadron.llm.providers import check_models, identity, open_model
 from squadron.llm.settings import HfModel, OpenAiModel, Rule, ScriptedModel
+from tests.llm.tiny import store_tiny_chat
 
 QUESTIONS = [f"say {number} words, please" + " now" * (number % 7) for number in range(9)]
 
 
 @pytest.fixture(scope="module")
 def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Llama of two layers with random weights, its tokenizer and a chat template, on disk."""
-    import torch
-
-    from squadron.train.models import FromConfig
-    from squadron.train.tokenizer import train_tokenizer
-
-    folder = tmp_path_factory.mktemp("models") / "chat"
-    folder.mkdir()
-    vocabulary = train_tokenizer(QUESTIONS * 4, 300, folder)
-    torch.manual_seed(0)
-    size: dict[str, Any] = {"hidden_size": 64, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 128}
-    special = {"pad_token_id": 0, "eos_token_id": 1}
-    FromConfig(vocabulary=vocabulary, context=96, special_tokens=special, **size)().save_pretrained(folder)
-    return str(folder)
+    """A model on disk."""
+    return store_tiny_chat(tmp_path_factory.mktemp("models") / "chat", QUESTIONS * 4)
 
 
 def ask(path: str, requests: list[ChatRequest], **settings: Any) -> dict[str, Any]:
@@ -220,7 +209,7 @@ def test_a_batch_of_any_lengths_decodes_as_transformers_does_one_at_a_time(kind:
     until = [next((place + 1 for place, token in enumerate(answer) if token in ends), 40) for answer in whole]
     expected = [answer[: min(end, limit)] for answer, end, limit in zip(whole, until, limits, strict=True)]
     assert len({len(answer) for answer in expected}) > 4
-    assert _has_rows(model) == by_rows
+    assert has_rows(model) == by_rows
     assert generate(model, prompts, limits, greedy(prompts), ends_in(ends)) == expected
 
 

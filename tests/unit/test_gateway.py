@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
-from squadron.serve.gateway import Busy, digest, make_app
-from squadron.serve.service import Route, Service
+from squadron.serve.gateway import Busy, make_app, paths
+from squadron.serve.guard import Allowance, digest
+from squadron.serve.service import Context, Event, Route, Service, distinct
 from squadron.serve.spec import ServeSpec
 
 
 class Sum(Config):
     numbers: tuple[float, ...] = Field(min_length=1)
+    stream: bool = False
 
 
 class Total(Config):
@@ -33,31 +38,54 @@ class Adder:
         return Total(total=sum(request.numbers))
 
 
-SERVICES = (Service("adding", Adder, (Route("/v1/sum", "add", Sum, Total, "adds"),)),)
+SERVICES = (Service("adding", Adder, (Route("/v1/sum", "add", Sum, Total, "adds", stream="count"),)),)
 
 
-async def ask(service: str, method: str, request: Any) -> Any:
+class Here:
     """What stands for Ray Serve here: the service in this process, with trouble for certain numbers."""
-    assert service == "adding"
-    if request.numbers[0] == 429:
-        raise Busy
-    if request.numbers[0] == 504:
-        await asyncio.sleep(60)
-    if request.numbers[0] == 500:
-        raise RuntimeError("a secret of the server's")
-    return getattr(Adder(), method)(request)
+
+    async def ask(self, service: str, method: str, request: Any) -> Any:
+        if request.numbers[0] == 429:
+            raise Busy
+        if request.numbers[0] == 504:
+            await asyncio.sleep(60)
+        if request.numbers[0] == 500:
+            raise RuntimeError("a secret of the server's")
+        return getattr(Adder(), method)(request)
+
+    async def stream(self, service: str, method: str, request: Any, context: Context) -> AsyncIterator[list[Event]]:
+        assert method == "count"
+        for place, number in enumerate(request.numbers):
+            if number == 429:
+                raise Busy
+            if number < 0:
+                raise InputError("a number is negative")
+            if number == 500:
+                raise RuntimeError("a secret of the server's")
+            yield [Event(1, json.dumps({"number": number}), tokens=place + 1)]
+
+    async def ready(self) -> list[str]:
+        return []
 
 
 def send(
     content: bytes | str, *, keys: tuple[str, ...] = (), path: str = "/v1/sum", method: str = "POST", **headers: str
 ) -> httpx.Response:
     spec = ServeSpec(timeout_s=0.2, max_body_mb=0.01)
-    app = make_app(SERVICES, ask, spec, [digest(key) for key in keys])
+    return send_to(make_app(SERVICES, Here(), spec, [digest(key) for key in keys]), content, path, method, headers)
 
+
+def send_to(
+    app: Any,
+    content: bytes | str,
+    path: str = "/v1/sum",
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
     async def exchange() -> httpx.Response:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            sent = {"Content-Type": "application/json", **headers}
+            sent = {"Content-Type": "application/json", **(headers or {})}
             return await client.request(method, path, content=content, headers=sent)
 
     return asyncio.run(exchange())
@@ -162,3 +190,82 @@ def test_the_document_tells_of_every_answer() -> None:
         if status != "200"
     }
     assert errors == {"#/components/schemas/ErrorAnswer"}
+
+
+def test_a_stream_is_server_sent_events_and_what_is_wrong_before_it_begins_an_ordinary_error() -> None:
+    answer = send('{"numbers": [1, 2], "stream": true}')
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.text == 'data: {"number": 1.0}\n\ndata: {"number": 2.0}\n\ndata: [DONE]\n\n'
+    assert send('{"numbers": [-1], "stream": true}').status_code == 422
+    assert send('{"numbers": [429], "stream": true}').headers["Retry-After"] == "1"
+    broken = send('{"numbers": [1, 500], "stream": true}')
+    assert broken.status_code == 200 and "secret" not in broken.text and "[DONE]" not in broken.text
+    last = json.loads(broken.text.strip().splitlines()[-1].removeprefix("data: "))
+    assert last["error"]["type"] == "server_error" and last["error"]["code"]
+
+
+def test_a_key_that_has_used_its_share_waits_and_others_do_not() -> None:
+    spec = ServeSpec(requests_per_minute=2)
+    app = make_app(SERVICES, Here(), spec, [digest("first"), digest("second")])
+    first, second = {"Authorization": "Bearer first"}, {"Authorization": "Bearer second"}
+    statuses = [send_to(app, '{"numbers": [1]}', headers=first).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    refused = send_to(app, '{"numbers": [1]}', headers=first)
+    assert 1 <= int(refused.headers["Retry-After"]) <= 30 and "share" in message(refused)
+    assert send_to(app, '{"numbers": [1]}', headers=second).status_code == 200
+    assert send_to(app, "", "/health", "GET").status_code == 200
+
+
+def test_tokens_are_counted_to_the_key_that_used_them() -> None:
+    app = make_app(SERVICES, Here(), ServeSpec(tokens_per_minute=2), [])
+    body = '{"numbers": [1, 2, 3], "stream": true}'
+    assert [send_to(app, body).status_code for _ in range(2)] == [200, 429]
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 50)), max_size=30), st.floats(1, 100))
+def test_nobody_uses_more_than_a_minute_s_worth_at_once_and_the_rate_in_the_long_run(
+    uses: list[tuple[float, float]], rate: float
+) -> None:
+    now = 0.0
+    allowance = Allowance(rate, clock=lambda: now)
+    used = 0.0
+    for pause, amount in uses:
+        now += pause
+        if allowance.wait_s("key", amount) == 0:
+            allowance.use("key", amount)
+            used += amount
+    largest = max([amount for _, amount in uses], default=0)
+    assert used <= rate + rate * now / 60 + largest + 1e-6
+    assert allowance.wait_s("another") == 0
+
+
+def test_requests_are_counted_and_logged_without_what_they_said(caplog: pytest.LogCaptureFixture) -> None:
+    for log_prompts in (False, True):
+        caplog.clear()
+        app = make_app(SERVICES, Here(), ServeSpec(log_prompts=log_prompts), [digest("first")])
+        with caplog.at_level(logging.INFO, "squadron.serve.requests"):
+            send_to(app, '{"numbers": [12345]}', headers={"Authorization": "Bearer first"})
+            send_to(app, '{"numbers": [12345]}', headers={"Authorization": "Bearer wrong"})
+        lines = [json.loads(one.getMessage()) for one in caplog.records if one.name == "squadron.serve.requests"]
+        assert [line["status"] for line in lines] == [200, 401] and lines[0]["path"] == "/v1/sum"
+        assert ("12345" in caplog.text) == log_prompts and "first" not in caplog.text
+        metrics = send_to(app, "", "/metrics", "GET", {"Authorization": "Bearer first"}).text
+        assert 'squadron_requests_total{path="/v1/sum",status="200"} 1.0' in metrics
+        assert 'squadron_requests_total{path="/v1/sum",status="401"} 1.0' in metrics
+    assert send_to(app, "", "/metrics", "GET").status_code == 401
+
+
+def test_several_runs_behind_one_address() -> None:
+    first, second = distinct([*SERVICES, *SERVICES])
+    assert (first.name, second.name) == ("adding", "adding-2")
+    assert list(paths([first, second])) == ["/v1/sum", "/adding/v1/sum", "/adding-2/v1/sum"]
+    app = make_app([first, second], Here(), ServeSpec(), [])
+    for path in paths([first, second]):
+        assert send_to(app, '{"numbers": [1]}', path).json() == {"total": 1}
+
+
+def test_the_page_holds_all_that_it_needs() -> None:
+    page = send("", path="/", method="GET")
+    assert page.status_code == 200 and "/v1/sum" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "http://" not in page.text.replace("http://www.w3.org", "") and "https://" not in page.text

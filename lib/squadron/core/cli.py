@@ -112,11 +112,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Answer requests over HTTP with what a run has trained."""
+    """Answer requests over HTTP with what runs have trained."""
     from squadron.core import launch
     from squadron.core.folder import Folder
 
-    launch.find_services(Folder(options.folder)).serve(options.settings, options.address)
+    others = [word for word in options.settings if "=" not in word]
+    settings = [word for word in options.settings if "=" in word]
+    first, *beside = [launch.find_services(Folder(folder)) for folder in (options.folder, *others)]
+    first.serve(settings, options.address, beside)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -162,7 +165,11 @@ def _parser() -> argparse.ArgumentParser:
         "serve", help="answer requests with what a run has trained", description=serve.__doc__
     )
     serving.add_argument("folder", help="a run folder, or its URL")
-    serving.add_argument("settings", nargs="*", help="port=8000, host=0.0.0.0, replicas=2 …")
+    serving.add_argument(
+        "settings",
+        nargs="*",
+        help="more run folders, to be served beside it; port=8000, host=0.0.0.0, replicas=2 …",
+    )
     serving.add_argument("--address", help="Ray cluster to serve on, such as auto (default: this machine)")
     serving.set_defaults(command=serve)
 

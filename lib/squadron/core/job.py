@@ -22,9 +22,9 @@ Goal = Literal["max", "min"]
 class Servable(Protocol):
     """What a finished run offers over HTTP: `squadron.serve.service.Services`, which core does not know."""
 
-    def serve(self, settings: Sequence[str], address: str | None) -> None:
-        """Answer requests on a Ray cluster until this process is interrupted or terminated. Raises SquadronError for
-        settings that are wrong, and a cluster that cannot hold it."""
+    def serve(self, settings: Sequence[str], address: str | None, beside: Sequence[Servable] = ()) -> None:
+        """Answer requests on a Ray cluster, for what other runs offer too, until this process is interrupted or
+        terminated. Raises SquadronError for settings that are wrong, and a cluster that cannot hold it."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,11 @@ def find_services(folder: Folder) -> Servable:
     if not folder.exists("run.json"):
         fix = "`squadron ls` lists the runs in ./runs"
         raise InputError("not a run folder: it has no run.json", where=str(folder), fix=fix)
-    job = catalog.load_job(folder.read_json("run.json")["job"])
+    name = folder.read_json("run.json")["job"]
+    if name.startswith("sweep of "):
+        fix = f"serve one of its trials: {folder.url}/trials/…; its report names the best"
+        raise InputError("a sweep trains nothing itself", where=str(folder), fix=fix)
+    job = catalog.load_job(name)
     if job.services is None:
         raise InputError(f"nothing that {job.name} trains can be served", where=str(folder))
     return job.services(folder)

@@ -35,7 +35,7 @@ def generate(
     """
     import torch
 
-    decode = _by_rows if _has_rows(model) else _by_transformers
+    decode = _by_rows if has_rows(model) else _by_transformers
     with torch.inference_mode():
         return decode(model, prompts, limits, score, ended)
 
@@ -94,8 +94,8 @@ def ending(tokenizer: Any, ends: Collection[int], stops: Sequence[str]) -> Ended
     return ended
 
 
-def _has_rows(model: Any) -> bool:
-    """Whether `_by_rows` computes what the model's own `generate` would."""
+def has_rows(model: Any) -> bool:
+    """Whether `Rows` computes what the model's own `generate` would."""
     import inspect
 
     from transformers import DynamicCache, GenerationMixin
@@ -117,7 +117,7 @@ def _by_rows(
     model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], score: Score, ended: Ended
 ) -> list[list[int]]:
     places = {prompt: place for place, prompt in enumerate(dict.fromkeys(tuple(prompt) for prompt in prompts))}
-    batch = _Batch(model, list(places))
+    batch = Rows(model, list(places))
     logits_BV = batch.read()
     shared = [places[tuple(prompt)] for prompt in prompts]
     batch.select(shared)
@@ -139,13 +139,14 @@ def _by_rows(
         logits_BV = batch.read()
 
 
-class _Batch:
+class Rows:
     """Conversations that a model reads side by side, and what it keeps of those that it has read."""
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
         from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
 
-        self._model, self._cache = model, DynamicCache(config=model.config)
+        self._model = model
+        self._cache: Any = DynamicCache(config=model.config)
         self._ids_BT, self._mask_BT = _padded(prompts, model.device)
         penalty = model.generation_config.repetition_penalty or 1.0
         self._penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1 else None
@@ -181,6 +182,39 @@ class _Batch:
         index: Any = torch.tensor(rows, device=self._ids_BT.device)
         self._cache.reorder_cache(index)
         self._ids_BT, self._mask_BT = self._ids_BT[index], self._mask_BT[index]
+
+    def join(self, others: Rows) -> None:
+        """Go on with the rows of others beneath these; both have been read. Gaps are on the left, as everywhere."""
+        import torch
+
+        longest = max(self._ids_BT.shape[1], others._ids_BT.shape[1])
+        self._widen(longest)
+        others._widen(longest)
+        self._ids_BT = torch.cat([self._ids_BT, others._ids_BT])
+        self._mask_BT = torch.cat([self._mask_BT, others._mask_BT])
+        for layer, other in zip(self._cache.layers, others._cache.layers, strict=True):
+            layer.keys, layer.values = torch.cat([layer.keys, other.keys]), torch.cat([layer.values, other.values])
+
+    def trim(self) -> None:
+        """Let go of columns on the left that are a gap in every row."""
+        gap = int(self._mask_BT.any(0).long().argmax())
+        if gap == 0:
+            return
+        self._ids_BT, self._mask_BT = self._ids_BT[:, gap:], self._mask_BT[:, gap:]
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[:, :, gap:], layer.values[:, :, gap:]
+
+    def _widen(self, length: int) -> None:
+        import torch
+        from torch.nn.functional import pad
+
+        gap = length - self._ids_BT.shape[1]
+        if gap == 0:
+            return
+        self._ids_BT = torch.cat([self._ids_BT[:, :1].expand(-1, gap), self._ids_BT], dim=1)
+        self._mask_BT = pad(self._mask_BT, (gap, 0))
+        for layer in self._cache.layers:
+            layer.keys, layer.values = pad(layer.keys, (0, 0, gap, 0)), pad(layer.values, (0, 0, gap, 0))
 
 
 def _by_transformers(

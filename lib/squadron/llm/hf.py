@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from squadron.llm.chat import ChatReply, ChatRequest, Closing, ModelUnavailable, Sampling, with_system
@@ -18,43 +19,59 @@ _WINDOW_BATCHES = 16
 """Batches whose conversations are read ahead, to be generated in order of length."""
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model on its device with its tokenizer, the tokens that end an answer, and how many tokens it holds."""
+
+    model: Any
+    tokenizer: Any
+    ends: set[int]
+    context: int
+
+
+def load_model(settings: HfModel) -> Loaded:
+    """A model of the hub or of a local folder. Loads safetensors only, and runs no code that comes with a model.
+
+    Raises ModelUnavailable if there is no such model.
+    """
+    from squadron.train.models import local_folder
+    from squadron.train.quiet import quiet_libraries
+
+    quiet_libraries()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    path = local_folder(settings.path)
+    options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=_dtype(settings, device), use_safetensors=True, **options
+        )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
+        raise ModelUnavailable(f"{settings.name} cannot be loaded: {first}", where=settings.path, fix=fix) from error
+    model = model.to(device).eval()
+    context = int(getattr(model.config, "max_position_embeddings", 0) or 2**20)
+    return Loaded(model, tokenizer, _ends(model, tokenizer), context)
+
+
 class HfChat(Closing):
-    """Batched generation with a model of the hub or of a local folder. Loads safetensors only, and runs no code that
-    comes with a model.
+    """Batched generation with a model of the hub or of a local folder.
 
     Greedy and sampled answers do not depend on which other conversations share a batch: each draws from a generator of
     its own, seeded by its request. Raises ModelUnavailable if there is no such model, or it has no chat template.
     """
 
     def __init__(self, settings: HfModel) -> None:
-        from squadron.train.models import local_folder
-        from squadron.train.quiet import quiet_libraries
-
-        quiet_libraries()
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self._settings = settings
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        path = local_folder(settings.path)
-        options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(path, **options)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype=_dtype(settings, self._device), use_safetensors=True, **options
-            )
-        except (OSError, ValueError) as error:
-            first = str(error).strip().partition("\n")[0]
-            fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
-            raise ModelUnavailable(
-                f"{settings.name} cannot be loaded: {first}", where=settings.path, fix=fix
-            ) from error
-        if self._tokenizer.chat_template is None:
+        loaded = load_model(settings)
+        if loaded.tokenizer.chat_template is None:
             fix = "use the instruction-tuned model, or add a chat template to its tokenizer"
             raise ModelUnavailable(f"{settings.name} has no chat template", where=settings.path, fix=fix)
-        self._model = model.to(self._device).eval()
-        self._context = int(getattr(model.config, "max_position_embeddings", 0) or 2**20)
-        self._ends = _ends(model, self._tokenizer)
+        self._settings, self._model, self._tokenizer = settings, loaded.model, loaded.tokenizer
+        self._context, self._ends, self._device = loaded.context, loaded.ends, loaded.model.device
 
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
         stream = iter(requests)

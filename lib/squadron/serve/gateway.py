@@ -1,34 +1,29 @@
-"""The web application in front of services: keys, limits, and errors that say what was wrong.
-
-It knows nothing of Ray: `ask(service, method, request)` brings a request to whoever answers it.
-"""
+"""The web application in front of services. It knows nothing of Ray: an `Asker` brings requests to those who answer."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
-import logging
-import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+import contextlib
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Security
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 
 from squadron import __version__
 from squadron.core.errors import SquadronError
-from squadron.serve.service import Route, Service
+from squadron.serve import openai
+from squadron.serve.errors import ERRORS, error_response, handle_errors, unforeseen
+from squadron.serve.guard import Allowance, Guard
+from squadron.serve.meter import Meter, Metered
+from squadron.serve.page import render
+from squadron.serve.service import Context, Event, Route, Service
 from squadron.serve.spec import ServeSpec
 
-Ask = Callable[[str, str, BaseModel], Awaitable[BaseModel]]
-_log = logging.getLogger("squadron.serve")
-_OPEN_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
 _RETRY_AFTER_S = 1
 
 
@@ -36,159 +31,219 @@ class Busy(Exception):
     """As many requests wait as may."""
 
 
-class Problem(BaseModel):
-    """What was wrong with a request."""
+class Asker(Protocol):
+    """Brings requests to services."""
 
-    message: str
-    type: str
-    code: str | None = None
+    async def ask(self, service: str, method: str, request: BaseModel) -> BaseModel:
+        """The answer. Raises Busy, and SquadronError for a request that cannot be answered."""
 
+    def stream(self, service: str, method: str, request: BaseModel, context: Context) -> AsyncIterator[list[Event]]:
+        """The answer in parts. Raises as `ask` does."""
 
-class ErrorAnswer(BaseModel):
-    """The form in which clients of OpenAI's interface expect errors too."""
-
-    error: Problem
-
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": meaning}
-    for status, meaning in {
-        400: "not JSON",
-        401: "no key, or a wrong one",
-        413: "larger than this server takes",
-        422: "a value that cannot be used",
-        429: "too many requests wait; Retry-After says when to come again",
-        500: "a mistake of the server's, which its log names by the code",
-        504: "took too long",
-    }.items()
-}
+    async def ready(self) -> list[str]:
+        """Services that do not answer."""
 
 
-def make_app(services: Sequence[Service], ask: Ask, spec: ServeSpec, digests: Sequence[bytes]) -> FastAPI:
-    """The application that answers for these services. `digests` are those of the keys (`digest`); none: no key is
-    asked for."""
-    app = FastAPI(title="Squadron", version=__version__, redoc_url=None)
+class Front:
+    """What all routes of the application share."""
+
+    def __init__(self, services: Sequence[Service], asker: Asker, spec: ServeSpec) -> None:
+        self.services, self.asker, self.spec = services, asker, spec
+        self.tokens = Allowance(spec.tokens_per_minute)
+        self.meter = Meter([*paths(services), "/v1/models", "/health", "/ready", "/metrics", "/"], spec.log_prompts)
+
+    def charge(self, scope: Any, prompt: int, completion: int) -> None:
+        """Note what an answer took."""
+        self.tokens.use(scope.get("key", ""), prompt + completion)
+        self.meter.count_tokens(prompt, completion)
+        scope["told"] |= {"prompt_tokens": prompt, "completion_tokens": completion}
+
+    def log(self, scope: Any, request: BaseModel, answer: BaseModel | None = None) -> None:
+        """Keep what was asked and answered for the log, if it is to be there."""
+        if self.spec.log_prompts:
+            scope["told"]["request"] = request.model_dump(mode="json", exclude_unset=True)
+            if answer is not None:
+                scope["told"]["answer"] = answer.model_dump(mode="json")
+
+
+def paths(services: Sequence[Service]) -> dict[str, list[tuple[Service, Route]]]:
+    """Which services answer at which path.
+
+    Services that requests tell apart by their `model` share a path. Of others that have the same, the first has it, and
+    each has one under its own name, `/name/v1/…`.
+    """
+    found: dict[str, list[tuple[Service, Route]]] = defaultdict(list)
     for service in services:
         for route in service.routes:
-            _add_route(app, service.name, route, ask, spec.timeout_s)
+            found[route.path].append((service, route))
+    for path, several in list(found.items()):
+        if len(several) > 1 and "model" not in several[0][1].request.model_fields:
+            found[path] = several[:1]
+            found |= {f"/{service.name}{path}": [(service, route)] for service, route in several}
+    return dict(found)
 
-    @app.get("/health", summary="Whether the server is up, and what it serves")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "services": [service.name for service in services]}
 
-    app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(HTTPException)(_http)
-    app.exception_handler(Exception)(_unforeseen)
-    app.add_middleware(Guard, digests=tuple(digests), max_mb=spec.max_body_mb)
+def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, digests: Sequence[bytes]) -> FastAPI:
+    """The application that answers for these services. `digests` are those of the keys (`guard.digest`); none: no key
+    is asked for."""
+    front = Front(services, asker, spec)
+    app = FastAPI(title="Squadron", version=__version__, redoc_url=None, docs_url=None)
+    for path, several in paths(services).items():
+        _add_route(app, path, several, front)
+    _add_own_routes(app, front)
+    handle_errors(app)
+    requests = Allowance(spec.requests_per_minute)
+    app.add_middleware(Guard, digests=tuple(digests), max_mb=spec.max_body_mb, requests=requests, tokens=front.tokens)
+    app.add_middleware(Metered, meter=front.meter)
     return app
 
 
-def digest(key: str) -> bytes:
-    """What is kept of a key."""
-    return hashlib.sha256(key.encode()).digest()
-
-
-def _add_route(app: FastAPI, service: str, route: Route, ask: Ask, timeout_s: float) -> None:
-    async def answer(request: Any) -> Any:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await ask(service, route.method, request)
-        except Busy:
-            return _error(429, "too many requests wait", "rate_limit_error", headers={"Retry-After": _RETRY_AFTER_S})
-        except TimeoutError:
-            return _error(504, f"no answer within {timeout_s:g} s", "timeout_error")
-        except SquadronError as error:
-            fix = f"; {error.fix}" if error.fix else ""
-            return _error(422, f"{error.what}{fix}", "invalid_request_error")
-
-    answer.__annotations__ = {"request": route.request, "return": route.response}
+def _add_own_routes(app: FastAPI, front: Front) -> None:
     security = [Security(HTTPBearer(auto_error=False))]
+    names = [service.name for service in front.services]
+    common: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (401, 429, 500)}
+
+    @app.get("/health", summary="Whether the server is up, and what it serves")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "services": names}
+
+    @app.get("/ready", summary="Whether every service answers", responses={503: {"description": "not yet"}})
+    async def ready(response: Response) -> dict[str, Any]:
+        missing = await front.asker.ready()
+        response.status_code = 503 if missing else 200
+        return {"ready": not missing, "waiting_for": missing}
+
+    @app.get(
+        "/metrics", summary="Metrics for Prometheus", dependencies=security,
+        responses=common | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        response_class=Response,
+    )  # fmt: skip
+    async def metrics() -> Response:
+        return PlainTextResponse(front.meter.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/stats", summary="Requests by path", dependencies=security, responses=common)
+    async def stats() -> list[dict[str, Any]]:
+        return front.meter.summary()
+
+    @app.get("/", summary="A page to try it", response_class=HTMLResponse)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(render(front.services), headers={"Content-Security-Policy": _POLICY})
+
+    models = [openai.ModelCard(id=model) for service in front.services for model in service.models]
+
+    @app.get("/v1/models", summary="What is served under the name of a model", dependencies=security, responses=common)
+    async def list_models() -> openai.ModelList:
+        return openai.ModelList(data=models)
+
+    @app.get(
+        "/v1/models/{model:path}", summary="One of them", dependencies=security, response_model=openai.ModelCard,
+        responses=common | {404: ERRORS[404], 422: ERRORS[422]},
+    )  # fmt: skip
+    async def find_model(model: str) -> Any:
+        return next((card for card in models if card.id == model), _no_such_model(model))
+
+
+_EVENT = {"type": "object", "properties": {"data": {"type": "string"}}}
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+
+
+def _add_route(app: FastAPI, path: str, several: list[tuple[Service, Route]], front: Front) -> None:
+    first = several[0][1]
+
+    async def answer(http: Request, request: Any) -> Any:
+        service, route = several[0]
+        if "model" in first.request.model_fields:
+            found = [pair for pair in several if request.model in pair[0].models]
+            if not found:
+                return _no_such_model(request.model)
+            service, route = found[0]
+        if (refused := _too_long(request, front.spec.max_tokens)) is not None:
+            return refused
+        front.log(http.scope, request)
+        if route.stream is not None and getattr(request, "stream", False):
+            return await _streamed(front, service.name, route, request, http)
+        return await _answered(front, service.name, route, request, http)
+
+    answer.__annotations__ = {"http": Request, "request": first.request, "return": first.response}
+    errors = {
+        status: error for status, error in ERRORS.items() if status != 404 or "model" in first.request.model_fields
+    }
+    streamed = {"content": {"text/event-stream": {"schema": _EVENT}}} if first.stream else {}
     app.post(
-        route.path, summary=route.summary, responses=_ERRORS, dependencies=security, operation_id=route.path.strip("/")
-    )(answer)
+        path, summary=first.summary, dependencies=[Security(HTTPBearer(auto_error=False))],
+        responses=errors | ({200: streamed} if streamed else {}),
+        operation_id=path.strip("/").replace("/", "_"),
+    )(answer)  # fmt: skip
 
 
-class Guard:
-    """Turns away requests without a key and requests that are too large, before anything reads them."""
-
-    def __init__(self, app: Any, digests: tuple[bytes, ...], max_mb: float) -> None:
-        self._app, self._digests, self._max_mb, self._max_bytes = app, digests, max_mb, int(max_mb * 2**20)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        if not self._may_pass(scope["path"], headers.get(b"authorization", b"")):
-            answer = _error(401, "no key, or a wrong one: send Authorization: Bearer KEY", "authentication_error")
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            await answer(scope, receive, send)
-            return
-        body = await self._read(headers.get(b"content-length", b"0"), receive)
-        if body is None:
-            too_large = f"the request is larger than {self._max_mb:g} MB"
-            await _error(413, too_large, "invalid_request_error")(scope, receive, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
-
-    def _may_pass(self, path: str, authorization: bytes) -> bool:
-        """Compares with every key, each in the same time whatever was sent."""
-        if not self._digests or path in _OPEN_PATHS:
-            return True
-        scheme, _, key = authorization.decode("latin-1").partition(" ")
-        sent = digest(key.strip()) if scheme.lower() == "bearer" else b""
-        return sum(hmac.compare_digest(known, sent) for known in self._digests) > 0
-
-    async def _read(self, announced: bytes, receive: Any) -> bytes | None:
-        """The body, or None if it is too large."""
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            return None
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                break
-            body += message.get("body", b"")
-            if len(body) > self._max_bytes:
-                return None
-            more = message.get("more_body", False)
-        return bytes(body)
+async def _answered(front: Front, service: str, route: Route, request: BaseModel, http: Request) -> Any:
+    try:
+        async with asyncio.timeout(front.spec.timeout_s):
+            answer = await front.asker.ask(service, route.method, request)
+    except (Busy, TimeoutError, SquadronError) as error:
+        return _refusal(error, front.spec)
+    used = getattr(answer, "usage", None)
+    if isinstance(used, openai.Usage):
+        front.charge(http.scope, used.prompt_tokens, used.completion_tokens)
+    front.log(http.scope, request, answer)
+    return answer
 
 
-def _replay(body: bytes, receive: Any) -> Callable[[], Awaitable[Any]]:
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+async def _streamed(front: Front, service: str, route: Route, request: BaseModel, http: Request) -> Any:
+    """The answer as server-sent events. What is wrong before its first part is an ordinary error."""
+    assert route.stream is not None
+    context = Context(openai.new_id("chatcmpl"), openai.now(), secrets.randbelow(2**63))
+    parts = front.asker.stream(service, route.stream, request, context)
+    try:
+        async with asyncio.timeout(front.spec.timeout_s):
+            first = await anext(parts)
+    except (Busy, TimeoutError, SquadronError) as error:
+        return _refusal(error, front.spec)
 
-    async def read() -> Any:
-        return waiting.pop() if waiting else await receive()
+    async def events() -> AsyncIterator[str]:
+        tokens = 0
+        async with contextlib.aclosing(parts):  # type: ignore[type-var]
+            try:
+                async with asyncio.timeout(front.spec.timeout_s):
+                    async for some in _after(first, parts):
+                        tokens = max([tokens, *(event.tokens for event in some)])
+                        yield "".join(f"data: {event.data}\n\n" for event in some)
+                yield "data: [DONE]\n\n"
+            except Exception as error:  # the status has been sent: the rest is told in the stream
+                refused = _refusal(error, front.spec) if isinstance(error, (TimeoutError, SquadronError)) else None
+                if refused is None:
+                    message, code = unforeseen(http.url.path, error)
+                    refused = error_response(500, message, "server_error", code=code)
+                yield f"data: {bytes(refused.body).decode()}\n\n"
+        front.charge(http.scope, 0, tokens)
 
-    return read
-
-
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """Says where and what, never repeats what was sent."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return _error(400, f"not JSON: {first['ctx']['error']}", "invalid_request_error")
-    more = f", and {len(error.errors()) - 1} more" if len(error.errors()) > 1 else ""
-    if "json" not in request.headers.get("content-type", ""):
-        return _error(422, "send JSON, and say so: Content-Type: application/json", "invalid_request_error")
-    place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-    return _error(422, f"{place}: {first['msg']}{more}", "invalid_request_error")
-
-
-async def _http(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return _error(error.status_code, str(error.detail), "invalid_request_error", headers=error.headers)
-
-
-async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    code = uuid.uuid4().hex[:12]
-    _log.error(json.dumps({"code": code, "path": request.url.path, "error": type(error).__name__}), exc_info=error)
-    return _error(500, "something went wrong here; the server's log has more", "server_error", code=code)
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
-def _error(status: int, message: str, kind: str, *, code: str | None = None, headers: Any = None) -> JSONResponse:
-    content = ErrorAnswer(error=Problem(message=message, type=kind, code=code)).model_dump()
-    return JSONResponse(content, status, {name: str(value) for name, value in (headers or {}).items()})
+async def _after(first: list[Event], rest: AsyncIterator[list[Event]]) -> AsyncIterator[list[Event]]:
+    yield first
+    async for some in rest:
+        yield some
+
+
+def _refusal(error: Exception, spec: ServeSpec) -> Any:
+    if isinstance(error, Busy):
+        headers = {"Retry-After": _RETRY_AFTER_S}
+        return error_response(429, "too many requests wait", "rate_limit_error", headers=headers)
+    if isinstance(error, TimeoutError):
+        return error_response(504, f"no answer within {spec.timeout_s:g} s", "timeout_error")
+    assert isinstance(error, SquadronError)
+    return error_response(422, error.what + (f"; {error.fix}" if error.fix else ""), "invalid_request_error")
+
+
+def _too_long(request: Any, most: int | None) -> Any:
+    """The refusal of a request for a longer answer than this server gives."""
+    asked = getattr(request, "max_completion_tokens", None) or getattr(request, "max_tokens", None)
+    if most is None or asked is None or asked <= most:
+        return None
+    return error_response(422, f"max_tokens: at most {most:,} here", "invalid_request_error")
+
+
+def _no_such_model(model: str) -> Any:
+    said = f"no model called {model!r} is served here; GET /v1/models lists those that are"
+    return error_response(404, said, "invalid_request_error", code="model_not_found")

@@ -3,33 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from squadron.core.profile import WorkerResources
 
+if TYPE_CHECKING:
+    from squadron.core.job import Servable
+
 
 @dataclass(frozen=True)
 class Route:
-    """Requests to `path` go to `method` of what the service has loaded, which takes and returns these records."""
+    """Requests to `path` go to `method` of what the service has loaded, which takes and returns these records; it may
+    be a coroutine.
+
+    A request that says `stream: true` goes to the method `stream`, an asynchronous iterator of lists of `Event`, which
+    takes the request and its `Context`. `example` is a request that the server's page offers to try.
+    """
 
     path: str
     method: str
     request: type[BaseModel]
     response: type[BaseModel]
     summary: str
+    stream: str | None = None
+    example: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Service:
-    """`build` loads what answers, on a replica; it and all that it needs must be picklable."""
+    """`build` loads what answers, on a replica; it and all that it needs must be picklable.
+
+    `at_once` is how many requests one replica works on at a time. `models` are the names by which requests that have a
+    `model` ask for this service.
+    """
 
     name: str
     build: Callable[[], Any]
     routes: tuple[Route, ...]
     resources: WorkerResources = field(default_factory=WorkerResources)
+    at_once: int = 1
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the gateway decides for a streamed answer, so that another replica can go on with it: its name, when it
+    began, the seed of one that brings none, and how many of its characters have been sent."""
+
+    id: str
+    created: int
+    seed: int
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A part of a streamed answer: how many of its characters it holds, itself as JSON, and, where it is known, how
+    many tokens the whole took."""
+
+    characters: int
+    data: str
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,10 +75,30 @@ class Services:
 
     services: tuple[Service, ...]
 
-    def serve(self, settings: Sequence[str], address: str | None) -> None:
-        """Answer requests by these `key=value` settings of `ServeSpec` until interrupted or terminated."""
+    def serve(self, settings: Sequence[str], address: str | None, beside: Sequence[Servable] = ()) -> None:
+        """Answer requests by these `key=value` settings of `ServeSpec` until interrupted or terminated, for other runs'
+        services too."""
         from squadron.core.config import load_config
         from squadron.serve.serving import serve_until_ended
         from squadron.serve.spec import ServeSpec
 
-        serve_until_ended(self.services, load_config(ServeSpec, overrides=settings), address)
+        spec = load_config(ServeSpec, overrides=settings)
+        others = [service for one in beside for service in getattr(one, "services", ())]
+        serve_until_ended(distinct([*self.services, *others]), spec, address)
+
+
+def distinct(services: Sequence[Service]) -> list[Service]:
+    """The same services, each under a name of its own: of two with one name the second is called `name-2`, and so are
+    its models."""
+    taken: set[str] = set()
+    named = []
+    for service in services:
+        number, name = 1, service.name
+        while name in taken:
+            number += 1
+            name = f"{service.name}-{number}"
+        taken.add(name)
+        suffix = name.removeprefix(service.name)
+        models = tuple(f"{model}{suffix}" for model in service.models)
+        named.append(replace(service, name=name, models=models))
+    return named

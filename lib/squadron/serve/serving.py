@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import inspect
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,12 +20,13 @@ from squadron.core import console
 from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, SquadronError
 from squadron.core.host import use_threads
-from squadron.serve.gateway import Busy, digest, make_app
-from squadron.serve.service import Service
+from squadron.serve.gateway import Busy, make_app, paths
+from squadron.serve.guard import digest
+from squadron.serve.service import Context, Event, Service
 from squadron.serve.spec import KEYS, ServeSpec
 
 APPLICATION = "squadron"
-_ATTEMPTS, _FAREWELL_S = 3, 10.0
+_ATTEMPTS, _FAREWELL_S, _READY_S, _LOOK_EVERY_S = 3, 10.0, 1.0, 0.2
 
 
 def serve_until_ended(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
@@ -36,10 +40,10 @@ def serve_until_ended(services: Sequence[Service], spec: ServeSpec, address: str
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     url = f"http://{spec.host}:{spec.port}"
-    for service in services:
-        for route in service.routes:
-            console.say(f"POST {url}{route.path}  {route.summary}")
-    console.say(f"[dim]{url}/docs describes them; Ctrl-C ends[/dim]")
+    for path, several in paths(services).items():
+        models = ", ".join(model for service, _ in several for model in service.models)
+        console.say(f"POST {url}{path}  {several[0][1].summary}{f'  [dim]({models})[/dim]' if models else ''}")
+    console.say(f"[dim]{url} is a page to try them; Ctrl-C ends[/dim]")
     ended.wait()
     console.say("[dim]finishing what was begun[/dim]")
     last = threading.Thread(target=stop, daemon=True)  # a cluster that is gone too would never answer
@@ -54,15 +58,28 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
     digests = _keys(spec)
     cluster = connect(address)
     for service in services:
-        cluster.require(spec.replicas, service.resources, f"serving {service.name}")
+        count = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
+        cluster.require(count, service.resources, f"serving {service.name}")
     _refuse_taken(spec)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": spec.host, "port": spec.port}, logging_config={"enable_access_log": False})
-    replicas = {service.name: _replicas(service, spec) for service in services}
-    gateway = serve.deployment(name="gateway", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000)(
-        serve.ingress()(Gateway)
-    )
-    serve.run(gateway.bind(tuple(services), spec, digests, replicas), name=APPLICATION)
+    serve.run(application(services, spec, digests), name=APPLICATION)
+
+
+def application(services: Sequence[Service], spec: ServeSpec, digests: Sequence[bytes]) -> Any:
+    """Gateway and services as Ray Serve runs them. One that is run in the place of another takes over without a lost
+    request."""
+    from ray import serve
+
+    replicas = {service.name: deployment(service, spec) for service in services}
+    gateway = serve.deployment(
+        name="gateway",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=10_000,
+        graceful_shutdown_timeout_s=spec.drain_s,
+        graceful_shutdown_wait_loop_s=_LOOK_EVERY_S,
+    )(serve.ingress()(Gateway))
+    return gateway.bind(tuple(services), spec, tuple(digests), replicas)
 
 
 def stop() -> None:
@@ -79,14 +96,23 @@ class Gateway:
     def __init__(
         self, services: Sequence[Service], spec: ServeSpec, digests: Sequence[bytes], replicas: dict[str, Any]
     ) -> None:
-        self._services, self._spec, self._digests, self._replicas = services, spec, digests, replicas
+        self._services, self._spec, self._digests = services, spec, digests
+        self._replicas = replicas
 
     def __serve_build_asgi_app__(self) -> Any:
-        return make_app(self._services, self._ask, self._spec, self._digests)
+        logging.getLogger("squadron.serve.requests").setLevel(logging.INFO)
+        return make_app(self._services, Replicas(self._replicas), self._spec, self._digests)
 
-    async def _ask(self, service: str, method: str, request: BaseModel) -> BaseModel:
-        """What a replica answers. One that dies meanwhile is replaced, and another is asked: answering changes nothing,
-        so that asking again is safe."""
+
+class Replicas:
+    """Brings requests to replicas. One that dies meanwhile is replaced, and another is asked: answering changes
+    nothing, so that asking again is safe."""
+
+    def __init__(self, handles: dict[str, Any]) -> None:
+        self._handles = handles
+
+    async def ask(self, service: str, method: str, request: BaseModel) -> BaseModel:
+        """What a replica answers. Raises Busy, and SquadronError for a request that cannot be answered."""
         from ray.exceptions import RayActorError
 
         for _ in range(_ATTEMPTS - 1):
@@ -98,12 +124,53 @@ class Gateway:
         from ray.serve.exceptions import BackPressureError
 
         try:
-            answer: BaseModel | SquadronError = await self._replicas[service].answer.remote(method, request)
+            answer: BaseModel | SquadronError = await self._handles[service].answer.remote(method, request)
         except BackPressureError:
             raise Busy from None
         if isinstance(answer, SquadronError):
             raise answer
         return answer
+
+    async def stream(
+        self, service: str, method: str, request: BaseModel, context: Context
+    ) -> AsyncIterator[list[Event]]:
+        """An answer in parts. A replica that takes the place of one that died gives the same answer, by its seed, and
+        leaves out what has been sent."""
+        from ray.exceptions import RayActorError
+        from ray.serve.exceptions import BackPressureError
+
+        sent = 0
+        handle = self._handles[service].options(stream=True)
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                async for events in handle.stream.remote(method, request, replace(context, skip=sent)):
+                    if isinstance(events, SquadronError):
+                        raise events
+                    yield events
+                    sent += sum(event.characters for event in events)
+                return
+            except BackPressureError:
+                raise Busy from None
+            except RayActorError:
+                if not left:
+                    raise
+
+    async def ready(self) -> list[str]:
+        """Services without a replica that answers within a second. One too busy to is at work, and so ready."""
+        from ray.serve.exceptions import BackPressureError
+
+        async def answers(handle: Any) -> bool:
+            try:
+                async with asyncio.timeout(_READY_S):
+                    await handle.ping.remote()
+            except BackPressureError:
+                return True
+            except Exception:
+                return False
+            return True
+
+        found = await asyncio.gather(*map(answers, self._handles.values()))
+        return [name for name, ready in zip(self._handles, found, strict=True) if not ready]
 
 
 class Replica:
@@ -113,27 +180,55 @@ class Replica:
         use_threads(max(1, int(cpus)))
         self._loaded = build()
 
-    def answer(self, method: str, request: BaseModel) -> BaseModel | SquadronError:
+    async def answer(self, method: str, request: BaseModel) -> BaseModel | SquadronError:
         """The answer, or what was wrong with the request."""
+        call = getattr(self._loaded, method)
         try:
-            answer: BaseModel = getattr(self._loaded, method)(request)
+            if inspect.iscoroutinefunction(call):
+                answer: BaseModel = await call(request)
+            else:
+                answer = await asyncio.to_thread(call, request)
         except SquadronError as error:
             return error
         return answer
 
+    async def stream(self, method: str, request: BaseModel, context: Context) -> AsyncIterator[Any]:
+        """The answer in parts, or what was wrong with the request."""
+        try:
+            async with contextlib.aclosing(getattr(self._loaded, method)(request, context)) as parts:
+                async for events in parts:
+                    yield events
+        except SquadronError as error:
+            yield error
 
-def _replicas(service: Service, spec: ServeSpec) -> Any:
+    def ping(self) -> bool:
+        """That it is there."""
+        return True
+
+
+def deployment(service: Service, spec: ServeSpec) -> Any:
+    """A service as Ray Serve deploys it."""
     from ray import serve
 
     share = {"num_cpus": service.resources.cpus, "num_gpus": service.resources.gpus}
-    deployment = serve.deployment(
+    scale = spec.autoscaling
+    auto: Any = scale and {
+        "min_replicas": scale.min_replicas,
+        "max_replicas": scale.max_replicas,
+        "target_ongoing_requests": scale.ongoing_requests,
+        "upscale_delay_s": scale.upscale_delay_s,
+        "downscale_delay_s": scale.downscale_delay_s,
+    }
+    return serve.deployment(
         name=service.name,
-        num_replicas=spec.replicas,
-        max_ongoing_requests=spec.at_once,
+        num_replicas=None if auto else spec.replicas,
+        autoscaling_config=auto,
+        max_ongoing_requests=spec.at_once or service.at_once,
         max_queued_requests=spec.queue,
+        graceful_shutdown_timeout_s=spec.drain_s,
+        graceful_shutdown_wait_loop_s=_LOOK_EVERY_S,
         ray_actor_options=share,
-    )(Replica)
-    return deployment.bind(service.build, service.resources.cpus)
+    )(Replica).bind(service.build, service.resources.cpus)
 
 
 def _keys(spec: ServeSpec) -> list[bytes]:

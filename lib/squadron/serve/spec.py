@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from squadron.core.config import Config
 
 KEYS = "SQUADRON_API_KEYS"
 """Environment variable with the keys that clients may present, separated by commas."""
+
+
+class Autoscaling(Config):
+    """Between how many replicas a service has, by how busy they are."""
+
+    min_replicas: int = Field(1, ge=0)
+    max_replicas: int = Field(4, ge=1)
+    ongoing_requests: float = Field(2.0, gt=0, description="requests that each replica shall have, waiting or at work")
+    upscale_delay_s: float = Field(10.0, ge=0)
+    downscale_delay_s: float = Field(300.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ends_agree(self) -> Autoscaling:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is above max_replicas")
+        return self
 
 
 class ServeSpec(Config):
@@ -16,8 +32,14 @@ class ServeSpec(Config):
     host: str = Field("127.0.0.1", description="0.0.0.0: every network of this machine")
     port: int = Field(8000, ge=1, le=65535)
     replicas: int = Field(1, ge=1, description="processes that hold the model")
-    at_once: int = Field(1, ge=1, description="requests that one replica works on at a time")
+    autoscaling: Autoscaling | None = Field(None, description="as many replicas as are needed, in place of a number")
+    at_once: int | None = Field(None, ge=1, description="requests that one replica works on; None: what suits it")
     queue: int = Field(32, ge=1, description="requests that may wait; more are sent away with 429")
     timeout_s: float = Field(60.0, gt=0, description="after which a request is given up with 504")
+    drain_s: float = Field(30.0, ge=0, description="that a replica which is to end is given for what it has begun")
     max_body_mb: float = Field(8.0, gt=0, description="larger requests are refused with 413")
+    max_tokens: int | None = Field(None, ge=1, description="the longest answer that may be asked for, with 422")
+    requests_per_minute: float | None = Field(None, gt=0, description="of one key; more are sent away with 429")
+    tokens_per_minute: float | None = Field(None, gt=0, description="of one key, prompts and answers together")
+    log_prompts: bool = Field(False, description="write what was asked and answered into the log")
     without_keys: bool = Field(False, description="answer anybody, on every network")

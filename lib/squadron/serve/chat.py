@@ -1,0 +1,333 @@
+"""A chat model behind OpenAI's interface: chats, completions and embeddings, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from squadron.core.errors import InputError
+from squadron.core.profile import WorkerResources
+from squadron.llm.chat import Sampling
+from squadron.llm.settings import HfModel
+from squadron.serve import openai as api
+from squadron.serve.service import Context, Event, Route, Service
+
+if TYPE_CHECKING:
+    from squadron.llm.continuous import Generation, Logprob, Piece
+
+_ROUTES = (
+    Route("/v1/chat/completions", "chat", api.ChatCompletionRequest, api.ChatCompletion, "Go on with a conversation",
+          stream="stream_chat"),
+    Route("/v1/completions", "complete", api.CompletionRequest, api.Completion, "Go on with a text",
+          stream="stream_complete"),
+    Route("/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors"),
+)  # fmt: skip
+
+
+def chat_service(name: str, path: str, resources: WorkerResources | None = None, max_rows: int = 64) -> Service:
+    """A service of the model at `path`, a folder or a hub name, which clients call `name`."""
+    return Service(
+        name,
+        LoadChat(HfModel(name=name, path=path), max_rows),
+        _ROUTES,
+        resources or WorkerResources(),
+        at_once=max_rows,
+        models=(name,),
+    )
+
+
+@dataclass(frozen=True)
+class LoadChat:
+    """What a replica loads."""
+
+    settings: HfModel
+    max_rows: int
+
+    def __call__(self) -> ChatServer:
+        return ChatServer(self.settings, self.max_rows)
+
+
+class ChatServer:
+    """One model, whose answers share a batch. Raises ModelUnavailable if it cannot be loaded, ConfigError if its cache
+    cannot be batched so."""
+
+    def __init__(self, settings: HfModel, max_rows: int) -> None:
+        from squadron.llm.continuous import Engine, check_joins
+        from squadron.llm.grammar import Grammars
+        from squadron.llm.hf import load_model
+
+        loaded = load_model(settings)
+        check_joins(loaded.model, settings.path)
+        self._name, self._model, self._tokenizer = settings.name, loaded.model, loaded.tokenizer
+        self._context = loaded.context
+        self._longest_token = max(map(len, self._tokenizer.get_vocab()))
+        self._grammars = Grammars(self._tokenizer)
+        self._engine = Engine(loaded.model, loaded.tokenizer, loaded.ends, loaded.context, max_rows)
+
+    async def chat(self, request: api.ChatCompletionRequest) -> api.ChatCompletion:
+        """Answers to a conversation. Raises InputError if it does not fit, or asks for what there is not."""
+        prompt, answers = self._chat_prompt(request), []
+        for number in range(request.n):
+            answers.append(asyncio.create_task(self._collect(self._chat_generation(request, prompt, number))))
+        choices, written = [], 0
+        for number, (pieces, tokens) in enumerate(await _all(answers)):
+            logprobs = self._chat_logprobs(pieces) if request.logprobs else None
+            message = api.AnswerMessage(content="".join(piece.text for piece in pieces))
+            reason: Any = pieces[-1].finish
+            choices.append(api.ChatChoice(index=number, message=message, logprobs=logprobs, finish_reason=reason))
+            written += tokens
+        return api.ChatCompletion(
+            id=api.new_id("chatcmpl"), created=api.now(), model=self._name, choices=choices,
+            usage=api.usage(len(prompt), written),
+        )  # fmt: skip
+
+    async def stream_chat(self, request: api.ChatCompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
+        """The answer piece by piece, in the form of OpenAI's chunks."""
+        prompt = self._chat_prompt(request)
+        generation = self._chat_generation(request, prompt, 0, context.seed, streams=True)
+        chunk: dict[str, Any] = {
+            "id": context.id, "object": "chat.completion.chunk", "created": context.created, "model": self._name,
+        }  # fmt: skip
+        first = context.skip == 0
+        async for pieces in self._stream(generation, context.skip):
+            events = []
+            for piece in pieces:
+                delta: dict[str, Any] = {"role": "assistant"} if first else {}
+                first = False
+                if piece.text or not piece.finish:
+                    delta["content"] = piece.text
+                logprobs = self._chat_logprobs([piece]).model_dump() if request.logprobs else None
+                choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish}
+                events.append(_event(piece, {**chunk, "choices": [choice]}, len(prompt)))
+                if piece.finish and request.stream_options and request.stream_options.include_usage:
+                    used = api.usage(len(prompt), piece.completion_tokens).model_dump()
+                    events.append(Event(0, json.dumps({**chunk, "choices": [], "usage": used})))
+            yield events
+
+    async def complete(self, request: api.CompletionRequest) -> api.Completion:
+        """Ways to go on with texts. Raises InputError if one does not fit."""
+        prompts = [self._encode(text) for text in _list(request.prompt)]
+        answers = [
+            asyncio.create_task(self._collect(self._completion_generation(request, prompt, number)))
+            for prompt in prompts
+            for number in range(request.n)
+        ]
+        choices, written = [], 0
+        for number, (pieces, tokens) in enumerate(await _all(answers)):
+            logprobs = self._completion_logprobs(pieces) if request.logprobs is not None else None
+            text, reason = "".join(piece.text for piece in pieces), pieces[-1].finish
+            choice: Any = {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
+            choices.append(api.CompletionChoice(**choice))
+            written += tokens
+        return api.Completion(
+            id=api.new_id("cmpl"), created=api.now(), model=self._name, choices=choices,
+            usage=api.usage(sum(map(len, prompts)), written),
+        )  # fmt: skip
+
+    async def stream_complete(self, request: api.CompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
+        """One way to go on with a text, piece by piece."""
+        (prompt,) = [self._encode(text) for text in _list(request.prompt)]
+        generation = self._completion_generation(request, prompt, 0, context.seed, streams=True)
+        chunk: dict[str, Any] = {
+            "id": context.id, "object": "text_completion", "created": context.created, "model": self._name,
+        }  # fmt: skip
+        async for pieces in self._stream(generation, context.skip):
+            events = []
+            for piece in pieces:
+                logprobs = self._completion_logprobs([piece]).model_dump() if request.logprobs is not None else None
+                choice = {"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish}
+                events.append(_event(piece, {**chunk, "choices": [choice]}, len(prompt)))
+                if piece.finish and request.stream_options and request.stream_options.include_usage:
+                    used = api.usage(len(prompt), piece.completion_tokens).model_dump()
+                    events.append(Event(0, json.dumps({**chunk, "choices": [], "usage": used})))
+            yield events
+
+    async def embed(self, request: api.EmbeddingRequest) -> api.Embeddings:
+        """The mean of each text's last hidden states, of length 1. Raises InputError for a text that is empty or does
+        not fit."""
+        encoded = [self._encode(text) for text in request.texts]
+        vectors = await asyncio.to_thread(self._embed, encoded)
+        return embeddings(request, vectors, self._name, sum(map(len, encoded)))
+
+    def close(self) -> None:
+        """End what is being answered."""
+        self._engine.close()
+
+    def _chat_prompt(self, request: api.ChatCompletionRequest) -> list[int]:
+        from squadron.train.conversations import prompt_text, token_ids
+
+        if self._tokenizer.chat_template is None:
+            raise InputError(f"{self._name} has no chat template", fix="send its prompt to /v1/completions")
+        roles = {"developer": "system"}
+        messages = [{"role": roles.get(one.role, one.role), "content": one.text} for one in request.messages]
+        self._check_size(sum(len(message["content"]) for message in messages))
+        try:
+            text = prompt_text(self._tokenizer, messages)
+        except Exception as error:  # a template is the model's own program, and says in its own words what it refuses
+            raise InputError(f"the chat template of {self._name} refuses this conversation: {error}") from None
+        return self._fitting(token_ids(self._tokenizer, text))
+
+    def _encode(self, text: str) -> list[int]:
+        from squadron.train.conversations import token_ids
+
+        self._check_size(len(text))
+        ids = token_ids(self._tokenizer, text)
+        if not ids:
+            raise InputError("an empty text", fix="send at least a token")
+        return self._fitting(ids)
+
+    def _check_size(self, characters: int) -> None:
+        """Refuse what cannot fit, before time is spent on reading it."""
+        if characters > self._context * self._longest_token:
+            raise InputError(
+                f"{characters:,} characters are more than the {self._context:,} tokens that {self._name} holds"
+            )
+
+    def _fitting(self, ids: list[int]) -> list[int]:
+        if len(ids) >= self._context:
+            raise InputError(
+                f"the prompt has {len(ids):,} tokens; {self._name} holds {self._context:,} with the answer"
+            )
+        return ids
+
+    def _chat_generation(
+        self, request: api.ChatCompletionRequest, prompt: Sequence[int], number: int, seed: int | None = None,
+        streams: bool = False,
+    ) -> Generation:  # fmt: skip
+        most = request.max_completion_tokens or request.max_tokens
+        told = (request.top_logprobs or 0) if request.logprobs else None
+        grammar = self._grammars.of(*_form(request.response_format))
+        return self._generation(request, prompt, most, told, number, seed, streams, grammar)
+
+    def _completion_generation(
+        self, request: api.CompletionRequest, prompt: Sequence[int], number: int, seed: int | None = None,
+        streams: bool = False,
+    ) -> Generation:  # fmt: skip
+        return self._generation(request, prompt, request.max_tokens, request.logprobs, number, seed, streams, None)
+
+    def _generation(
+        self, request: Any, prompt: Sequence[int], most: int | None, logprobs: int | None, number: int,
+        seed: int | None, streams: bool, grammar: Any,
+    ) -> Generation:  # fmt: skip
+        from squadron.llm.continuous import Generation
+
+        seed = request.seed + number if request.seed is not None else seed
+        sampling = Sampling(
+            max_tokens=most or self._context, temperature=request.temperature, top_p=request.top_p,
+            seed=None if seed is None else seed % 2**63, stop=request.stops,
+        )  # fmt: skip
+        return Generation(tuple(prompt), sampling, lambda piece: None, streams, logprobs, grammar)
+
+    async def _collect(self, generation: Generation) -> tuple[list[Piece], int]:
+        pieces = [piece async for some in self._stream(generation, 0) for piece in some]
+        return pieces, pieces[-1].completion_tokens
+
+    async def _stream(self, generation: Generation, skip: int) -> AsyncIterator[list[Piece]]:
+        """Pieces as they come, those that have come together in one; the first `skip` characters are left out.
+
+        Whoever stops listening ends the answer. Raises InputError if it cannot be given.
+        """
+        loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Any]()
+
+        def emit(piece: Piece) -> None:
+            loop.call_soon_threadsafe(arrived.put_nowait, piece)
+
+        generation.emit = emit
+        self._engine.submit(generation)
+        try:
+            while True:
+                pieces = [await arrived.get()]
+                while not arrived.empty():
+                    pieces.append(arrived.get_nowait())
+                for place, piece in enumerate(pieces):
+                    if piece.finish == "error":
+                        raise RuntimeError(piece.error)
+                    pieces[place], skip = _without(piece, skip)
+                yield [piece for piece in pieces if piece.text or piece.finish]
+                if pieces[-1].finish:
+                    return
+        finally:
+            generation.cancelled = True
+
+    def _embed(self, encoded: Sequence[Sequence[int]]) -> Any:
+        import torch
+        from torch.nn.functional import normalize
+        from torch.nn.utils.rnn import pad_sequence
+
+        texts = [torch.tensor(ids, device=self._model.device) for ids in encoded]
+        ids_BT = pad_sequence(texts, batch_first=True)
+        mask_BT = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+        with torch.inference_mode():
+            states_BTD = self._model.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
+            mean_BD = (states_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
+            return normalize(mean_BD, dim=-1).cpu().numpy()
+
+    def _chat_logprobs(self, pieces: Sequence[Piece]) -> api.ChoiceLogprobs:
+        return api.ChoiceLogprobs(content=[self._token_logprob(one) for piece in pieces for one in piece.logprobs])
+
+    def _token_logprob(self, one: Logprob) -> api.TokenLogprob:
+        top = [api.TopLogprob(**self._spelled(token), logprob=logprob) for token, logprob in one.top]
+        return api.TokenLogprob(**self._spelled(one.token), logprob=one.logprob, top_logprobs=top)
+
+    def _spelled(self, token: int) -> dict[str, Any]:
+        text = self._tokenizer.decode([token])
+        return {"token": text, "bytes": list(text.encode(errors="replace"))}
+
+    def _completion_logprobs(self, pieces: Sequence[Piece]) -> api.CompletionLogprobs:
+        told = [one for piece in pieces for one in piece.logprobs]
+        texts = [self._tokenizer.decode([one.token]) for one in told]
+        offsets = [sum(map(len, texts[:place])) for place in range(len(texts))]
+        top = [{self._tokenizer.decode([token]): logprob for token, logprob in one.top} for one in told]
+        return api.CompletionLogprobs(
+            tokens=texts, token_logprobs=[one.logprob for one in told], top_logprobs=top, text_offset=offsets
+        )
+
+
+def embeddings(request: api.EmbeddingRequest, vectors: Any, model: str, tokens: int) -> api.Embeddings:
+    """Vectors in the form that was asked for."""
+    import numpy as np
+
+    rows = np.asarray(vectors, np.float32)
+    if request.encoding_format == "base64":
+        data: list[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
+    else:
+        data = rows.tolist()
+    listed = [api.Embedding(index=number, embedding=vector) for number, vector in enumerate(data)]
+    return api.Embeddings(data=listed, model=model, usage=api.usage(tokens, 0))
+
+
+def _event(piece: Piece, chunk: dict[str, Any], read: int) -> Event:
+    """`read` is how many tokens the prompt has: with the last piece, all that the answer took are known."""
+    return Event(len(piece.text), json.dumps(chunk), read + piece.completion_tokens if piece.finish else 0)
+
+
+def _form(wanted: api.ResponseFormat | None) -> tuple[bool, dict[str, Any] | None]:
+    """Whether an answer is to be JSON, and of which form."""
+    schema = wanted.json_schema.schema_ if wanted is not None and wanted.json_schema is not None else None
+    return wanted is not None and wanted.type != "text", schema
+
+
+def _without(piece: Piece, skip: int) -> tuple[Piece, int]:
+    from dataclasses import replace
+
+    if skip == 0:
+        return piece, 0
+    cut = min(skip, len(piece.text))
+    return replace(piece, text=piece.text[cut:], logprobs=()), skip - cut
+
+
+def _list(texts: str | list[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+async def _all(tasks: Sequence[asyncio.Task[Any]]) -> list[Any]:
+    """What all of them give; the others end if one fails, or nobody waits any more."""
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
