@@ -9,10 +9,11 @@ CrowdSelect, arXiv 2503.01836.
 
 from __future__ import annotations
 
-from squadron.core.job import job
+from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.data.records import stamp
 from squadron.methods.crowdselect.config import CrowdSelectConfig
+from squadron.methods.crowdselect.endpoint import services
 from squadron.methods.crowdselect.plan import estimate
 from squadron.methods.crowdselect.stages import (
     collect_answers,
@@ -26,9 +27,16 @@ from squadron.methods.crowdselect.stages import (
 )
 
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "faiss", "sentence_transformers", "aiohttp", "pyarrow")
+METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
 
 
-@job(CrowdSelectConfig, requires=NEEDS, estimate=estimate, metrics={"score": "max", "difference": "max"})
+@job(
+    CrowdSelectConfig,
+    requires=NEEDS,
+    estimate=estimate,
+    services=services,
+    metrics={"score": "max", "difference": "max"},
+)
 def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     """The instructions worth training on, and models trained on them."""
     settings, learn, cap = config.pool, config.students, config.collect.cap_usd

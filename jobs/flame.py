@@ -12,6 +12,7 @@ from __future__ import annotations
 from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.flame.config import FlameConfig
+from squadron.methods.flame.endpoint import services
 from squadron.methods.flame.plan import estimate
 from squadron.methods.flame.stages import (
     build_homes,
@@ -27,6 +28,7 @@ from squadron.methods.flame.stages import (
     FlameConfig,
     requires=("ray", "torch", "flwr", "mujoco", "pyarrow", "safetensors"),
     estimate=estimate,
+    services=services,
     # In homes set apart for choosing: what is measured at the end, in others, decides nothing.
     metrics={"success": "max", "rmse": "min", "validation_loss": "min"},
 )

@@ -9,9 +9,10 @@ Process-based Self-Rewarding Language Models, arXiv 2503.03746.
 
 from __future__ import annotations
 
-from squadron.core.job import job
+from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.self_rewarding.config import SelfRewardingConfig
+from squadron.methods.self_rewarding.endpoint import services
 from squadron.methods.self_rewarding.plan import estimate
 from squadron.methods.self_rewarding.stages import (
     build_lessons,
@@ -25,9 +26,16 @@ from squadron.methods.self_rewarding.stages import (
 )
 
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "math_verify")
+METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
 
 
-@job(SelfRewardingConfig, requires=NEEDS, estimate=estimate, metrics={"accuracy": "max", "gain": "max"})
+@job(
+    SelfRewardingConfig,
+    requires=NEEDS,
+    estimate=estimate,
+    services=services,
+    metrics={"accuracy": "max", "gain": "max"},
+)
 def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     """A model that got better at reasoning by its own judgement."""
     prompts, world, rounds, seed = config.prompts, config.world, config.rounds, config.seed

@@ -118,7 +118,12 @@ def serve(options: argparse.Namespace) -> None:
 
     others = [word for word in options.settings if "=" not in word]
     settings = [word for word in options.settings if "=" in word]
-    first, *beside = [launch.find_services(Folder(folder)) for folder in (options.folder, *others)]
+    runs = [Folder(folder) for folder in (options.folder, *others)]
+    first, *beside = map(launch.find_services, runs)
+    if options.deploy_file:
+        place, _, name = os.path.abspath(options.deploy_file).rpartition("/")
+        Folder(place).write_bytes(name, first.deploy_file(runs, settings).encode())
+        return
     first.serve(settings, options.address, beside)
 
 
@@ -171,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         help="more run folders, to be served beside it; port=8000, host=0.0.0.0, replicas=2 …",
     )
     serving.add_argument("--address", help="Ray cluster to serve on, such as auto (default: this machine)")
+    serving.add_argument("--deploy-file", metavar="FILE", help="serve nothing; write FILE for `serve deploy FILE`")
     serving.set_defaults(command=serve)
 
     rendering = commands.add_parser("report", help="write the report of a run folder again", description=report.__doc__)

@@ -26,6 +26,9 @@ class Servable(Protocol):
         """Answer requests on a Ray cluster, for what other runs offer too, until this process is interrupted or
         terminated. Raises SquadronError for settings that are wrong, and a cluster that cannot hold it."""
 
+    def deploy_file(self, runs: Sequence[Folder], settings: Sequence[str]) -> str:
+        """The same of these runs as a file for Ray Serve's own command, `serve deploy`."""
+
 
 @dataclass(frozen=True)
 class Job:

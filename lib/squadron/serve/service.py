@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from squadron.core.profile import WorkerResources
 
 if TYPE_CHECKING:
+    from squadron.core.folder import Folder
     from squadron.core.job import Servable
 
 
@@ -85,6 +86,14 @@ class Services:
         spec = load_config(ServeSpec, overrides=settings)
         others = [service for one in beside for service in getattr(one, "services", ())]
         serve_until_ended(distinct([*self.services, *others]), spec, address)
+
+    def deploy_file(self, runs: Sequence[Folder], settings: Sequence[str]) -> str:
+        """What these runs would serve, by these settings, as a file for `serve deploy`."""
+        from squadron.core.config import load_config
+        from squadron.serve.deploy import config_file
+        from squadron.serve.spec import ServeSpec
+
+        return config_file(runs, load_config(ServeSpec, overrides=settings))
 
 
 def distinct(services: Sequence[Service]) -> list[Service]:

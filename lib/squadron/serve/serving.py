@@ -55,7 +55,7 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
     """Start the server and return when it answers."""
     from ray import serve
 
-    digests = _keys(spec)
+    digests = keys(spec)
     cluster = connect(address)
     for service in services:
         count = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
@@ -231,7 +231,7 @@ def deployment(service: Service, spec: ServeSpec) -> Any:
     )(Replica).bind(service.build, service.resources.cpus)
 
 
-def _keys(spec: ServeSpec) -> list[bytes]:
+def keys(spec: ServeSpec) -> list[bytes]:
     """Digests of the keys in the environment: keys themselves go nowhere."""
     keys = [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
     if not keys and not spec.without_keys and spec.host not in ("127.0.0.1", "localhost", "::1"):

@@ -121,8 +121,10 @@ def services(folder: Folder) -> Services:
             fix = "run the job again without the folder of that stage"
             raise InputError(f"the memories of {scene} are gone", where=str(folder / file), fix=fix)
     worlds = {scene: World(folder, config.world(scene), mind) for scene in memories}
-    act = Route("/v1/act", "act", ActRequest, ActAnswer, "what each car does now, from memory")
-    think = Route("/v1/think", "think", ThinkRequest, ThinkAnswer, "what kind of driver each car meets, and what to do")
+    car = {"own_m": 20, "own_speed": 8, "other_m": 25, "other_speed": 7}
+    act = Route("/v1/act", "act", ActRequest, ActAnswer, "what each car does now, from memory", example={"cars": [car]})
+    told = "what kind of driver each car meets, and what to do"
+    think = Route("/v1/think", "think", ThinkRequest, ThinkAnswer, told, example={"cars": [car]})
     return Services((
         Service("actor", LoadActor(worlds, memories), (act,)),
         Service("reasoner", LoadReasoner(worlds), (think,)),

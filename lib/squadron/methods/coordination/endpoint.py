@@ -34,6 +34,9 @@ class PlanRequest(Config):
     seed: int = Field(0, ge=0, lt=2**32)
 
 
+EXAMPLE = {"routes": [[[0, 0], [10, 0]], [[5, -5], [5, 5]], [[3, 8], [3, -8]]]}
+
+
 class Pause(Config):
     """Where a robot may have to wait, in metres of its route, and until when, in seconds."""
 
@@ -77,7 +80,8 @@ def services(folder: Folder) -> Services:
             raise InputError(f"the network for {one.cost} is gone", where=str(folder / one.path), fix=fix)
     config = settings(folder, CoordinationConfig)
     load = Load({one.cost: folder / one.path for one in trained}, config.limits, config.sampling)
-    route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, "who goes first wherever robots meet, and when")
+    summary = "who goes first wherever robots meet, and when"
+    route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, summary, example=EXAMPLE)
     return Services((Service("coordination", load, (route,)),))
 
 

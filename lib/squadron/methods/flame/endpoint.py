@@ -1,0 +1,125 @@
+"""A robot's next action over HTTP: `POST /v1/act`, by the policy that the homes have taught.
+
+Shapes: H image height, W image width, S state size.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from squadron.core.config import Config
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.results import outputs
+from squadron.methods.flame.records import Policy
+from squadron.serve.service import Route, Service, Services
+
+if TYPE_CHECKING:
+    from squadron.methods.flame.algorithm import BCPolicy
+
+_LONGEST_IMAGE, _MOST_ROBOTS = 2**20, 64  # characters of base64
+_STATE, _LARGEST = 8, 1e3
+_FORMATS = ("PNG", "JPEG")
+Joint = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+
+
+class Observation(Config):
+    """What a robot sees and feels."""
+
+    image: str = Field(max_length=_LONGEST_IMAGE, description="a PNG or JPEG file in base64, of the policy's size")
+    state: tuple[Joint, ...] = Field(
+        min_length=_STATE, max_length=_STATE, description="seven joint angles, and how far the gripper is open"
+    )
+
+
+class ActRequest(Config):
+    """Robots that want to know what to do next."""
+
+    robots: tuple[Observation, ...] = Field(min_length=1, max_length=_MOST_ROBOTS)
+
+
+class RobotAction(Config):
+    """Seven joint velocities in [-1, 1], and the gripper: 0 closed, 1 open."""
+
+    velocities: tuple[float, ...]
+    gripper: float
+
+
+class ActAnswer(Config):
+    """What each robot does."""
+
+    policy: str
+    robots: tuple[RobotAction, ...]
+
+
+def services(folder: Folder) -> Services:
+    """The chosen policy of a run. Raises InputError if none has been chosen, or its weights are gone."""
+    policy = outputs(folder, "choose_round", Policy)[-1]
+    if not folder.exists(policy.file):
+        raise InputError("the weights of the policy are gone", where=folder.file(policy.file), fix="run the job again")
+    size = policy.image_size
+    example = {"robots": [{"image": _blank(size), "state": [0.0] * _STATE}]}
+    summary = f"What a robot does next, by its camera of {size} × {size} pixels and its joints"
+    route = Route("/v1/act", "act", ActRequest, ActAnswer, summary, example=example)
+    return Services((Service("flame", Load(folder, policy), (route,)),))
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a replica loads."""
+
+    folder: Folder
+    policy: Policy
+
+    def __call__(self) -> ServedPolicy:
+        from squadron.methods.flame.simulation import load_policy
+
+        return ServedPolicy(self.policy, load_policy(self.folder, self.policy))
+
+
+class ServedPolicy:
+    """A policy that answers many robots at a time."""
+
+    def __init__(self, record: Policy, network: BCPolicy) -> None:
+        self._record, self._network = record, network
+
+    def act(self, request: ActRequest) -> ActAnswer:
+        """What each robot does. Raises InputError for an image that is none, or of another size."""
+        from squadron.methods.flame.simulation import predict
+
+        size = self._record.image_size
+        images = np.stack([_decode(robot.image, size, place) for place, robot in enumerate(request.robots)])
+        states = np.array([robot.state for robot in request.robots], np.float32)
+        actions = predict(self._network, images, states).tolist()
+        robots = tuple(RobotAction(velocities=tuple(action[:7]), gripper=action[7]) for action in actions)
+        return ActAnswer(policy=self._record.name, robots=robots)
+
+
+def _decode(text: str, size: int, place: int) -> np.ndarray:
+    """An image as uint8 [H, W, 3]."""
+    from PIL import Image, UnidentifiedImageError
+
+    where = f"robots.{place}.image"
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=_FORMATS) as image:
+            if image.size != (size, size):
+                raise InputError(f"{where}: {image.width} × {image.height} pixels; the policy sees {size} × {size}")
+            return np.asarray(image.convert("RGB"))
+    except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        raise InputError(f"{where}: no PNG or JPEG file in base64") from None
+
+
+def _blank(size: int) -> str:
+    """A grey image, for the page's example."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (size, size), (128, 128, 128)).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,48 @@
+"""A server as a file for `serve deploy`, Ray Serve's way to run in production: what is changed in it is rolled out.
+
+squadron serve runs/demo runs/other port=80 --deploy-file server.yaml
+serve deploy server.yaml
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from squadron.core.folder import Folder
+from squadron.serve.service import Services, distinct
+from squadron.serve.spec import ServeSpec
+
+
+def config_file(runs: Sequence[Folder], spec: ServeSpec) -> str:
+    """The file, by the schema of Ray Serve's `ServeDeploySchema`. Keys stay in the environment of the cluster."""
+    arguments = {"runs": [run.url for run in runs], "settings": spec.model_dump(mode="json", exclude_unset=True)}
+    config = {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": spec.host, "port": spec.port},
+        "logging_config": {"enable_access_log": False, "encoding": "JSON"},
+        "applications": [
+            {
+                "name": "squadron",
+                "route_prefix": "/",
+                "import_path": "squadron.serve.deploy:build",
+                "args": arguments,
+            }
+        ],
+    }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def build(arguments: dict[str, Any]) -> Any:
+    """The application that a file describes, for Ray Serve to run. Raises SquadronError for runs that have nothing to
+    serve, and ConfigError for settings that are wrong, or a server that nobody would need a key for."""
+    from squadron.core.config import from_values
+    from squadron.core.launch import find_services
+    from squadron.serve.serving import application, keys
+
+    spec = from_values(ServeSpec, arguments["settings"], {})
+    offered = [find_services(Folder(run)) for run in arguments["runs"]]
+    services = [service for one in offered if isinstance(one, Services) for service in one.services]
+    return application(distinct(services), spec, keys(spec))

@@ -1,0 +1,80 @@
+"""An embedding model behind `POST /v1/embeddings`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from squadron.core.profile import WorkerResources
+from squadron.llm.embed import AnyEmbedder, Vectors, open_embedder
+from squadron.serve import openai as api
+from squadron.serve.chat import embeddings
+from squadron.serve.service import Route, Service
+
+_AT_ONCE = 32
+
+
+def embedding_service(name: str, settings: AnyEmbedder, resources: WorkerResources | None = None) -> Service:
+    """A service of an embedder, which clients call `name`."""
+    example = {"input": ["a text", "another"]}
+    route = Route(
+        "/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors", example=example
+    )
+    load = LoadEmbedder(name, settings)
+    return Service(name, load, (route,), resources or WorkerResources(), at_once=_AT_ONCE, models=(name,))
+
+
+@dataclass(frozen=True)
+class LoadEmbedder:
+    """What a replica loads."""
+
+    name: str
+    settings: AnyEmbedder
+
+    def __call__(self) -> EmbeddingServer:
+        return EmbeddingServer(self.name, self.settings)
+
+
+class EmbeddingServer:
+    """One embedder. Requests that arrive while it is at work are embedded together, next."""
+
+    def __init__(self, name: str, settings: AnyEmbedder) -> None:
+        self._name, self._model = name, open_embedder(settings)
+        self._waiting: list[tuple[list[str], asyncio.Future[Vectors]]] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def embed(self, request: api.EmbeddingRequest) -> api.Embeddings:
+        """A vector for each text. Raises InputError for one that is empty."""
+        if any(not text.strip() for text in request.texts):
+            from squadron.core.errors import InputError
+
+            raise InputError("input: an empty text has no vector")
+        future: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request.texts, future))
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        vectors = await future
+        return embeddings(request, vectors, self._name, 0)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            together, self._waiting = self._waiting, []
+            texts = [text for some, _ in together for text in some]
+            try:
+                vectors: Any = await asyncio.to_thread(self._model.embed, texts)
+            except Exception as error:
+                for _, future in together:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            _deal_out(vectors, together)
+
+
+def _deal_out(vectors: Vectors, together: Sequence[tuple[list[str], asyncio.Future[Vectors]]]) -> None:
+    start = 0
+    for some, future in together:
+        if not future.done():
+            future.set_result(vectors[start : start + len(some)])
+        start += len(some)

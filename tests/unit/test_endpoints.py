@@ -1,0 +1,106 @@
+"""What methods serve answers as the method does, and refuses what is none of its business."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.llm.embed import PackagedEmbedder, open_embedder
+from squadron.methods.flame.algorithm import BCPolicy, predict
+from squadron.methods.flame.baselines import save_policy
+from squadron.methods.flame.endpoint import ActRequest, Observation, services
+from squadron.methods.flame.records import Policy
+from squadron.serve.embedding import EmbeddingServer
+from squadron.serve.openai import EmbeddingRequest
+
+SIZE = 32
+
+
+def encoded(image: np.ndarray, kind: str = "PNG") -> str:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return store_run(tmp_path_factory.mktemp("flame") / "run")
+
+
+def store_run(place: Path) -> Folder:
+    """What a FLAME run leaves, as far as a server looks at it."""
+    folder = Folder(place).make()
+    stage = folder / "stages" / "choose_round-0123456789ab"
+    torch.manual_seed(0)
+    digest = save_policy(stage, "policy.safetensors", BCPolicy(SIZE))
+    path = f"stages/{stage.name}/policy.safetensors"
+    policy = Policy(name="round-0003", file=path, sha256=digest, image_size=SIZE, round=3)
+    stage.write_json("done.json", {"output": policy.model_dump(mode="json"), "seconds": 1.0})
+    folder.write_json("run.json", {"job": "flame", "stages": [stage.name]})
+    return folder
+
+
+def test_a_served_policy_acts_as_the_policy(run: Folder) -> None:
+    (service,) = services(run).services
+    served = service.build()
+    rng = np.random.default_rng(0)
+    images, states = rng.integers(0, 256, (3, SIZE, SIZE, 3), np.uint8), rng.normal(size=(3, 8)).astype(np.float32)
+    seen = zip(images, states, strict=True)
+    robots = [Observation(image=encoded(image), state=state.tolist()) for image, state in seen]
+    answer = served.act(ActRequest(robots=robots))
+    torch.manual_seed(0)
+    expected = predict(BCPolicy(SIZE), images, states)
+    got = np.array([[*robot.velocities, robot.gripper] for robot in answer.robots])
+    assert got == pytest.approx(expected, abs=1e-6) and answer.policy == "round-0003"
+    example = service.routes[0].example
+    assert example is not None and len(served.act(ActRequest.model_validate(example)).robots) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("", "no PNG or JPEG"),
+        ("not base64!", "no PNG or JPEG"),
+        (base64.b64encode(b"GIF89a" + b"0" * 100).decode(), "no PNG or JPEG"),
+        (encoded(np.zeros((SIZE, SIZE + 1, 3), np.uint8)), "33 × 32 pixels; the policy sees 32 × 32"),
+        (encoded(np.zeros((SIZE, SIZE, 3), np.uint8))[:80], "no PNG or JPEG"),
+    ],
+)
+def test_images_that_are_none_are_refused(run: Folder, image: str, said: str) -> None:
+    served = services(run).services[0].build()
+    with pytest.raises(InputError, match=said):
+        served.act(ActRequest(robots=[Observation(image=image, state=[0.0] * 8)]))
+
+
+def test_a_run_without_its_weights_is_refused(run: Folder, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Folder(shutil.copytree(run.path, tmp_path / "copy"))
+    copy.remove("stages/choose_round-0123456789ab/policy.safetensors")
+    with pytest.raises(InputError, match="weights of the policy are gone"):
+        services(copy)
+
+
+def test_texts_are_embedded_together_and_as_they_would_be_alone() -> None:
+    server = EmbeddingServer("embedder", PackagedEmbedder())
+    asked = [["one"], ["two", "three words here"], ["four"] * 3, ["five"]]
+
+    async def ask_all() -> list[np.ndarray]:
+        requests = [EmbeddingRequest(model="embedder", input=texts) for texts in asked]
+        answers = await asyncio.gather(*map(server.embed, requests))
+        return [np.array([one.embedding for one in answer.data]) for answer in answers]
+
+    with open_embedder(PackagedEmbedder()) as embedder:
+        for vectors, texts in zip(asyncio.run(ask_all()), asked, strict=True):
+            assert vectors == pytest.approx(embedder.embed(texts), abs=1e-5)
+    with pytest.raises(InputError, match="empty"):
+        asyncio.run(server.embed(EmbeddingRequest(model="embedder", input=[" "])))
