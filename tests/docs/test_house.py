@@ -19,7 +19,8 @@ from squadron.tune.sweep import check
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib" / "squadron"
 METHODS = sorted(path for path in (LIB / "methods").iterdir() if (path / "config.py").exists())
-PAGES = [ROOT / "README.md", *(method / "README.md" for method in METHODS)]
+CAPABILITIES = [LIB / name / "README.md" for name in ("tune", "serve")]
+PAGES = [ROOT / "README.md", *CAPABILITIES, *(method / "README.md" for method in METHODS)]
 HEADINGS = ["What it does", "The one command", "What comes out", "Published and measured", "Where we deviate and why"]
 
 

@@ -31,6 +31,7 @@ from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
 from squadron.methods.actor_reasoner.prompts import PROMPT, Thought, memory_words
 from squadron.methods.actor_reasoner.records import Mind
+from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
@@ -59,6 +60,10 @@ def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     assert run(folder) == 0
     return folder
+
+
+def test_sweeps_find_what_they_compare(finished: Path) -> None:
+    assert not missing_metrics(finished)
 
 
 def test_the_report_shows_who_drives_how(finished: Path) -> None:

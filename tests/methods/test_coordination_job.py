@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from squadron.core.cli import main
+from tests.comparable import missing_metrics
 from tests.conftest import REAL_DATA
 from tests.drivers import run_and_kill
 
@@ -43,6 +44,10 @@ def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory, file
     folder = tmp_path_factory.mktemp("coordination") / "run"
     assert run(folder, f"fleet={json.dumps(files)}") == 0
     return folder
+
+
+def test_sweeps_find_what_they_compare(finished: Path) -> None:
+    assert not missing_metrics(finished)
 
 
 def test_the_report_compares_and_shows_robots_driving(finished: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from squadron.core.cli import main
 from squadron.core.folder import Folder
 from squadron.data.rows import ArrowRows
+from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
@@ -47,6 +48,10 @@ def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("crowdselect") / "run"
     assert run(folder) == 0
     return folder
+
+
+def test_sweeps_find_what_they_compare(finished: Path) -> None:
+    assert not missing_metrics(finished)
 
 
 def test_the_report_shows_what_a_user_asks_for(finished: Path) -> None:

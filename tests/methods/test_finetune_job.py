@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from squadron.core.cli import main
+from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
 
 STEPS = 12
@@ -29,6 +30,10 @@ def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("finetune") / "run"
     assert run(folder) == 0
     return folder
+
+
+def test_sweeps_find_what_they_compare(finished: Path) -> None:
+    assert not missing_metrics(finished)
 
 
 def test_the_report_shows_what_a_user_asks_for(finished: Path) -> None:

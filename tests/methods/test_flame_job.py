@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from squadron.core.cli import main
+from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
 
 SMALL = ["smoke", "federation.rounds=4", "baselines.centralised=false", "strategy.name=fedadam"]
@@ -25,6 +26,10 @@ def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("flame") / "run"
     assert main(["run", "flame", *SMALL, "--run", str(folder)]) == 0
     return folder
+
+
+def test_sweeps_find_what_they_compare(finished: Path) -> None:
+    assert not missing_metrics(finished)
 
 
 def test_the_job_ends_with_a_report_that_stands_alone(finished: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from squadron.core.cli import main
+from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
 
 SOLVED = {"problem": "What is 2+2?", "solution": "Step 1: 2+2=4, so \\boxed{4}."}
@@ -47,6 +48,10 @@ def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("self_rewarding") / "run"
     assert run(folder) == 0
     return folder
+
+
+def test_sweeps_find_what_they_compare(finished: Path) -> None:
+    assert not missing_metrics(finished)
 
 
 def test_the_report_shows_rounds_trees_and_what_was_judged(finished: Path) -> None:

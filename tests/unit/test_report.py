@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from squadron.core import charts
 from squadron.core.folder import Folder
 from squadron.core.panels import (
+    Axis,
     Bar,
     Bars,
     Cloud,
@@ -28,7 +29,9 @@ from squadron.core.panels import (
     Heatmap,
     Histogram,
     Images,
+    Line,
     Panel,
+    Parallel,
     Points,
     Sample,
     Series,
@@ -170,6 +173,8 @@ def test_panels_take_numpy_and_turn_what_is_not_finite_into_gaps() -> None:
         lambda: Series(name="s", x=[1, 2], y=[1]),
         lambda: Series(name="s", x=[1], y=[1], low=[0]),
         lambda: Heatmap(title="t", rows=["a"], columns=["b"], values=[[1, 2]], label="l"),
+        lambda: Parallel(title="t", axes=[Axis(name="a")], lines=[]),
+        lambda: Parallel(title="t", axes=[Axis(name="a"), Axis(name="b")], lines=[Line(name="l", values=[1])]),
         lambda: Heatmap(title="t", rows=["a", "b"], columns=["c"], values=[[1]], label="l"),
         lambda: Cloud(name="g", x=[1, 2], y=[1]),
         lambda: Bar(name="b", value=1, low=0),
@@ -196,6 +201,9 @@ def all_kinds(text: str) -> list[Panel]:
         Table(title=text, columns=[text], rows=[[text]], note=text),
         Curves(title=text, x_label=text, y_label=text, series=[curve, curve], note=text),
         Heatmap(title=text, rows=[text], columns=[text], values=[[0.5]], label=text, note=text),
+        Parallel(
+            title=text, axes=[Axis(name=text), Axis(name=text, names=[text])], lines=[Line(name=text, values=[1, 0])]
+        ),
         Points(title=text, x_label=text, y_label=text, groups=[Cloud(name=text, x=[1], y=[2])] * 2, note=text),
         Bars(title=text, label=text, bars=[Bar(name=text, value=1)], reference=2, reference_name=text, note=text),
         Histogram(title=text, x_label=text, groups=[Sample(name=text, values=[1, 2])] * 2, note=text),
@@ -219,7 +227,7 @@ def test_hostile_text_stays_text(folder: Folder) -> None:
     assert hostile.tags == benign.tags
     assert {pair[:2] for pair in hostile.attributes} == {pair[:2] for pair in benign.attributes}
     # The text appears as given wherever the harmless one does; only legends and the names of rows may shorten it.
-    legends, names = 2 + 2 + 1 + 2, 2 + 1
+    legends, names = 2 + 2 + 1 + 2, 2 + 1 + 1
     assert hostile.texts.count(NASTY) == benign.texts.count("plain") - legends - names > 25
 
 
@@ -353,6 +361,11 @@ def each_chart() -> list[Panel]:
     return [
         Curves(title="t", x_label="x", y_label="y", series=curves),
         Heatmap(title="t", rows=names, columns=names, values=draw.random((3, 3)), label="share"),
+        Parallel(
+            title="t",
+            axes=[Axis(name="rate", log=True), Axis(name="kind", names=names), Axis(name="loss")],
+            lines=[Line(name="best", values=[1e-4, 2, 0.1], mark="best"), Line(name="rest", values=[1e-2, 0, 0.9])],
+        ),
         Heatmap(title="t", rows=names, columns=[f"{n}" for n in range(20)], values=draw.random((3, 20)), label="share"),
         Points(title="t", x_label="x", y_label="y", groups=clouds),
         Points(title="t", groups=clouds, ticks=False),
@@ -374,6 +387,8 @@ def test_charts_follow_the_page_and_are_reproducible(panel: charts.Chart) -> Non
     "panel",
     [
         Heatmap(title="t", rows=[], columns=[], values=[], label="l"),
+        Parallel(title="t", axes=[Axis(name="a"), Axis(name="b", names=["x", "y"])], lines=[]),
+        Parallel(title="t", axes=[Axis(name="a", log=True), Axis(name="b")], lines=[Line(name="l", values=[2, None])]),
         Heatmap(title="t", rows=["a"], columns=["b"], values=[[None]], label="l"),
         Heatmap(title="t", rows=["a"], columns=["b", "c"], values=[[2.0, 2.0]], label="l"),
         Points(title="t", groups=[]),
