@@ -9,8 +9,8 @@
 - 3,000 requests, among them streams, while a replica is killed and an update rolled out: none may be lost, and each has
   the answer of its seed.
 
-A Llama of 6 layers, 256 wide, with random weights; answers of 100 tokens. The replica computes in one thread,
-`transformers serve` in as many as it likes. Medians of runs that take turns.
+A Llama of 6 layers, 256 wide, with random weights; answers of 100 tokens. In the comparison both
+compute in as many threads as there are cores, elsewhere a replica in one. Medians of runs that take turns.
 
 python tests/bench/bench_serve.py [chats] [embeddings] [overload] [refusals] [losses]
 """
@@ -108,7 +108,9 @@ async def rate(url: str, model: str, concurrent: int, count: int) -> float:
 
 def chats(model: str) -> None:
     """32 at a time, one at a time, and transformers' own server."""
-    peers = {"transformers serve": [], "transformers serve --continuous-batching": ["--continuous-batching"]}
+    # Without a number of blocks its cache takes all of the memory.
+    paged = ["--continuous-batching", "--cb-block-size", "32", "--cb-num-blocks", "256"]
+    peers = {"transformers serve": [], "transformers serve --continuous-batching": paged}
     servers = {}
     for name, words in peers.items():
         port = free_port()
@@ -119,7 +121,7 @@ def chats(model: str) -> None:
         rates: dict[str, list[float]] = defaultdict(list)
         for _, peer in servers.values():
             _wait(peer)
-        url = serve([chat_service("tiny", model)], queue=200)
+        url = serve([chat_service("tiny", model, WorkerResources(cpus=os.cpu_count() or 1))], queue=200)
         for run in range(RUNS + 1):  # the first warms up
             found = {
                 "one at a time": asyncio.run(rate(url, "tiny", 1, 4)),

@@ -31,8 +31,8 @@ from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
 from squadron.methods.actor_reasoner.prompts import PROMPT, Thought, memory_words
 from squadron.methods.actor_reasoner.records import Mind
-from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
+from tests.finished import missing_metrics
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
 from server import chat_server

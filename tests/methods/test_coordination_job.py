@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from squadron.core.cli import main
-from tests.comparable import missing_metrics
 from tests.conftest import REAL_DATA
 from tests.drivers import run_and_kill
+from tests.finished import missing_metrics
 
 FLOOR = "type octile\nheight 5\nwidth 5\nmap\n" + ".....\n" * 5
 

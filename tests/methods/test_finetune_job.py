@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from squadron.core.cli import main
-from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
+from tests.finished import chat_with, missing_metrics
 
 STEPS = 12
 
@@ -34,6 +34,11 @@ def finished(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_sweeps_find_what_they_compare(finished: Path) -> None:
     assert not missing_metrics(finished)
+
+
+def test_what_it_has_trained_is_served(finished: Path) -> None:
+    answer = chat_with(finished, "What is 6 times 7?")
+    assert answer.usage.prompt_tokens > 5 and answer.choices[0].finish_reason in ("stop", "length")
 
 
 def test_the_report_shows_what_a_user_asks_for(finished: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from squadron.core.cli import main
-from tests.comparable import missing_metrics
 from tests.drivers import run_and_kill
+from tests.finished import missing_metrics
 
 SMALL = ["smoke", "federation.rounds=4", "baselines.centralised=false", "strategy.name=fedadam"]
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import ray
 import yaml
 
 from squadron.core.cli import main
-from squadron.core.errors import ConfigError
+from squadron.core.errors import ConfigError, InputError, ResourceError
 from squadron.core.profile import WorkerResources
 from squadron.serve.chat import chat_service
 from squadron.serve.deploy import build
@@ -95,6 +96,18 @@ def _streamed(text: str) -> str:
 def _kill_one() -> None:
     found = [one for one in ray.util.list_named_actors(all_namespaces=True) if "#tiny#" in one["name"]]
     ray.kill(ray.get_actor(found[0]["name"], namespace=found[0]["namespace"]), no_restart=False)
+
+
+def gone() -> Any:
+    raise InputError("the weights are gone", fix="run the job again")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_replica_cannot_load_is_said_in_its_words(path: str) -> None:
+    broken = replace(service(path, 4), build=gone)
+    with pytest.raises(ResourceError, match="tiny cannot be served: the weights are gone"):
+        start([broken], ServeSpec(port=free_port()))
+    assert APPLICATION not in ray.serve.status().applications
 
 
 def test_a_file_for_serve_deploy_describes_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

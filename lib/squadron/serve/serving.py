@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -18,7 +19,7 @@ from pydantic import BaseModel
 
 from squadron.core import console
 from squadron.core.cluster import connect
-from squadron.core.errors import ConfigError, InputError, SquadronError
+from squadron.core.errors import ConfigError, InputError, ResourceError, SquadronError
 from squadron.core.host import use_threads
 from squadron.serve.gateway import Busy, make_app, paths
 from squadron.serve.guard import digest
@@ -26,7 +27,7 @@ from squadron.serve.service import Context, Event, Service
 from squadron.serve.spec import KEYS, ServeSpec
 
 APPLICATION = "squadron"
-_ATTEMPTS, _FAREWELL_S, _READY_S, _LOOK_EVERY_S = 3, 10.0, 1.0, 0.2
+_ATTEMPTS, _FAREWELL_S, _READY_S, _LOOK_EVERY_S, _LOADS = 3, 10.0, 1.0, 0.2, 2
 
 
 def serve_until_ended(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
@@ -52,7 +53,7 @@ def serve_until_ended(services: Sequence[Service], spec: ServeSpec, address: str
 
 
 def start(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
-    """Start the server and return when it answers."""
+    """Start the server and return when it answers. Raises ResourceError if a replica cannot load what it serves."""
     from ray import serve
 
     digests = keys(spec)
@@ -63,7 +64,23 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
     _refuse_taken(spec)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": spec.host, "port": spec.port}, logging_config={"enable_access_log": False})
-    serve.run(application(services, spec, digests), name=APPLICATION)
+    try:
+        serve.run(application(services, spec, digests), name=APPLICATION)
+    except RuntimeError as error:
+        raise _not_started(error) from None
+
+
+def _not_started(error: RuntimeError) -> ResourceError:
+    """What a replica said when it could not load what it is to serve; the server is ended."""
+    from ray import serve
+
+    deployments = serve.status().applications[APPLICATION].deployments
+    said = {name: one.message for name, one in deployments.items() if "Error" in one.message}
+    stop()
+    name, text = next(iter(said.items()), ("the server", str(error)))
+    named = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Unavailable)): (.+)$", text, re.MULTILINE)
+    what = named[-1][1] if named else text.strip().splitlines()[-1]
+    return ResourceError(f"{name} cannot be served: {what}", fix="mend the cause, and start the server again")
 
 
 def application(services: Sequence[Service], spec: ServeSpec, digests: Sequence[bytes]) -> Any:
@@ -225,6 +242,7 @@ def deployment(service: Service, spec: ServeSpec) -> Any:
         autoscaling_config=auto,
         max_ongoing_requests=spec.at_once or service.at_once,
         max_queued_requests=spec.queue,
+        max_constructor_retry_count=_LOADS,
         graceful_shutdown_timeout_s=spec.drain_s,
         graceful_shutdown_wait_loop_s=_LOOK_EVERY_S,
         ray_actor_options=share,

@@ -1,0 +1,40 @@
+"""What every finished run has: metrics that sweeps compare, and something to serve."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from squadron.core import catalog
+from squadron.core.folder import Folder
+from squadron.core.launch import find_services
+
+
+def missing_metrics(run: Path) -> set[str]:
+    """Metrics that the run's job declares, and that none of its stages has measured or logged as a finite number."""
+    job = json.loads((run / "run.json").read_text())["job"]
+    rows = [json.loads(path.read_text()) for path in run.glob("stages/*/measures.json")]
+    for path in run.glob("stages/*/metrics.jsonl"):
+        rows += map(json.loads, path.read_text().splitlines())
+    found = {key for row in rows for key, value in row.items() if value is not None and math.isfinite(value)}
+    metrics = set(catalog.load_job(job).metrics)
+    assert metrics
+    return metrics - found
+
+
+def chat_with(run: Path, text: str) -> Any:
+    """What the chat model that a run serves answers, as a replica would."""
+    from squadron.serve.openai import ChatCompletionRequest
+
+    offered: Any = find_services(Folder(run))
+    service = offered.services[0]
+    assert service.models == (run.name,)
+    server = service.build()
+    asked = {"model": run.name, "messages": [{"role": "user", "content": text}], "max_tokens": 5, "temperature": 0}
+    try:
+        return asyncio.run(server.chat(ChatCompletionRequest.model_validate(asked)))
+    finally:
+        server.close()
