@@ -134,7 +134,7 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, run_folder: Path, monk
     with pytest.raises(InputError, match="not a run folder"):
         find_services(Folder(tmp_path))
     (tmp_path / "run.json").write_text('{"job": "flame", "stages": []}')
-    with pytest.raises(InputError, match="nothing that flame trains can be served"):
+    with pytest.raises(InputError, match="choose_round has not finished"):
         find_services(Folder(tmp_path))
     (tmp_path / "run.json").write_text('{"job": "coordination", "stages": []}')
     with pytest.raises(InputError, match="the stage train_planners has not finished"):
