@@ -24,7 +24,7 @@ def run_in_page(url: str, scripts: list[str], timeout_s: float = 60) -> list[Any
     """Open a page, and give what each script, the body of an asynchronous function, returns there; an error that the
     page did not catch is raised here."""
     assert CHROMIUM is not None
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # its last writes may come late
         command = [CHROMIUM, *_FLAGS, f"--user-data-dir={home}"]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
