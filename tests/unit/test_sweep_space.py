@@ -28,6 +28,7 @@ JOB = str(Path(__file__).parents[1] / "ray" / "descent.py")
         ("name=choice(fedavg, fedprox)", Domain("choice", ("fedavg", "fedprox"))),
         ("name=fedavg,fedprox", Domain("choice", ("fedavg", "fedprox"))),
         ("path=http://a:8000,http://b:8000", Domain("choice", ("http://a:8000", "http://b:8000"))),
+        ("rate=grid:1e-3,1E2,2", Domain("grid", (1e-3, 100.0, 2))),
         ("sizes=grid([1, 2],[3])", Domain("grid", ([1, 2], [3]))),
         ("count=randint(1,8)", Domain("randint", (1, 8))),
         ("flag=grid(true,false)", Domain("grid", (True, False))),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from squadron.core.job import Job
+    from squadron.core.run import Run
     from squadron.tune.spec import SweepSpec
 
 HELP = "find the best settings of a job, by many runs of it"
@@ -63,6 +64,14 @@ def command(options: argparse.Namespace) -> None:
         work.close()
     launch.say_results(work, report)
     console.say(f"Next:   squadron run {options.job} {console.plain(folder.file('best.yaml'))}")
+    if job.services is not None:
+        console.say(f"Next:   squadron serve {console.plain(winner_folder(work))}")
+
+
+def winner_folder(work: Run) -> str:
+    """The run folder of the best trial of a sweep that has ended."""
+    best = work.stages[-1].folder.read_json("done.json")["output"]["trial"]
+    return work.folder.file(f"trials/{best}")
 
 
 def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> SweepSpec:

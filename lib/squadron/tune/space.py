@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -109,7 +110,7 @@ def _parse_domain(text: str, where: str) -> Domain:
         fix = nearest(kind, _LISTED + _RANGES)
         raise ConfigError(f"there is no way to draw values called {kind!r}", where=where, fix=fix)
     try:
-        found = tuple(yaml.safe_load(f"[{values}]"))
+        found = tuple(map(_plain, yaml.safe_load(f"[{values}]")))
     except (yaml.YAMLError, TypeError):
         raise ConfigError(f"cannot read the values {values!r}", where=where, fix="separate them by commas") from None
     if kind in _RANGES:
@@ -117,6 +118,11 @@ def _parse_domain(text: str, where: str) -> Domain:
     elif not found:
         raise ConfigError("no values", where=where, fix=f"write {kind}(a,b)")
     return Domain(kind, found)  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    """The value that is meant: YAML takes 1e-5, without a point, for a text."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value) else value
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -129,7 +135,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _ends(kind: str, values: tuple[Any, ...], where: str) -> tuple[float, float] | tuple[int, int]:
-    try:  # YAML takes 1e-5, without a point, for a text
+    try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError):
         numbers = []
