@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from squadron.llm.continuous import Generation, Logprob, Piece
 
 _ROUTES = (
-    Route("/v1/chat/completions", "chat", api.ChatCompletionRequest, api.ChatCompletion, "Go on with a conversation",
-          stream="stream_chat"),
-    Route("/v1/completions", "complete", api.CompletionRequest, api.Completion, "Go on with a text",
-          stream="stream_complete"),
-    Route("/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors"),
+    Route(
+        "/v1/chat/completions", "chat", api.ChatCompletionRequest, api.ChatCompletion, "Go on with a conversation",
+        stream="stream_chat",
+    ),
+    Route(
+        "/v1/completions", "complete", api.CompletionRequest, api.Completion, "Go on with a text",
+        stream="stream_complete", example={"prompt": "What is 6 times 7?", "max_tokens": 32, "temperature": 0},
+    ),
+    Route(
+        "/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors",
+        example={"input": ["a text", "another"]},
+    ),
 )  # fmt: skip
 
 
