@@ -27,7 +27,7 @@ from squadron.core.profile import Profile
 from squadron.tune.book import Book
 from squadron.tune.spec import Record, SweepSpec
 
-_LOCK_PATIENCE_S = 60.0
+_LOCK_PATIENCE_S, _DECISION_PATIENCE_S = 60.0, 60.0
 _SNAPSHOTS_KEPT = 3
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
@@ -114,7 +114,8 @@ class _Curve:
     def __init__(self, task: Task) -> None:
         self._notes, self._metric = task.book.notes(task.name), task.spec.metric
         self._keeps_work = task.spec.scheduler == "pbt"
-        self._known = {(row["stage"], row["step"]) for row in task.book.curve(task.name)}
+        rows = task.book.curve(task.name)
+        self._known, self._count = {(row["stage"], row["step"]) for row in rows}, len(rows)
 
     def __call__(self, stage: Any, step: int, metrics: Mapping[str, float]) -> None:
         value, at = metrics.get(self._metric), (stage.folder.name, step)
@@ -125,6 +126,18 @@ class _Curve:
         if self._keeps_work:
             row["work"] = self._keep(stage, step)
         self._notes.append_line("curve.jsonl", json.dumps(row))
+        self._count += 1
+        if self._keeps_work:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until Ray Tune has taken the value. Where it wants this trial to go on from another's work, it ends this
+        process instead; a run that went ahead meanwhile would be at its end before anything is decided."""
+        deadline = time.monotonic() + _DECISION_PATIENCE_S
+        while time.monotonic() < deadline:
+            if self._notes.exists("taken.json") and self._notes.read_json("taken.json") >= self._count:
+                return
+            time.sleep(0.05)
 
     def _keep(self, stage: Any, step: int) -> str:
         """Keep the work of the stage as it is now, for others to go on from."""

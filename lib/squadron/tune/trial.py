@@ -76,6 +76,8 @@ def follow(config: Mapping[str, Any], trials: Trials) -> None:
         for row in book.curve(name)[sent:]:
             sent += 1
             _report({trials.spec.metric: row["value"]}, name, row)
+            if trials.spec.scheduler == "pbt":  # the run waits to be told that it may go on as it is
+                book.notes(name).write_json("taken.json", sent)
 
     record = book.read(name)
     if record is None or not _has_ended(record, trials.session):
