@@ -105,7 +105,7 @@ def test_optuna_and_successive_halving(tmp_path: Path) -> None:
 
 def test_populations_go_on_from_each_others_work(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    words = ["steps=6", "seconds=0", "--over", "rate=uniform:0.01,0.45", "--scheduler", "pbt", "--perturb-every", "2"]
+    words = ["steps=16", "seconds=0", "--over", "rate=uniform:0.01,0.45", "--scheduler", "pbt", "--perturb-every", "2"]
     assert sweep(folder, *words, "--trials", "4", "--at-once", "2") == 0
     after = records(folder)
     assert all(one["status"] == "finished" for one in after.values()) and len(after) == 4
