@@ -297,3 +297,19 @@ def test_whatever_is_sent_is_answered_as_the_document_says(app: Any, mode: Gener
 
         with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # a GET without parameters cannot be sent wrongly
             answer_is_documented()
+
+
+def test_nobody_waits_for_a_server_that_has_ended(path: str) -> None:
+    from squadron.serve.openai import ChatCompletionRequest
+
+    server = ChatServer(HfModel(name="tiny", path=path), max_rows=1)
+    request = ChatCompletionRequest(model="tiny", messages=say(WORDS[0]), max_tokens=70, temperature=1, seed=1)
+
+    async def ask_and_end() -> list[Any]:
+        asked = [asyncio.create_task(server.chat(request)) for _ in range(4)]  # three of them wait
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(server.close)
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+
+    answers = asyncio.run(ask_and_end())
+    assert any("the server is ending" in str(answer) for answer in answers)

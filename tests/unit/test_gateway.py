@@ -62,7 +62,7 @@ class Here:
                 raise InputError("a number is negative")
             if number == 500:
                 raise RuntimeError("a secret of the server's")
-            yield [Event(1, json.dumps({"number": number}), tokens=place + 1)]
+            yield [Event(1, json.dumps({"number": number}), prompt_tokens=0, completion_tokens=place + 1)]
 
     async def ready(self) -> list[str]:
         return []

@@ -112,6 +112,10 @@ class Folder:
                 rows.append(json.loads(line))
         return rows
 
+    def find_json(self, name: str, default: Any) -> Any:
+        """Parsed JSON, or `default` where there is no such file. Raises InputError as `read_json` does."""
+        return self.read_json(name) if self.exists(name) else default
+
     def put(self, name: str, path: str) -> None:
         """Move a local file in, whole or not at all; for files too large to hold in memory."""
         with explaining_disk_errors(self.file(name)):

@@ -84,7 +84,7 @@ def read_view(folder: Folder) -> Any:
     stages = [
         _stage_view(folder / "stages" / name) for name in names if (folder / "stages" / name).exists("started.json")
     ]
-    figures = [tuple(figure) for stage in stages for figure in _read(stage.folder, "figures.json", [])]
+    figures = [tuple(figure) for stage in stages for figure in stage.folder.find_json("figures.json", [])]
     failures = [{"stage": stage.name, **row} for stage in stages for row in stage.folder.read_lines("failures.jsonl")]
     return RunView(
         title=manifest["job"],
@@ -132,7 +132,7 @@ def _stage_view(folder: Folder) -> Any:
     from squadron.core.panels import read_panel
     from squadron.core.report import StageView
 
-    done = _read(folder, "done.json", {})
+    done = folder.find_json("done.json", {})
     panels = folder / "panels"
     return StageView(
         name=folder.name.rpartition("-")[0],
@@ -143,13 +143,9 @@ def _stage_view(folder: Folder) -> Any:
     )
 
 
-def _read(folder: Folder, name: str, default: Any) -> Any:
-    return folder.read_json(name) if folder.exists(name) else default
-
-
 def say_results(work: Run, report: str) -> None:
     """Print a run's headline numbers, where its report is, and what one would do next."""
-    figures = [figure for stage in work.stages for figure in _read(stage.folder, "figures.json", [])]
+    figures = [figure for stage in work.stages for figure in stage.folder.find_json("figures.json", [])]
     failures = sum(len(stage.failures()) for stage in work.stages)
     console.table(("result", ""), [*figures, *([("failed rows", str(failures))] if failures else [])], title="")
     console.say(f"Report: [bold]{console.plain(report)}[/bold]")

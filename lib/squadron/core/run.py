@@ -118,7 +118,7 @@ class Run:
 
     def measured(self) -> dict[str, float]:
         """What the stages of this run have measured; of what more than one stage has, the mean."""
-        rows = [_read(stage.folder, "measures.json", {}) for stage in self.stages]
+        rows = [stage.folder.find_json("measures.json", {}) for stage in self.stages]
         names = {name for row in rows for name in row}
         return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
@@ -209,7 +209,7 @@ class Stage:
 
     def measure(self, **values: float) -> None:
         """Final numbers by which runs of this job can be compared: those that the job declares as its `metrics`."""
-        self.folder.write_json("measures.json", _read(self.folder, "measures.json", {}) | values)
+        self.folder.write_json("measures.json", self.folder.find_json("measures.json", {}) | values)
 
     def metrics(self) -> list[dict[str, float]]:
         """What `log` recorded, one row a step; a step done again after a restart counts once, as done last."""
@@ -280,10 +280,6 @@ class Stage:
         if self._tracker is not None:
             self._tracker.close()
             self._tracker = None
-
-
-def _read(folder: Folder, name: str, default: Any) -> Any:
-    return folder.read_json(name) if folder.exists(name) else default
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from squadron.core.errors import ConfigError
 from squadron.llm.chat import Sampling
-from squadron.llm.generation import Rows, has_rows, keep_nucleus
+from squadron.llm.generation import Rows, gumbel, has_rows, keep_nucleus, make_generator
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class Logprob:
 
 @dataclass(frozen=True)
 class Piece:
-    """What has been added to an answer. The last piece of one has a `finish`."""
+    """What has been added to an answer, and how many tokens that has by now. The last piece of one has a `finish`."""
 
     text: str
     logprobs: tuple[Logprob, ...] = ()
@@ -101,10 +101,18 @@ class Engine:
                     rows, active = self._step(rows, active, joining)
                 except Exception as error:  # a batch that cannot be computed ends its answers, not the server
                     for answer in [*active, *(_Answer(one, self._tokenizer) for one in joining)]:
-                        answer.fail(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+                        answer.fail(_first_line(error))
                     rows, active = None, []
-        for answer in active:
+        waiting = [one for one in iter(self._take, None)]
+        for answer in [*active, *(_Answer(one, self._tokenizer) for one in waiting)]:
             answer.fail("the server is ending")
+
+    def _take(self) -> Generation | None:
+        """A request that waits, if one does."""
+        while not self._waiting.empty():
+            if (one := self._waiting.get()) is not None:
+                return one
+        return None
 
     def _admit(self, running: int) -> list[Generation]:
         """Requests to begin with now; waits for one if nothing is running."""
@@ -141,7 +149,10 @@ class Engine:
         tokens_B = _choose(logits_BV, active)
         taken = tokens_B.tolist()
         for place, (answer, token) in enumerate(zip(active, taken, strict=True)):
-            answer.add(token, logits_BV[place], self._ends, self._context)
+            try:
+                answer.add(token, logits_BV[place], self._ends, self._context)
+            except Exception as error:  # a token that one of them cannot take is no matter of the others
+                answer.fail(_first_line(error))
         going = [place for place, answer in enumerate(active) if not answer.ended]
         if not going:
             return None, []
@@ -179,18 +190,14 @@ class _Answer:
     def sampling(self) -> Sampling:
         return self._generation.sampling
 
-    def noise(self, size: int, device: torch.device) -> torch.Tensor:
-        """What is added to scaled logits so that the largest is a draw: a function of the seed, token by token."""
-        import torch
-
+    def score(self, logits_V: torch.Tensor) -> torch.Tensor:
+        """What the next token has the most of: a draw, which is a function of the seed, token by token."""
+        scaled_V = logits_V / self.sampling.temperature
+        if self.sampling.top_p < 1:
+            scaled_V = keep_nucleus(scaled_V[None], self.sampling.top_p)[0]
         if self._generator is None:
-            self._generator = torch.Generator(device)
-            if self.sampling.seed is None:
-                self._generator.seed()
-            else:
-                self._generator.manual_seed(self.sampling.seed)
-        uniform_V = torch.rand(size, generator=self._generator, device=device)
-        return -torch.log(-torch.log(uniform_V.clamp(1e-20, 1 - 1e-7)))
+            self._generator = make_generator(self.sampling.seed, logits_V.device)
+        return scaled_V + gumbel(len(logits_V), self._generator)
 
     def restrict(self, logits_V: torch.Tensor) -> None:
         """Take away what the answer's grammar does not allow."""
@@ -236,7 +243,7 @@ class _Answer:
             self._text[self._sent : max(upto, self._sent)],
             tuple(self._pending),
             finish,
-            len(self._generation.tokens) if finish else 0,
+            len(self._generation.tokens),
         )
         self._sent, self._pending = max(upto, self._sent), []
         self._generation.emit(piece)
@@ -269,17 +276,14 @@ def _choose(logits_BV: torch.Tensor, answers: Sequence[_Answer]) -> torch.Tensor
     drawn = [place for place, answer in enumerate(answers) if answer.sampling.temperature > 0]
     if not drawn:
         return logits_BV.argmax(-1)
-    import torch
-
     score_BV = logits_BV.clone()
-    size, device = logits_BV.shape[1], logits_BV.device
     for place in drawn:
-        sampling = answers[place].sampling
-        scaled_V = logits_BV[place] / sampling.temperature
-        if sampling.top_p < 1:
-            scaled_V = keep_nucleus(scaled_V[None], sampling.top_p)[0]
-        score_BV[place] = scaled_V + answers[place].noise(size, device)
-    return torch.argmax(score_BV, dim=-1)
+        score_BV[place] = answers[place].score(logits_BV[place])
+    return score_BV.argmax(-1)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _logprob(token: int, logits_V: torch.Tensor, count: int) -> Logprob:

@@ -50,22 +50,36 @@ def sampler(sampling: Sampling, seeds: Sequence[int | None], device: torch.devic
 
     if sampling.temperature == 0:
         return lambda logits_BV, rows: logits_BV
-    generators = [torch.Generator(device) for _ in seeds]
-    for generator, seed in zip(generators, seeds, strict=True):
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
+    generators = [make_generator(seed, device) for seed in seeds]
 
     def score(logits_BV: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         scaled_BV = logits_BV / sampling.temperature
         if sampling.top_p < 1:
             scaled_BV = keep_nucleus(scaled_BV, sampling.top_p)
         size = logits_BV.shape[1]
-        uniform_BV = torch.stack([torch.rand(size, generator=generators[row], device=device) for row in rows])
-        return scaled_BV - torch.log(-torch.log(uniform_BV.clamp(1e-20, 1 - 1e-7)))
+        return scaled_BV + torch.stack([gumbel(size, generators[row]) for row in rows])
 
     return score
+
+
+def make_generator(seed: int | None, device: torch.device) -> torch.Generator:
+    """A generator of its own for one answer; without a seed, of a random one."""
+    import torch
+
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+def gumbel(size: int, generator: torch.Generator) -> torch.Tensor:
+    """Gumbel noise, [size]: added to logits it makes the largest a draw from their softmax."""
+    import torch
+
+    uniform_V = torch.rand(size, generator=generator, device=generator.device)
+    return -torch.log(-torch.log(uniform_V.clamp(1e-20, 1 - 1e-7)))
 
 
 def keep_nucleus(logits_BV: torch.Tensor, top_p: float) -> torch.Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from squadron.core.errors import InputError
@@ -39,23 +40,12 @@ def chat_service(name: str, path: str, resources: WorkerResources | None = None,
     """A service of the model at `path`, a folder or a hub name, which clients call `name`."""
     return Service(
         name,
-        LoadChat(HfModel(name=name, path=path), max_rows),
+        partial(ChatServer, HfModel(name=name, path=path), max_rows),
         _ROUTES,
         resources or WorkerResources(),
         at_once=max_rows,
         models=(name,),
     )
-
-
-@dataclass(frozen=True)
-class LoadChat:
-    """What a replica loads."""
-
-    settings: HfModel
-    max_rows: int
-
-    def __call__(self) -> ChatServer:
-        return ChatServer(self.settings, self.max_rows)
 
 
 class ChatServer:
@@ -94,25 +84,19 @@ class ChatServer:
 
     async def stream_chat(self, request: api.ChatCompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
         """The answer piece by piece, in the form of OpenAI's chunks."""
-        prompt = self._chat_prompt(request)
-        generation = self._chat_generation(request, prompt, 0, context.seed, streams=True)
-        chunk: dict[str, Any] = {
-            "id": context.id, "object": "chat.completion.chunk", "created": context.created, "model": self._name,
-        }  # fmt: skip
+        generation = self._chat_generation(request, self._chat_prompt(request), 0, context.seed, streams=True)
         first = context.skip == 0
-        async for pieces in self._stream(generation, context.skip):
-            events = []
-            for piece in pieces:
-                delta: dict[str, Any] = {"role": "assistant"} if first else {}
-                first = False
-                if piece.text or not piece.finish:
-                    delta["content"] = piece.text
-                logprobs = self._chat_logprobs([piece]).model_dump() if request.logprobs else None
-                choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish}
-                events.append(_event(piece, {**chunk, "choices": [choice]}, len(prompt)))
-                if piece.finish and request.stream_options and request.stream_options.include_usage:
-                    used = api.usage(len(prompt), piece.completion_tokens).model_dump()
-                    events.append(Event(0, json.dumps({**chunk, "choices": [], "usage": used})))
+
+        def choice(piece: Piece) -> dict[str, Any]:
+            nonlocal first
+            delta: dict[str, Any] = {"role": "assistant"} if first else {}
+            first = False
+            if piece.text or not piece.finish:
+                delta["content"] = piece.text
+            logprobs = self._chat_logprobs([piece]).model_dump() if request.logprobs else None
+            return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish}
+
+        async for events in self._chunks(request, generation, context, "chat.completion.chunk", choice):
             yield events
 
     async def complete(self, request: api.CompletionRequest) -> api.Completion:
@@ -139,18 +123,12 @@ class ChatServer:
         """One way to go on with a text, piece by piece."""
         (prompt,) = [self._encode(text) for text in _list(request.prompt)]
         generation = self._completion_generation(request, prompt, 0, context.seed, streams=True)
-        chunk: dict[str, Any] = {
-            "id": context.id, "object": "text_completion", "created": context.created, "model": self._name,
-        }  # fmt: skip
-        async for pieces in self._stream(generation, context.skip):
-            events = []
-            for piece in pieces:
-                logprobs = self._completion_logprobs([piece]).model_dump() if request.logprobs is not None else None
-                choice = {"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish}
-                events.append(_event(piece, {**chunk, "choices": [choice]}, len(prompt)))
-                if piece.finish and request.stream_options and request.stream_options.include_usage:
-                    used = api.usage(len(prompt), piece.completion_tokens).model_dump()
-                    events.append(Event(0, json.dumps({**chunk, "choices": [], "usage": used})))
+
+        def choice(piece: Piece) -> dict[str, Any]:
+            logprobs = self._completion_logprobs([piece]).model_dump() if request.logprobs is not None else None
+            return {"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish}
+
+        async for events in self._chunks(request, generation, context, "text_completion", choice):
             yield events
 
     async def embed(self, request: api.EmbeddingRequest) -> api.Embeddings:
@@ -229,11 +207,30 @@ class ChatServer:
         )  # fmt: skip
         return Generation(tuple(prompt), sampling, lambda piece: None, streams, logprobs, grammar)
 
+    async def _chunks(
+        self, request: Any, generation: Generation, context: Context, kind: str, choice: Callable[[Piece], Any]
+    ) -> AsyncIterator[list[Event]]:
+        """Pieces of an answer as OpenAI's chunks of this kind, with what `choice` makes of each."""
+        chunk = {"id": context.id, "object": kind, "created": context.created, "model": self._name}
+        read = len(generation.prompt)
+        with_usage = request.stream_options is not None and request.stream_options.include_usage
+        async with contextlib.aclosing(self._stream(generation, context.skip)) as some:
+            async for pieces in some:
+                events = []
+                for piece in pieces:
+                    written = piece.completion_tokens
+                    data = json.dumps({**chunk, "choices": [choice(piece)]})
+                    events.append(Event(len(piece.text), data, read, written))
+                    if piece.finish and with_usage:
+                        data = json.dumps({**chunk, "choices": [], "usage": api.usage(read, written).model_dump()})
+                        events.append(Event(0, data, read, written))
+                yield events
+
     async def _collect(self, generation: Generation) -> tuple[list[Piece], int]:
         pieces = [piece async for some in self._stream(generation, 0) for piece in some]
         return pieces, pieces[-1].completion_tokens
 
-    async def _stream(self, generation: Generation, skip: int) -> AsyncIterator[list[Piece]]:
+    async def _stream(self, generation: Generation, skip: int) -> AsyncGenerator[list[Piece], None]:
         """Pieces as they come, those that have come together in one; the first `skip` characters are left out.
 
         Whoever stops listening ends the answer. Raises InputError if it cannot be given.
@@ -305,11 +302,6 @@ def embeddings(request: api.EmbeddingRequest, vectors: Any, model: str, tokens: 
         data = rows.tolist()
     listed = [api.Embedding(index=number, embedding=vector) for number, vector in enumerate(data)]
     return api.Embeddings(data=listed, model=model, usage=api.usage(tokens, 0))
-
-
-def _event(piece: Piece, chunk: dict[str, Any], read: int) -> Event:
-    """`read` is how many tokens the prompt has: with the last piece, all that the answer took are known."""
-    return Event(len(piece.text), json.dumps(chunk), read + piece.completion_tokens if piece.finish else 0)
 
 
 def _form(wanted: api.ResponseFormat | None) -> tuple[bool, dict[str, Any] | None]:

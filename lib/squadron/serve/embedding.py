@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from squadron.core.errors import InputError
 from squadron.core.profile import WorkerResources
 from squadron.llm.embed import AnyEmbedder, Vectors, open_embedder
 from squadron.serve import openai as api
@@ -22,19 +23,8 @@ def embedding_service(name: str, settings: AnyEmbedder, resources: WorkerResourc
     route = Route(
         "/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors", example=example
     )
-    load = LoadEmbedder(name, settings)
+    load = partial(EmbeddingServer, name, settings)
     return Service(name, load, (route,), resources or WorkerResources(), at_once=_AT_ONCE, models=(name,))
-
-
-@dataclass(frozen=True)
-class LoadEmbedder:
-    """What a replica loads."""
-
-    name: str
-    settings: AnyEmbedder
-
-    def __call__(self) -> EmbeddingServer:
-        return EmbeddingServer(self.name, self.settings)
 
 
 class EmbeddingServer:
@@ -48,8 +38,6 @@ class EmbeddingServer:
     async def embed(self, request: api.EmbeddingRequest) -> api.Embeddings:
         """A vector for each text. Raises InputError for one that is empty."""
         if any(not text.strip() for text in request.texts):
-            from squadron.core.errors import InputError
-
             raise InputError("input: an empty text has no vector")
         future: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
         self._waiting.append((request.texts, future))

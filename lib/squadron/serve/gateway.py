@@ -31,6 +31,9 @@ class Busy(Exception):
     """As many requests wait as may."""
 
 
+_REFUSED = (Busy, TimeoutError, SquadronError)
+
+
 class Asker(Protocol):
     """Brings requests to services."""
 
@@ -50,7 +53,7 @@ class Front:
     def __init__(self, services: Sequence[Service], asker: Asker, spec: ServeSpec) -> None:
         self.services, self.asker, self.spec = services, asker, spec
         self.tokens = Allowance(spec.tokens_per_minute)
-        self.meter = Meter([*paths(services), "/v1/models", "/health", "/ready", "/metrics", "/"], spec.log_prompts)
+        self.meter = Meter([*paths(services), "/v1/models", "/health", "/ready", "/metrics", "/stats", "/"])
 
     def charge(self, scope: Any, prompt: int, completion: int) -> None:
         """Note what an answer took."""
@@ -180,7 +183,7 @@ async def _answered(front: Front, service: str, route: Route, request: BaseModel
     try:
         async with asyncio.timeout(front.spec.timeout_s):
             answer = await front.asker.ask(service, route.method, request)
-    except (Busy, TimeoutError, SquadronError) as error:
+    except _REFUSED as error:
         return _refusal(error, front.spec)
     used = getattr(answer, "usage", None)
     if isinstance(used, openai.Usage):
@@ -192,32 +195,36 @@ async def _answered(front: Front, service: str, route: Route, request: BaseModel
 async def _streamed(front: Front, service: str, route: Route, request: BaseModel, http: Request) -> Any:
     """The answer as server-sent events. What is wrong before its first part is an ordinary error."""
     assert route.stream is not None
-    context = Context(openai.new_id("chatcmpl"), openai.now(), secrets.randbelow(2**63))
+    context = Context(openai.new_id("stream"), openai.now(), secrets.randbelow(2**63))
     parts = front.asker.stream(service, route.stream, request, context)
     try:
         async with asyncio.timeout(front.spec.timeout_s):
             first = await anext(parts)
-    except (Busy, TimeoutError, SquadronError) as error:
+    except _REFUSED as error:
         return _refusal(error, front.spec)
 
     async def events() -> AsyncIterator[str]:
-        tokens = 0
-        async with contextlib.aclosing(parts):  # type: ignore[type-var]
-            try:
-                async with asyncio.timeout(front.spec.timeout_s):
-                    async for some in _after(first, parts):
-                        tokens = max([tokens, *(event.tokens for event in some)])
-                        yield "".join(f"data: {event.data}\n\n" for event in some)
-                yield "data: [DONE]\n\n"
-            except Exception as error:  # the status has been sent: the rest is told in the stream
-                refused = _refusal(error, front.spec) if isinstance(error, (TimeoutError, SquadronError)) else None
-                if refused is None:
-                    message, code = unforeseen(http.url.path, error)
-                    refused = error_response(500, message, "server_error", code=code)
-                yield f"data: {bytes(refused.body).decode()}\n\n"
-        front.charge(http.scope, 0, tokens)
+        last = first[-1]
+        try:
+            async with contextlib.aclosing(parts), asyncio.timeout(front.spec.timeout_s):  # type: ignore[type-var]
+                async for some in _after(first, parts):
+                    last = some[-1]
+                    yield "".join(f"data: {event.data}\n\n" for event in some)
+            yield "data: [DONE]\n\n"
+        except Exception as error:  # the status has been sent: the rest is told in the stream
+            yield f"data: {bytes(_told(error, http, front.spec).body).decode()}\n\n"
+        finally:  # also what was written for somebody who has gone
+            front.charge(http.scope, last.prompt_tokens, last.completion_tokens)
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+def _told(error: Exception, http: Request, spec: ServeSpec) -> Any:
+    """What is said of an error amid a stream."""
+    if isinstance(error, _REFUSED):
+        return _refusal(error, spec)
+    message, code = unforeseen(http.url.path, error)
+    return error_response(500, message, "server_error", code=code)
 
 
 async def _after(first: list[Event], rest: AsyncIterator[list[Event]]) -> AsyncIterator[list[Event]]:

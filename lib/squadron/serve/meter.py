@@ -15,10 +15,10 @@ _log = logging.getLogger("squadron.serve.requests")
 
 
 class Meter:
-    """Counts requests. What was asked is not looked at, and logged only with `log_prompts`."""
+    """Counts requests to these paths, and to all others together. What was asked is not looked at."""
 
-    def __init__(self, paths: Sequence[str], log_prompts: bool = False) -> None:
-        self._paths, self.log_prompts = frozenset(paths), log_prompts
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = frozenset(paths)
         self.registry = CollectorRegistry()
         self._requests = Counter("squadron_requests", "Requests answered", ["path", "status"], registry=self.registry)
         self._seconds = Histogram(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
 from squadron.core.config import Config
 from squadron.core.profile import WorkerResources
-from squadron.llm.chat import ChatModel
+from squadron.llm.providers import open_model
 from squadron.llm.reward import Answered, AnyReward, open_reward
-from squadron.llm.settings import AnyModel
 from squadron.serve.service import Route, Service
 
 
@@ -50,25 +49,14 @@ def score_service(name: str, reward: AnyReward, resources: WorkerResources | Non
     """A service of a reward model, which clients call `name`."""
     example = {"rows": [{"instruction": "What is 6 times 7?", "response": "42"}]}
     route = Route("/v1/score", "score", ScoreRequest, ScoreAnswer, "Score responses", example=example)
-    return Service(name, LoadReward(name, reward), (route,), resources or WorkerResources(), models=(name,))
-
-
-@dataclass(frozen=True)
-class LoadReward:
-    """What a replica loads."""
-
-    name: str
-    reward: AnyReward
-
-    def __call__(self) -> RewardServer:
-        return RewardServer(self.name, self.reward)
+    return Service(name, partial(RewardServer, name, reward), (route,), resources or WorkerResources(), models=(name,))
 
 
 class RewardServer:
     """One reward model. Raises ModelUnavailable if it cannot be loaded."""
 
     def __init__(self, name: str, reward: AnyReward) -> None:
-        self._name, self._model, self._lock = name, open_reward(reward, _no_judge), threading.Lock()
+        self._name, self._model, self._lock = name, open_reward(reward, open_model), threading.Lock()
 
     def score(self, request: ScoreRequest) -> ScoreAnswer:
         """A score for each row, or why it has none."""
@@ -77,7 +65,3 @@ class RewardServer:
             scores = {int(one.key): one for one in self._model.score(rows)}
         data = (RowScore(index=number, score=one.value, error=one.error) for number, one in sorted(scores.items()))
         return ScoreAnswer(model=self._name, data=tuple(data))
-
-
-def _no_judge(settings: AnyModel) -> ChatModel:
-    raise AssertionError("a judge is served as the chat model that it is")

@@ -62,12 +62,13 @@ class Context:
 
 @dataclass(frozen=True)
 class Event:
-    """A part of a streamed answer: how many of its characters it holds, itself as JSON, and, where it is known, how
-    many tokens the whole took."""
+    """A part of a streamed answer: how many of its characters it holds, itself as JSON, and how many tokens were read
+    and written for the answer up to here."""
 
     characters: int
     data: str
-    tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,17 @@ class Gateway:
         self._replicas = replicas
 
     def __serve_build_asgi_app__(self) -> Any:
-        logging.getLogger("squadron.serve.requests").setLevel(logging.INFO)
+        _log_requests()
         return make_app(self._services, Replicas(self._replicas), self._spec, self._digests)
+
+
+def _log_requests() -> None:
+    """Write a line for each request where Ray keeps what this process prints."""
+    log = logging.getLogger("squadron.serve.requests")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.propagate = False
 
 
 class Replicas:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from squadron.core.config import Config, fingerprint
+from squadron.core.config import fingerprint
 from squadron.core.folder import Folder
 from squadron.tune.space import Settings
 from squadron.tune.spec import Record
@@ -54,7 +54,7 @@ class Book:
     def begun(self) -> dict[str, Settings]:
         """Trials that this sweep has begun, with the settings that they began with, in order of their numbers."""
         found: dict[str, Settings] = {}
-        for name in (self.folder / "records").ls():
+        for name in sorted((self.folder / "records").ls(), key=number_of):
             notes = self.notes(name)
             if notes.exists("proposal.json") and (row := notes.read_json("proposal.json"))["sweep"] == self.sweep:
                 found[name] = row["settings"]
@@ -66,6 +66,6 @@ class Book:
             self.notes(name).write_json("proposal.json", {"sweep": self.sweep, "settings": settings})
 
 
-def identify(*parts: Config | dict[str, Any] | str | int) -> str:
-    """Digits that stand for all that decides which settings a sweep tries."""
-    return fingerprint(list(parts))
+def number_of(name: str) -> int:
+    """The number of the trial of this name."""
+    return int(name.partition("-")[0])

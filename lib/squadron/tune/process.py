@@ -1,7 +1,5 @@
 """The process in which one trial's job runs: a driver of its own on the cluster.
 
-python -m squadron.tune.process TASK.json
-
 As a driver it is to Ray what a run by hand is: when it ends, however it ends, Ray frees all that it had started. An
 actor's placement groups, Ray Train's among them, would stay until the whole sweep is over.
 """
@@ -24,7 +22,7 @@ from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.lend import Lenders, copy_stage
 from squadron.core.profile import Profile
-from squadron.tune.book import Book
+from squadron.tune.book import Book, number_of
 from squadron.tune.spec import Record, SweepSpec
 
 _LOCK_PATIENCE_S, _DECISION_PATIENCE_S = 60.0, 60.0
@@ -55,15 +53,13 @@ class Task(Config):
 
     def record(self, **known: Any) -> Record:
         """A record of this trial."""
-        number = int(self.name.partition("-")[0])
-        return Record(number=number, settings=self.settings, session=self.session, **known)
+        return Record(number=number_of(self.name), settings=self.settings, session=self.session, **known)
 
 
-def main(path: str) -> None:
-    """Run the job to its end, and leave a record of it: `finished` or `failed`."""
+def main() -> None:
+    """Run the job of the task that standard input holds as JSON, and leave a record of it: `finished` or `failed`."""
     _end_with_parent()
-    place, _, name = path.rpartition("/")
-    task = Task.model_validate(Folder(place).read_json(name))
+    task = Task.model_validate_json(sys.stdin.buffer.read())
     started = time.monotonic()
     try:
         outcome: dict[str, Any] = {"status": "finished", "value": _run_job(task)}
@@ -164,4 +160,4 @@ def _open(work: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

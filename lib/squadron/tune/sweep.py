@@ -12,7 +12,6 @@ from typing import Any
 from squadron.core import catalog, console
 from squadron.core.config import Config, fingerprint, from_values, to_yaml
 from squadron.core.errors import WorkerError
-from squadron.core.report import format_cell
 from squadron.core.run import Stage
 from squadron.tune import figures
 from squadron.tune.book import Book
@@ -40,25 +39,30 @@ def sweep(run: Any, config: Sweep) -> None:
     run.stage(try_settings, config.sweep)
 
 
-def check(spec: SweepSpec) -> Space:
-    """The space of a sweep. Raises ConfigError for a setting or value that the job's configuration refuses, before
-    anything starts; of settings that are drawn beforehand, this is each combination."""
-    job, space = catalog.load_job(spec.job), parse_space([f"{key}={text}" for key, text in spec.over.items()])
+def space_of(spec: SweepSpec) -> Space:
+    """What a sweep varies."""
+    return parse_space([f"{key}={text}" for key, text in spec.over.items()])
+
+
+def check(spec: SweepSpec) -> None:
+    """Raise ConfigError for a setting or value that the job's configuration refuses, before anything starts; of
+    settings that are drawn beforehand, for each combination."""
+    job, space = catalog.load_job(spec.job), space_of(spec)
     check_space(space, job.config_type, spec.base)
     if spec.search == "random":
         for number in range(spec.trials):
             settings = sample(space, number, spec.seed)
             shown = ", ".join(f"{key}={value}" for key, value in settings.items())
             from_values(job.config_type, spec.base, settings, where=f"trial {number}: {shown}")
-    return space
 
 
 def try_settings(stage: Stage, spec: SweepSpec) -> Winner:
     """Try settings, one run of the job each, and keep the best."""
-    space = check(spec)
+    space = space_of(spec)
     book = Book(stage.run.folder, fingerprint([spec.job, spec.base, spec.over, spec.search, spec.metric, spec.seed]))
-    config = stage.run.config
-    shares = deal(stage.cluster().nodes, stage.run.profile, getattr(config, "at_once", None))
+    asked = stage.run.config
+    assert isinstance(asked, Sweep)
+    shares = deal(stage.cluster().nodes, stage.run.profile, asked.at_once)
     say_start(spec, shares)
     _run_trials(stage, spec, space, book, shares)
     records = {name: record for name in book.begun() if (record := book.read(name)) and record.number < spec.trials}
@@ -91,6 +95,7 @@ def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares:
     from ray import tune
 
     from squadron.tune.search import Suggestions, listed, make_scheduler
+    from squadron.tune.teller import Teller
     from squadron.tune.trial import NAME, Trials, follow
 
     trials = Trials(spec, book, stage.run.profile, tuple(shares), stage.run.track, uuid.uuid4().hex, os.getcwd())
@@ -115,7 +120,7 @@ def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares:
                 name=".tune",
                 storage_path=storage,
                 verbose=0,
-                callbacks=[_teller(spec, book)],
+                callbacks=[Teller(spec, book)],
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
@@ -124,50 +129,6 @@ def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares:
         finally:
             if spec.scheduler == "pbt":
                 book.folder.remove(".tune")
-
-
-def _teller(spec: SweepSpec, book: Book) -> Any:
-    """Says what became of each trial, and notes which were stopped early."""
-    from ray import tune
-
-    from squadron.tune.search import finished
-
-    class Teller(tune.Callback):
-        def __init__(self) -> None:
-            self.ended = len(finished(spec, book))
-
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            name = str(trial)
-            record = book.read(name)
-            if record is not None and record.status == "running":
-                logged = [row["value"] for row in book.curve(name)]
-                record = record.model_copy(update={"status": "stopped", "value": logged[-1] if logged else None})
-                book.write(name, record)
-            self.tell(name, record)
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            name = str(trial)
-            record = book.read(name)
-            if record is None or record.status != "failed":
-                settings = {key: trial.config[key] for key in spec.over}
-                error = "its process was lost, and so were those that were started in its place"
-                record = Record(number=int(name[:3]), settings=settings, status="failed", error=error)
-                book.write(name, record)
-            self.tell(name, record)
-
-        def tell(self, name: str, record: Record | None) -> None:
-            if record is None:
-                return
-            self.ended += 1
-            shown = ", ".join(f"{key} {format_cell(value)}" for key, value in record.settings.items())
-            said = f"{spec.metric} {format_cell(record.value)}"
-            if record.status == "failed":
-                said = f"[red]failed[/red]: {console.plain(record.error.splitlines()[0][:160])}"
-            elif record.status == "stopped":
-                said += ", stopped early"
-            console.say(f"  {self.ended}/{spec.trials}  {name}  {said}  [dim]{console.plain(shown)}[/dim]")
-
-    return Teller()
 
 
 def _choose(spec: SweepSpec, records: dict[str, Record]) -> Winner:

@@ -7,6 +7,7 @@ tells Ray Tune.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ import ray
 from squadron.core.folder import Folder
 from squadron.core.lend import copy_stage
 from squadron.core.profile import Profile
-from squadron.tune.book import Book
+from squadron.tune.book import Book, number_of
 from squadron.tune.process import Task
 from squadron.tune.share import Share
 from squadron.tune.space import Settings
@@ -54,7 +55,7 @@ class Trials:
         return Task(
             name=name, settings=settings, spec=self.spec, folder=self.book.folder.url, sweep=self.book.sweep,
             session=self.session, profile=self.profile, track=self.track,
-            share=self.shares[int(name.partition("-")[0]) % len(self.shares)],
+            share=self.shares[number_of(name) % len(self.shares)],
             begun={stage: folder.url for stage, folder in begun.items()},
             address=context.gcs_address, runtime_env=dict(context.runtime_env),
         )  # fmt: skip
@@ -112,11 +113,13 @@ def _run_watched(trials: Trials, task: Task, send: Callable[[], None]) -> Record
 def _run_process(notes: Folder, task: Task, directory: str, send: Callable[[], None]) -> int:
     """Run the task in a process, and call `send` now and then meanwhile. What it prints is kept beside its record,
     where that is on a disk. Returns its status."""
-    notes.write_json("task.json", task.model_dump(mode="json"))
-    command = [sys.executable, "-m", "squadron.tune.process", notes.file("task.json")]
+    command = [sys.executable, "-m", "squadron.tune.process"]
     where = directory if os.path.isdir(directory) else None
     with open(f"{notes.path}/log.txt" if notes.path else os.devnull, "ab") as log:
-        process = subprocess.Popen(command, cwd=where, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=where, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # one that died at once is seen below
+        pipe.write(task.model_dump_json().encode())  # by no file: a runtime environment may hold keys
     try:
         while process.poll() is None:
             time.sleep(_LOOK_EVERY_S)
