@@ -138,7 +138,9 @@ def test_another_replica_goes_on_where_one_was_lost(server: ChatServer) -> None:
 
     async def text(skip: int) -> str:
         parts = server.stream_chat(request, Context("id", 0, seed=7, skip=skip))
-        chunks = [json.loads(event.data) async for events in parts for event in events]
+        several = [events async for events in parts]
+        assert all(several), "the gateway takes a part for one that says something"
+        chunks = [json.loads(event.data) for events in several for event in events]
         return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
     whole = asyncio.run(text(0))

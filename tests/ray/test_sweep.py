@@ -66,6 +66,7 @@ def test_twelve_trials_survive_a_crash_and_the_loss_of_the_driver(
     # The first two begin at the same time; all later ones take over what those did.
     assert len(begun) == 12 and len({path.stat().st_ino for path in begun}) <= 2
 
+    assert not list(folder.rglob("task.json")), "what a process is told may hold keys, and is on no disk"
     best = outcome(folder)
     rate = best["settings"]["rate"]
     assert rate == 0.22 and best["value"] == pytest.approx(16 * (1 - 2 * rate) ** 8)

@@ -251,7 +251,8 @@ class ChatServer:
                     if piece.finish == "error":
                         raise RuntimeError(piece.error)
                     pieces[place], skip = _without(piece, skip)
-                yield [piece for piece in pieces if piece.text or piece.finish]
+                if kept := [piece for piece in pieces if piece.text or piece.finish]:
+                    yield kept
                 if pieces[-1].finish:
                     return
         finally:

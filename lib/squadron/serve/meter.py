@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -11,6 +12,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_GONE = 499
+"""What is noted where a client has gone before there was an answer, as nginx does."""
 _log = logging.getLogger("squadron.serve.requests")
 
 
@@ -81,7 +84,7 @@ class Metered:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, first = time.perf_counter(), 500, 0.0
+        started, status, first = time.perf_counter(), 0, 0.0
         scope["told"] = {}
 
         async def note(message: Any) -> None:
@@ -93,5 +96,11 @@ class Metered:
         self._meter.begin()
         try:
             await self._app(scope, receive, note)
+        except asyncio.CancelledError:
+            status = status or _GONE
+            raise
+        except Exception:  # answered outside of here
+            status = status or 500
+            raise
         finally:
             self._meter.end(scope, status, first, time.perf_counter() - started)
