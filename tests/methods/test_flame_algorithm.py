@@ -182,3 +182,13 @@ def test_bf16_trains_float32_weights_to_nearly_the_same_loss() -> None:
         return value
 
     assert loss(True) == pytest.approx(loss(False), rel=0.1)
+
+
+def test_automatic_precision_is_what_the_processor_has() -> None:
+    from squadron.methods.flame.client import multiplies_bf16, optimisation
+    from squadron.methods.flame.config import TrainingConfig
+
+    chosen = {
+        precision: optimisation(TrainingConfig(precision=precision)).bf16 for precision in ("fp32", "bf16", "auto")
+    }
+    assert chosen == {"fp32": False, "bf16": True, "auto": multiplies_bf16()}

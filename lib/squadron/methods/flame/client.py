@@ -62,8 +62,16 @@ def optimisation(training: TrainingConfig, proximal_mu: float = 0.0) -> Optimisa
         weight_decay=training.weight_decay,
         shift_px=training.shift_px,
         proximal_mu=proximal_mu,
-        bf16=training.precision == "bf16",
+        bf16=training.precision == "bf16" or (training.precision == "auto" and multiplies_bf16()),
     )
+
+
+def multiplies_bf16() -> bool:
+    """Whether this worker's processor multiplies bfloat16 itself. One that does not takes some eight times as long as
+    for float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def device() -> torch.device:

@@ -55,7 +55,9 @@ class TrainingConfig(Config):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
     shift_px: int = Field(0, ge=0, description="random image shifts up to so many pixels; 0 in the paper")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 multiplies in bfloat16; weights stay float32")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32", description="bf16 multiplies in bfloat16, weights stay float32; auto: where the processor can"
+    )
 
 
 class StrategyConfig(Config):

@@ -30,7 +30,7 @@ def estimate(config: FlameConfig, workers: int, profile: Profile) -> list[tuple[
     visit = min(epochs, config.training.local_steps or epochs)
     batches = visit * config.federation.clients_per_round * config.federation.rounds
     parameters = policy_parameters(size)
-    speed = 0.66 if config.training.precision == "bf16" else 1.0
+    speed = 0.66 if config.training.precision == "bf16" else 1.0  # auto: what a worker has is not known here
     training_s = speed * batches * BATCH_SECONDS[size] * config.training.batch_size / 32 / workers
     worker_bytes = 8 * per_home * step_bytes + 5 * 4 * parameters
     return [
