@@ -97,7 +97,9 @@ def test_optuna_and_successive_halving(tmp_path: Path) -> None:
     finished = [one["value"] for one in first.values() if one["status"] == "finished"]
     assert best["value"] == min(finished)
     for name, one in first.items():
-        assert len(curve(folder, name)) <= 9 and one["value"] == pytest.approx(curve(folder, name)[-1])
+        values = curve(folder, name)
+        assert len(values) <= 9 and one["value"] in values
+        assert one["status"] == "stopped" or (len(values) == 9 and one["value"] == values[-1])
     # More trials: those that were are found again, and Optuna knows them.
     assert sweep(folder, *words, "--trials", "7", "--at-once", "2") == 0
     second = records(folder)

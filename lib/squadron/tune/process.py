@@ -67,7 +67,9 @@ def main() -> None:
         traceback.print_exc()
         text = str(error) if isinstance(error, SquadronError) else f"{type(error).__name__}: {error}"
         outcome = {"status": "failed", "error": text}
-    task.book.write(task.name, task.record(seconds=round(time.monotonic() - started, 2), **outcome))
+    known = task.book.read(task.name)
+    if known is None or known.status != "stopped":  # one that is told to stop may be at its end already
+        task.book.write(task.name, task.record(seconds=round(time.monotonic() - started, 2), **outcome))
 
 
 def _end_with_parent() -> None:

@@ -26,8 +26,8 @@ class Teller(tune.Callback):
         if record is None:
             return
         if record.status == "running":
-            logged = [row["value"] for row in self._book.curve(name)]
-            record = record.model_copy(update={"status": "stopped", "value": logged[-1] if logged else None})
+            seen = (trial.last_result or {}).get(self._spec.metric)  # the run may be a step further by now
+            record = record.model_copy(update={"status": "stopped", "value": seen})
             self._book.write(name, record)
         self._tell(name, record)
 
