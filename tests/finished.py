@@ -25,6 +25,15 @@ def missing_metrics(run: Path) -> set[str]:
     return metrics - found
 
 
+def score_with(run: Path, *rows: dict[str, Any]) -> Any:
+    """The scores that a reward model or classifier which a run serves gives, as a replica would."""
+    from squadron.serve.scoring import ScoredRow, ScoreRequest
+
+    offered: Any = find_services(Folder(run))
+    request = ScoreRequest(model=run.name, rows=tuple(ScoredRow(**row) for row in rows))
+    return offered.services[0].build().score(request).data
+
+
 def chat_with(run: Path, text: str) -> Any:
     """What the chat model that a run serves answers, as a replica would."""
     from squadron.serve.openai import ChatCompletionRequest

@@ -10,7 +10,7 @@ import pytest
 
 from squadron.core.cli import main
 from tests.drivers import run_and_kill
-from tests.finished import chat_with, missing_metrics
+from tests.finished import chat_with, missing_metrics, score_with
 
 STEPS = 12
 
@@ -101,6 +101,11 @@ def test_every_objective_runs_from_a_file_to_a_verified_export(
     (done,) = (tmp_path / "run").glob("stages/export-*/done.json")
     output = json.loads(done.read_text())["output"]
     assert output["largest_difference"] < 1e-4 and output["parameters"] > 50_000
+    if rows is CLASSES:
+        (scored,) = score_with(tmp_path / "run", {"text": CLASSES[0]["text"]})
+        assert scored.label in ("cold", "warm") and sum(scored.probabilities.values()) == pytest.approx(1)
+        config = json.loads((tmp_path / "run" / output["path"] / "config.json").read_text())
+        assert list(config["id2label"].values()) == list(scored.probabilities)
 
 
 def test_adapters_on_a_model_of_ones_own(finished: Path, tmp_path: Path) -> None:
@@ -110,6 +115,7 @@ def test_adapters_on_a_model_of_ones_own(finished: Path, tmp_path: Path) -> None
     words = [f"data.path={file}", f"model.path={model}", lora, "training.steps=3", "export.merge=false"]
     assert run(tmp_path / "run", *words) == 0
     assert any((tmp_path / "run").glob("stages/export-*/model/adapter_model.safetensors"))
+    assert chat_with(tmp_path / "run", "3 + 4 =").model == "run"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Generation:
 
     With `streams` there is a piece for what has become certain at each token, else one at the end. `logprobs` is how
     many alternatives are told for each token; None: not even the token's own. `grammar` is what the answer
-    keeps to.
+    keeps to. `adapter` is the one that it is given with, where the model has any: then all have one.
     """
 
     prompt: tuple[int, ...]
@@ -60,6 +60,7 @@ class Generation:
     streams: bool = False
     logprobs: int | None = None
     grammar: Grammar | None = None
+    adapter: str | None = None
     cancelled: bool = False
     tokens: list[int] = field(default_factory=list)
 
@@ -134,7 +135,8 @@ class Engine:
         """One more token for every answer: those that join read their prompts first."""
         logits_BV = rows.read() if rows is not None else None
         if joining:
-            new = Rows(self._model, [one.prompt for one in joining])
+            adapters = [one.adapter for one in joining if one.adapter is not None]
+            new = Rows(self._model, [one.prompt for one in joining], adapters or None)
             new_logits_BV = new.read()
             active = active + [_Answer(one, self._tokenizer) for one in joining]
             if rows is None or logits_BV is None:

@@ -154,12 +154,15 @@ def _by_rows(
 
 
 class Rows:
-    """Conversations that a model reads side by side, and what it keeps of those that it has read."""
+    """Conversations that a model reads side by side, and what it keeps of those that it has read.
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+    `adapters` names for each the adapter that it is read with, where the model has any (`squadron.llm.adapters`).
+    """
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], adapters: Sequence[str] | None = None) -> None:
         from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
 
-        self._model = model
+        self._model, self._adapters = model, adapters
         self._cache: Any = DynamicCache(config=model.config)
         self._ids_BT, self._mask_BT = _padded(prompts, model.device)
         penalty = model.generation_config.repetition_penalty or 1.0
@@ -169,6 +172,7 @@ class Rows:
         """Read what is new, and give the logits of each row's next token, [B, V]."""
         new = self._ids_BT.shape[1] - self._cache.get_seq_length()
         places_BT = (self._mask_BT.cumsum(-1) - 1).clamp(min=0)
+        adapted = {} if self._adapters is None else {"adapter_names": self._adapters}
         read = self._model(
             input_ids=self._ids_BT[:, -new:],
             attention_mask=self._mask_BT,
@@ -176,6 +180,7 @@ class Rows:
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **adapted,
         )
         logits_BV: Any = read.logits[:, -1].float()
         return logits_BV if self._penalise is None else self._penalise(self._ids_BT, logits_BV)
@@ -196,6 +201,8 @@ class Rows:
         index: Any = torch.tensor(rows, device=self._ids_BT.device)
         self._cache.reorder_cache(index)
         self._ids_BT, self._mask_BT = self._ids_BT[index], self._mask_BT[index]
+        if self._adapters is not None:
+            self._adapters = [self._adapters[row] for row in rows]
 
     def join(self, others: Rows) -> None:
         """Go on with the rows of others beneath these; both have been read. Gaps are on the left, as everywhere."""
@@ -206,6 +213,8 @@ class Rows:
         others._widen(longest)
         self._ids_BT = torch.cat([self._ids_BT, others._ids_BT])
         self._mask_BT = torch.cat([self._mask_BT, others._mask_BT])
+        if self._adapters is not None and others._adapters is not None:
+            self._adapters = [*self._adapters, *others._adapters]
         for layer, other in zip(self._cache.layers, others._cache.layers, strict=True):
             layer.keys, layer.values = torch.cat([layer.keys, other.keys]), torch.cat([layer.values, other.values])
 

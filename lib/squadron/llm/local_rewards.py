@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from squadron.llm.chat import Closing, ModelUnavailable
 from squadron.llm.embed import cannot_load
@@ -29,6 +29,8 @@ from squadron.train.models import Head, auto_class, local_folder
 if TYPE_CHECKING:
     import torch
 
+Row = TypeVar("Row")
+Value = TypeVar("Value")
 _PLAIN = "{instruction}\n{response} "
 """What is filled in where neither the settings nor the tokenizer have a template."""
 
@@ -38,13 +40,13 @@ def open_classifier(settings: ClassifierReward) -> RewardModel:
 
     Raises ModelUnavailable if it cannot be loaded, or is no such classifier.
     """
-    model, tokenizer, missing = _load("sequence", settings)
+    model, tokenizer, missing = load_head("sequence", settings)
     fix = "give a reward model: a sequence classifier with one output"
     if model.config.num_labels != 1:
         labels = ", ".join(str(label) for label in model.config.id2label.values())
         what = f"the classifier has {model.config.num_labels} outputs: {labels}"
         raise ModelUnavailable(what, where=settings.path, fix=fix)
-    _refuse_untrained(settings, missing, fix)
+    refuse_untrained(settings, missing, fix)
     # Decoders take the score at the last token that is not padding; without a padding token, at the very last one.
     pads = model.config.pad_token_id is not None
     if pads:
@@ -52,7 +54,7 @@ def open_classifier(settings: ClassifierReward) -> RewardModel:
     return _InBatches(
         encode=partial(_conversation, tokenizer),
         values=partial(_outputs, model, tokenizer, pads),
-        longest=_longest(settings, model, tokenizer),
+        longest=tokens_read(settings, model, tokenizer),
         batch_size=settings.batch_size if pads else 1,
     )
 
@@ -63,22 +65,44 @@ def open_label_token(settings: LabelTokenReward) -> RewardModel:
 
     Raises ModelUnavailable if it cannot be loaded, or a label is not a single token.
     """
-    model, tokenizer, missing = _load("causal", settings)
-    _refuse_untrained(settings, missing, "give a causal language model")
+    model, tokenizer, missing = load_head("causal", settings)
+    refuse_untrained(settings, missing, "give a causal language model")
     labels = _label_ids(settings, tokenizer)
     return _InBatches(
         encode=partial(_up_to_label, tokenizer, settings.template),
         values=partial(_label_shares, model, labels),
-        longest=_longest(settings, model, tokenizer),
+        longest=tokens_read(settings, model, tokenizer),
         batch_size=settings.batch_size,
     )
 
 
-class _InBatches(Closing):
-    """Rows in batches of similar length through `values`, which gives a row the same value in any batch.
+def by_length(
+    rows: Sequence[Row],
+    encode: Callable[[Row], Any],
+    values: Callable[[Sequence[Any]], Sequence[Value]],
+    longest: int,
+    batch_size: int,
+) -> Iterator[tuple[Row, Value | None, str]]:
+    """Each row with its value, or with why it has none: in batches of similar length through `values`.
 
     `encode` turns a row into what holds its tokens as `input_ids`; `longest` is how many of them the model reads.
     """
+    fitting: list[tuple[Row, Any]] = []
+    for row, encoded in zip(rows, map(encode, rows), strict=True):
+        if (count := len(encoded["input_ids"])) > longest:
+            yield row, None, f"the row has {count:,} tokens, the reward model reads {longest:,}"
+        elif count == 0:
+            yield row, None, "the row has no text"
+        else:
+            fitting.append((row, encoded))
+    ordered = iter(sorted(fitting, key=lambda pair: len(pair[1]["input_ids"])))
+    while batch := list(islice(ordered, batch_size)):
+        found = values([encoded for _, encoded in batch])
+        yield from ((row, value, "") for (row, _), value in zip(batch, found, strict=True))
+
+
+class _InBatches(Closing):
+    """Scores rows by `by_length`, of values that are the same in any batch."""
 
     def __init__(
         self,
@@ -91,18 +115,8 @@ class _InBatches(Closing):
         self._longest, self._batch_size = longest, batch_size
 
     def score(self, rows: Sequence[Answered]) -> Iterator[Score]:
-        fitting: list[tuple[Answered, Any]] = []
-        for row, encoded in zip(rows, map(self._encode, rows), strict=True):
-            if (count := len(encoded["input_ids"])) > self._longest:
-                yield Score(row.key, None, f"the row has {count:,} tokens, the reward model reads {self._longest:,}")
-            elif count == 0:
-                yield Score(row.key, None, "the row has no text")
-            else:
-                fitting.append((row, encoded))
-        by_length = iter(sorted(fitting, key=lambda pair: len(pair[1]["input_ids"])))
-        while batch := list(islice(by_length, self._batch_size)):
-            values = self._values([encoded for _, encoded in batch])
-            yield from (scored(row.key, value) for (row, _), value in zip(batch, values, strict=True))
+        for row, value, error in by_length(rows, self._encode, self._values, self._longest, self._batch_size):
+            yield Score(row.key, None, error) if value is None else scored(row.key, value)
 
     def close(self) -> None:
         import torch
@@ -112,8 +126,11 @@ class _InBatches(Closing):
             torch.cuda.empty_cache()
 
 
-def _load(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
-    """The model on its device, its tokenizer, and the names of the weights that its files lack."""
+def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
+    """The model on its device, its tokenizer, and the names of the weights that its files lack.
+
+    Raises ModelUnavailable if it cannot be loaded.
+    """
     from squadron.train.quiet import quiet_libraries
 
     quiet_libraries()
@@ -136,12 +153,14 @@ def _load(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
     return model.to(device).eval(), tokenizer, sorted(loading["missing_keys"])
 
 
-def _refuse_untrained(settings: LocalReward, missing: Sequence[str], fix: str) -> None:
+def refuse_untrained(settings: LocalReward, missing: Sequence[str], fix: str) -> None:
+    """Raise ModelUnavailable if there are weights that a model's files lack."""
     if missing:
         raise ModelUnavailable(f"the model has no weights for {', '.join(missing)}", where=settings.path, fix=fix)
 
 
-def _longest(settings: LocalReward, model: Any, tokenizer: Any) -> int:
+def tokens_read(settings: LocalReward, model: Any, tokenizer: Any) -> int:
+    """How many tokens of a row the model reads."""
     context = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     return min(settings.max_length or context, context, tokenizer.model_max_length)
 

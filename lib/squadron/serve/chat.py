@@ -6,7 +6,8 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from squadron.core.profile import WorkerResources
 from squadron.llm.chat import Sampling
 from squadron.llm.settings import HfModel
 from squadron.serve import openai as api
-from squadron.serve.service import Context, Event, Route, Service
+from squadron.serve.service import Context, Event, Over, Route, Service
 
 if TYPE_CHECKING:
     from squadron.llm.continuous import Generation, Logprob, Piece
@@ -36,34 +37,49 @@ _ROUTES = (
 )  # fmt: skip
 
 
-def chat_service(name: str, path: str, resources: WorkerResources | None = None, max_rows: int = 64) -> Service:
-    """A service of the model at `path`, a folder or a hub name, which clients call `name`."""
+def chat_service(
+    name: str, path: str, adapter: str = "", resources: WorkerResources | None = None, max_rows: int = 64
+) -> Service:
+    """A service of the model at `path`, a folder or a hub name, which clients call `name`; with the LoRA adapter in the
+    folder `adapter`, if one is given. Those over the same model share its replicas."""
+    base = os.path.abspath(path) if os.path.isdir(path) else path
+    return _over(resources or WorkerResources(), max_rows, base, {name: adapter})
+
+
+def _over(resources: WorkerResources, max_rows: int, base: str, adapters: Mapping[str, str]) -> Service:
+    """The service of a base, and of models that are adapters over it."""
+    name, adapter = next(iter(adapters.items()))
     return Service(
         name,
-        partial(ChatServer, HfModel(name=name, path=path), max_rows),
+        partial(ChatServer, HfModel(name=name, path=base), max_rows, dict(adapters)),
         _ROUTES,
-        resources or WorkerResources(),
+        resources,
         at_once=max_rows,
-        models=(name,),
+        models=tuple(adapters),
+        over=Over(base, adapter, partial(_over, resources, max_rows)),
     )
 
 
 class ChatServer:
-    """One model, whose answers share a batch. Raises ModelUnavailable if it cannot be loaded, ConfigError if its cache
-    cannot be batched so."""
+    """One model, whose answers share a batch, also those of different adapters over it: `adapters` has by the name of a
+    model the folder of its adapter, "" for the model as it is.
 
-    def __init__(self, settings: HfModel, max_rows: int) -> None:
+    Raises ModelUnavailable if one of them cannot be loaded, ConfigError if the model's cache cannot be batched so.
+    """
+
+    def __init__(self, settings: HfModel, max_rows: int, adapters: Mapping[str, str] | None = None) -> None:
+        from squadron.llm.adapters import attach
         from squadron.llm.continuous import Engine, check_joins
         from squadron.llm.grammar import Grammars
         from squadron.llm.hf import load_model
 
         loaded = load_model(settings)
         check_joins(loaded.model, settings.path)
-        self._name, self._model, self._tokenizer = settings.name, loaded.model, loaded.tokenizer
-        self._context = loaded.context
+        self._name, self._tokenizer, self._context = settings.name, loaded.tokenizer, loaded.context
+        self._model, self._adapters = attach(loaded.model, adapters or {})
         self._longest_token = max(map(len, self._tokenizer.get_vocab()))
         self._grammars = Grammars(self._tokenizer)
-        self._engine = Engine(loaded.model, loaded.tokenizer, loaded.ends, loaded.context, max_rows)
+        self._engine = Engine(self._model, loaded.tokenizer, loaded.ends, loaded.context, max_rows)
 
     async def chat(self, request: api.ChatCompletionRequest) -> api.ChatCompletion:
         """Answers to a conversation. Raises InputError if it does not fit, or asks for what there is not."""
@@ -78,7 +94,7 @@ class ChatServer:
             choices.append(api.ChatChoice(index=number, message=message, logprobs=logprobs, finish_reason=reason))
             written += tokens
         return api.ChatCompletion(
-            id=api.new_id("chatcmpl"), created=api.now(), model=self._name, choices=choices,
+            id=api.new_id("chatcmpl"), created=api.now(), model=request.model, choices=choices,
             usage=api.usage(len(prompt), written),
         )  # fmt: skip
 
@@ -115,7 +131,7 @@ class ChatServer:
             choices.append(api.CompletionChoice(**choice))
             written += tokens
         return api.Completion(
-            id=api.new_id("cmpl"), created=api.now(), model=self._name, choices=choices,
+            id=api.new_id("cmpl"), created=api.now(), model=request.model, choices=choices,
             usage=api.usage(sum(map(len, prompts)), written),
         )  # fmt: skip
 
@@ -135,8 +151,8 @@ class ChatServer:
         """The mean of each text's last hidden states, of length 1. Raises InputError for a text that is empty or does
         not fit."""
         encoded = [self._encode(text) for text in request.texts]
-        vectors = await asyncio.to_thread(self._embed, encoded)
-        return embeddings(request, vectors, self._name, sum(map(len, encoded)))
+        vectors = await asyncio.to_thread(self._embed, encoded, self._adapters.get(request.model))
+        return embeddings(request, vectors, request.model, sum(map(len, encoded)))
 
     def close(self) -> None:
         """End what is being answered."""
@@ -205,13 +221,14 @@ class ChatServer:
             max_tokens=most or self._context, temperature=request.temperature, top_p=request.top_p,
             seed=None if seed is None else seed % 2**63, stop=request.stops,
         )  # fmt: skip
-        return Generation(tuple(prompt), sampling, lambda piece: None, streams, logprobs, grammar)
+        adapter = self._adapters.get(request.model)
+        return Generation(tuple(prompt), sampling, lambda piece: None, streams, logprobs, grammar, adapter)
 
     async def _chunks(
         self, request: Any, generation: Generation, context: Context, kind: str, choice: Callable[[Piece], Any]
     ) -> AsyncIterator[list[Event]]:
         """Pieces of an answer as OpenAI's chunks of this kind, with what `choice` makes of each."""
-        chunk = {"id": context.id, "object": kind, "created": context.created, "model": self._name}
+        chunk = {"id": context.id, "object": kind, "created": context.created, "model": request.model}
         read = len(generation.prompt)
         with_usage = request.stream_options is not None and request.stream_options.include_usage
         async with contextlib.aclosing(self._stream(generation, context.skip)) as some:
@@ -258,7 +275,7 @@ class ChatServer:
         finally:
             generation.cancelled = True
 
-    def _embed(self, encoded: Sequence[Sequence[int]]) -> Any:
+    def _embed(self, encoded: Sequence[Sequence[int]], adapter: str | None) -> Any:
         import torch
         from torch.nn.functional import normalize
         from torch.nn.utils.rnn import pad_sequence
@@ -267,8 +284,14 @@ class ChatServer:
         ids_BT = pad_sequence(texts, batch_first=True)
         mask_BT = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
         with torch.inference_mode():
-            states_BTD = self._model.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
-            mean_BD = (states_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
+            if adapter is None:
+                states_BTD = self._model.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+            else:  # adapters are chosen by the forward pass of the whole model alone
+                states_BTD = self._model(
+                    input_ids=ids_BT, attention_mask=mask_BT, logits_to_keep=1, output_hidden_states=True,
+                    adapter_names=[adapter] * len(texts),
+                ).hidden_states[-1]  # fmt: skip
+            mean_BD = (states_BTD.float() * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
             return normalize(mean_BD, dim=-1).cpu().numpy()
 
     def _chat_logprobs(self, pieces: Sequence[Piece]) -> api.ChoiceLogprobs:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from squadron.core.folder import Folder
-from squadron.serve.service import Services, distinct
+from squadron.serve.service import Services, compose
 from squadron.serve.spec import ServeSpec
 
 
@@ -45,4 +45,4 @@ def build(arguments: dict[str, Any]) -> Any:
     spec = from_values(ServeSpec, arguments["settings"], {})
     offered = [find_services(Folder(run)) for run in arguments["runs"]]
     services = [service for one in offered if isinstance(one, Services) for service in one.services]
-    return application(distinct(services), spec, keys(spec))
+    return application(compose(services), spec, keys(spec))

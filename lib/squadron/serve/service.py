@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,21 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Over:
+    """What a service adds, by its `part`, to a `base` that is large: services over the same base are served as one,
+    which `together` makes of the base and of each model's part."""
+
+    base: str
+    part: str
+    together: Callable[[str, Mapping[str, str]], Service]
+
+
+@dataclass(frozen=True)
 class Service:
     """`build` loads what answers, on a replica; it and all that it needs must be picklable.
 
     `at_once` is how many requests one replica works on at a time. `models` are the names by which requests that have a
-    `model` ask for this service.
+    `model` ask for this service; one that is `over` a base has one.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Service:
     resources: WorkerResources = field(default_factory=WorkerResources)
     at_once: int = 1
     models: tuple[str, ...] = ()
+    over: Over | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Services:
 
         spec = load_config(ServeSpec, overrides=settings)
         others = [service for one in beside for service in getattr(one, "services", ())]
-        serve_until_ended(distinct([*self.services, *others]), spec, address)
+        serve_until_ended(compose([*self.services, *others]), spec, address)
 
     def deploy_file(self, runs: Sequence[Folder], settings: Sequence[str]) -> str:
         """What these runs would serve, by these settings, as a file for `serve deploy`."""
@@ -95,6 +106,21 @@ class Services:
         from squadron.serve.spec import ServeSpec
 
         return config_file(runs, load_config(ServeSpec, overrides=settings))
+
+
+def compose(services: Sequence[Service]) -> list[Service]:
+    """What is served of these: each under a name of its own, and those over one base as one."""
+    composed: list[Service] = []
+    bases: dict[str, dict[str, str]] = {}
+    for service in distinct(services):
+        if service.over is None:
+            composed.append(service)
+            continue
+        parts = bases.setdefault(service.over.base, {})
+        if not parts:
+            composed.append(service)
+        parts |= dict.fromkeys(service.models, service.over.part)
+    return [one if one.over is None else one.over.together(one.over.base, bases[one.over.base]) for one in composed]
 
 
 def distinct(services: Sequence[Service]) -> list[Service]:

@@ -30,13 +30,14 @@ class Pretrained:
     """A model of the hub or of a local folder, with adapters if asked for. Loads safetensors only, and runs no code
     that comes with a model.
 
-    `head`: a language model, a classifier or reward model over sequences (with `labels` outputs) or tokens, or the
-    bare encoder. Raises InputError if there is no such model.
+    `head`: a language model, a classifier or reward model over sequences (with `labels` outputs, which may have names)
+    or tokens, or the bare encoder. Raises InputError if there is no such model.
     """
 
     path: str
     head: Head = "causal"
     labels: int = 1
+    label_names: tuple[str, ...] = ()
     precision: Literal["fp32", "bf16"] = "fp32"
     lora: LoraSettings | None = None
     pad_token_id: int | None = None
@@ -50,8 +51,7 @@ class Pretrained:
         import torch
 
         settings: dict[str, Any] = {"dtype": torch.bfloat16 if self.precision == "bf16" else torch.float32}
-        if self.head in ("sequence", "token"):
-            settings["num_labels"] = self.labels
+        settings |= self._outputs()
         if self.lora is not None and self.lora.quantize == "nf4":
             settings |= four_bits(settings["dtype"])
             _shard_later()
@@ -88,10 +88,22 @@ class Pretrained:
         import torch
         import transformers
 
-        labels = {"num_labels": self.labels} if self.head in ("sequence", "token") else {}
-        config = transformers.AutoConfig.from_pretrained(local_folder(self.path), trust_remote_code=False, **labels)
+        config = transformers.AutoConfig.from_pretrained(
+            local_folder(self.path), trust_remote_code=False, **self._outputs()
+        )
+        if self.pad_token_id is not None:
+            config.pad_token_id = self.pad_token_id
         with torch.device("meta"):
             return self.adapted(auto_class(self.head).from_config(config))
+
+    def _outputs(self) -> dict[str, Any]:
+        """How many outputs a head has, and what they are called, in transformers' settings."""
+        if self.head not in ("sequence", "token"):
+            return {}
+        if not self.label_names:
+            return {"num_labels": self.labels}
+        named = dict(enumerate(self.label_names))
+        return {"id2label": named, "label2id": {name: number for number, name in named.items()}}
 
 
 @dataclass(frozen=True)

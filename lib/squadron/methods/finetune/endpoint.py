@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.results import outputs, settings
-from squadron.llm.reward import ClassifierReward
+from squadron.methods.finetune.base import resolve
 from squadron.methods.finetune.config import FinetuneConfig
-from squadron.methods.finetune.records import Export
+from squadron.methods.finetune.records import BaseModel, Dataset, Export
+from squadron.methods.finetune.scoring import KINDS, TrainedScorer
 from squadron.serve.chat import chat_service
 from squadron.serve.scoring import score_service
 from squadron.serve.service import Services
 
 
 def services(folder: Folder) -> Services:
-    """The model of a run, under the name of its folder. Raises InputError if none is exported, or it is of a kind that
-    nothing here serves."""
+    """The model of a run, under the name of its folder. Raises InputError if none is exported, or nothing here serves
+    it."""
     config = settings(folder, FinetuneConfig)
     export = outputs(folder, "export", Export)[-1]
-    if config.objective not in ("sft", "dpo", "reward"):
-        raise InputError(f"a model of the objective {config.objective} is not served yet", where=str(folder))
-    if export.kind != "full":
-        fix = "run it again with export.merge=true"
-        raise InputError("the run has exported an adapter, not a whole model", where=str(folder), fix=fix)
     if not folder.path:
         raise InputError("a model behind a URL is not served yet", where=str(folder), fix="copy the folder to a disk")
-    if config.objective == "reward":
-        return Services((score_service(folder.name, ClassifierReward(path=folder.file(export.path))),))
-    return Services((chat_service(folder.name, folder.file(export.path)),))
+    path, kind = folder.file(export.path), KINDS.get(config.objective)
+    if kind is None and export.kind == "adapter":
+        base = outputs(folder, "prepare_model", BaseModel)[-1]
+        return Services((chat_service(folder.name, resolve(folder, base.path, base.inside_run), adapter=path),))
+    if kind is None:
+        return Services((chat_service(folder.name, path),))
+    if export.kind == "adapter":
+        fix = "run it again with export.merge=true"
+        raise InputError(
+            "scores are given by whole models, and the run has exported an adapter", where=str(folder), fix=fix
+        )
+    classes = outputs(folder, "read_data", Dataset)[-1].classes
+    load = partial(TrainedScorer, path, config.objective, config.data, classes)
+    return Services((score_service(folder.name, kind, load),))

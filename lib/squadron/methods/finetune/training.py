@@ -22,13 +22,14 @@ from squadron.train.models import Head, PolicyWithReference, Pretrained
 from squadron.train.quiet import quiet_libraries
 from squadron.train.spec import TrainSpec
 
-_HEADS: dict[ObjectiveName, Head] = {
+HEADS: dict[ObjectiveName, Head] = {
     "sft": "causal",
     "dpo": "causal",
     "reward": "sequence",
     "process_reward": "token",
     "classification": "sequence",
 }
+"""What models of these objectives end in."""
 _SKIPPED_STEPS = 5
 
 
@@ -144,11 +145,12 @@ def make_build(
     stage: Stage, data: Dataset, model: BaseModel, objective: ObjectiveName, config: ModelConfig, spec: TrainSpec
 ) -> Pretrained | PolicyWithReference:
     """What builds the model on each worker."""
-    labels = {"classification": len(data.classes), "process_reward": 2}.get(objective, 1)
+    names = {"classification": tuple(map(str, data.classes)), "process_reward": ("wrong", "right")}.get(objective, ())
     build = Pretrained(
         resolve(stage.run.folder, model.path, model.inside_run),
-        head=_HEADS[objective],
-        labels=labels,
+        head=HEADS[objective],
+        labels=len(names) or 1,
+        label_names=names,
         precision=spec.precision,
         lora=config.lora,
         fused=spec.fused_kernels,
