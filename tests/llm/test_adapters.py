@@ -4,60 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from squadron.core.folder import Folder
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling
 from squadron.llm.hf import HfChat
 from squadron.llm.settings import HfModel
 from squadron.serve import openai as api
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.service import Service, compose
-from tests.llm.tiny import store_tiny_chat
+from tests.llm.tiny import Adapted, store_tiny_adapters, store_tiny_chat
 
 WORDS = [f"say {number} words, please" + " now" * (number % 7) for number in range(9)]
 
 
-@dataclass(frozen=True)
-class Models:
-    """A model, adapters over it by name, and each adapter merged into a model of its own."""
-
-    base: str
-    adapters: dict[str, str]
-    merged: dict[str, str]
-
-
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def models(tmp_path_factory: pytest.TempPathFactory) -> Adapted:
     folder = tmp_path_factory.mktemp("models")
-    base = store_tiny_chat(folder / "base", WORDS * 4)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    found = Models(base, {"base": ""}, {"base": base})
-    for number, targets in enumerate((["q_proj", "v_proj"], ["o_proj", "down_proj"])):
-        torch.manual_seed(number)
-        settings = LoraConfig(
-            r=4, lora_alpha=64, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM"
-        )
-        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
-        name = f"model.{number}"  # peft's own names may hold no dot
-        model.save_pretrained(folder / name)
-        merged = folder / f"{name}-merged"
-        model.merge_and_unload().save_pretrained(merged)
-        tokenizer.save_pretrained(merged)
-        found.adapters[name], found.merged[name] = str(folder / name), str(merged)
-    return found
+    return store_tiny_adapters(folder, store_tiny_chat(folder / "base", WORDS * 4))
 
 
 @pytest.fixture(scope="module")
-def server(models: Models) -> Iterator[ChatServer]:
+def server(models: Adapted) -> Iterator[ChatServer]:
     server = ChatServer(HfModel(name="base", path=models.base), 16, models.adapters)
     yield server
     server.close()
@@ -68,7 +40,7 @@ def asked(model: str, text: str, **settings: Any) -> api.ChatCompletionRequest:
     return api.ChatCompletionRequest.model_validate({"model": model, "messages": messages, **settings})
 
 
-def test_one_batch_answers_as_merged_models_do(server: ChatServer, models: Models) -> None:
+def test_one_batch_answers_as_merged_models_do(server: ChatServer, models: Adapted) -> None:
     settings = [{"temperature": 0.9 * (number % 2), "seed": number, "max_tokens": 4 + number} for number in range(9)]
     pairs = [(name, number) for number in range(9) for name in models.adapters]
 
@@ -91,7 +63,7 @@ def test_one_batch_answers_as_merged_models_do(server: ChatServer, models: Model
     assert len({tuple(said) for said in texts.values()}) == 3
 
 
-def test_embeddings_are_those_of_merged_models(server: ChatServer, models: Models) -> None:
+def test_embeddings_are_those_of_merged_models(server: ChatServer, models: Adapted) -> None:
     async def embed(of: ChatServer, name: str) -> Any:
         request = api.EmbeddingRequest.model_validate({"model": name, "input": WORDS})
         return [row.embedding for row in (await of.embed(request)).data]
@@ -103,10 +75,10 @@ def test_embeddings_are_those_of_merged_models(server: ChatServer, models: Model
         assert np.allclose(asyncio.run(embed(server, name)), expected, atol=1e-5)
 
 
-def test_what_is_over_one_model_is_one_service(models: Models, tmp_path: Path) -> None:
+def test_what_is_over_one_model_is_one_service(models: Adapted, tmp_path: Path) -> None:
     one, other = (folder for folder in models.adapters.values() if folder)
     elsewhere = Service("elsewhere", dict, ())
-    services = [chat_service("a", models.base, one), elsewhere, chat_service("a", models.base, other)]
+    services = [chat_service("a", models.base, adapter=one), elsewhere, chat_service("a", models.base, adapter=other)]
     first, second, third = compose([*services, chat_service("b", models.base), chat_service("c", "org/model")])[:3]
     assert first.models == ("a", "a-2", "b") and second.name == "elsewhere" and third.models == ("c",)
     server = first.build()
@@ -117,7 +89,22 @@ def test_what_is_over_one_model_is_one_service(models: Models, tmp_path: Path) -
         server.close()
 
 
-def test_what_is_no_adapter_of_this_model_is_refused(models: Models, tmp_path: Path) -> None:
+def test_models_and_adapters_behind_urls(server: ChatServer, models: Adapted) -> None:
+    for path in (models.base, models.adapters["model.0"]):
+        for file in Path(path).iterdir():
+            Folder(f"memory://served/{Path(path).name}").write_bytes(file.name, file.read_bytes())
+    service = chat_service("far", "memory://served/base", adapter="memory://served/model.0")
+    far = service.build()
+    try:
+        answers = [asyncio.run(far.chat(asked("far", text, temperature=0, max_tokens=8))) for text in WORDS[:3]]
+    finally:
+        far.close()
+    for answer, text in zip(answers, WORDS, strict=False):
+        expected = asyncio.run(server.chat(asked("model.0", text, temperature=0, max_tokens=8)))
+        assert answer.choices[0].message == expected.choices[0].message
+
+
+def test_what_is_no_adapter_of_this_model_is_refused(models: Adapted, tmp_path: Path) -> None:
     from peft import LoraConfig, PromptTuningConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 

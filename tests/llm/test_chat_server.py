@@ -180,6 +180,37 @@ def test_logprobs_are_those_of_the_model(app: Any, path: str) -> None:
         ids = torch.cat([ids, top.indices[None, :1]], dim=1)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"presence_penalty": 1.5},
+        {"frequency_penalty": 0.7, "presence_penalty": -0.3},
+        {"logit_bias": {"40": 5, "41": 4.5}, "frequency_penalty": 2},
+    ],
+)
+def test_penalties_and_biases_change_logits_as_openai_says(app: Any, path: str, settings: Any) -> None:
+    """Against a loop that computes every token from the whole text."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path)
+    ids = tokenizer.apply_chat_template(say(WORDS[3]), add_generation_prompt=True, return_tensors="pt")["input_ids"]
+    said: list[int] = []
+    for _ in range(12):
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0, -1]
+        for token in range(len(logits)):
+            times = said.count(token)
+            logits[token] += settings.get("logit_bias", {}).get(str(token), 0)
+            logits[token] -= times * settings.get("frequency_penalty", 0)
+            logits[token] -= (times > 0) * settings.get("presence_penalty", 0)
+        said.append(int(logits.argmax()))
+        ids = torch.cat([ids, logits.argmax()[None, None]], dim=1)
+    answer = chat(app, WORDS[3], max_tokens=12, **settings).choices[0].message.content
+    assert answer == tokenizer.decode(said, skip_special_tokens=True)
+    assert answer != chat(app, WORDS[3], max_tokens=12).choices[0].message.content
+
+
 def test_json_has_the_form_that_was_asked_for(app: Any) -> None:
     schema = {
         "type": "object",
@@ -230,6 +261,9 @@ def test_completions_and_embeddings(app: Any, path: str) -> None:
         ({"max_tokens": 0}, openai.UnprocessableEntityError, "max_tokens"),
         ({"max_tokens": 81}, openai.UnprocessableEntityError, "at most 80"),
         ({"max_tokens": 10**12}, openai.UnprocessableEntityError, "max_tokens"),
+        ({"presence_penalty": 3}, openai.UnprocessableEntityError, "presence_penalty"),
+        ({"logit_bias": {"seven": 3}}, openai.UnprocessableEntityError, "logit_bias"),
+        ({"logit_bias": {"70000": 3}}, openai.UnprocessableEntityError, "no token 70000"),
         ({"n": 2, "stream": True}, openai.UnprocessableEntityError, "cannot be streamed"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.UnprocessableEntityError, "tools"),
         ({"messages": say("word " * 50)}, openai.UnprocessableEntityError, "tokens; tiny holds 96"),

@@ -22,17 +22,11 @@ from squadron.methods.coordination.endpoint import Load, PlanRequest, services
 from squadron.methods.coordination.training import Build, save_planner
 from squadron.serve.serving import start, stop
 from squadron.serve.spec import KEYS, ServeSpec
+from tests.drivers import free_port
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 ROUTES = [[[0, 0], [10, 0]], [[5, -5], [5, 5]], [[3, 8], [3, -8]]]
 KEY = "a-key-for-tests"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from squadron.core.errors import ConfigError, InputError, ResourceError
 from squadron.core.profile import WorkerResources
 from squadron.serve.chat import chat_service
 from squadron.serve.deploy import build
-from squadron.serve.serving import APPLICATION, application, start, stop
+from squadron.serve.serving import APPLICATION, application, start, stop, vllm_for
 from squadron.serve.spec import ServeSpec
+from tests.drivers import free_port
 from tests.llm.tiny import store_tiny_chat
-from tests.ray.test_serving import free_port
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
 REQUESTS = 240
@@ -107,6 +108,15 @@ def test_what_a_replica_cannot_load_is_said_in_its_words(path: str) -> None:
     broken = replace(service(path, 4), build=gone)
     with pytest.raises(ResourceError, match="tiny cannot be served: the weights are gone"):
         start([broken], ServeSpec(port=free_port()))
+    assert APPLICATION not in ray.serve.status().applications
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_vllm_serves_where_it_is_and_is_asked_for_in_vain_elsewhere(path: str) -> None:
+    for engine in ("auto", "own"):
+        assert vllm_for(service(path, 4), ServeSpec(engine=engine)) is None
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
+        start([service(path, 4)], ServeSpec(port=free_port(), engine="vllm"))
     assert APPLICATION not in ray.serve.status().applications
 
 

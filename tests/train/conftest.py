@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.drivers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 Answers = dict[str, dict[str, Any]]
@@ -41,7 +42,7 @@ def run_group(tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
         (folder / "scenarios.json").write_text(json.dumps(list(scenarios)))
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"}
         words = [sys.executable, str(Path(__file__).with_name("group.py")), str(folder / "scenarios.json")]
-        port = _free_port()
+        port = free_port()
         group = [
             subprocess.Popen(
                 [*words, str(rank), str(workers), str(port), str(folder)],
@@ -57,10 +58,3 @@ def run_group(tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
         return {s["name"]: json.loads((folder / f"{s['name']}.json").read_text()) for s in scenarios}
 
     return run
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from squadron.llm.chat import ModelUnavailable
+from squadron.train.models import local_folder
 
 _NONE = "__base__"  # peft's name for a row without an adapter
 
 
 def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
-    """The model with the adapters of these folders over it, and by the same keys what its forward pass calls each, in
-    `adapter_names`, one for every row; an empty folder is the model as it is. Without any adapter it is returned
-    unchanged, and takes no names.
+    """The model with the adapters of these folders, or URLs of folders, over it, and by the same keys what its forward
+    pass calls each, in `adapter_names`, one for every row; an empty folder is the model as it is. Without any adapter
+    it is returned unchanged, and takes no names.
 
     Loads safetensors only. Raises ModelUnavailable for what is no LoRA adapter of this model.
     """
@@ -25,6 +26,7 @@ def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]
         names[key] = f"adapter{number}" if folder else _NONE
         if not folder:
             continue
+        folder = local_folder(folder)
         _check(folder)
         try:
             if adapted is None:

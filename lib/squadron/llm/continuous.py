@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,7 +52,9 @@ class Generation:
 
     With `streams` there is a piece for what has become certain at each token, else one at the end. `logprobs` is how
     many alternatives are told for each token; None: not even the token's own. `grammar` is what the answer
-    keeps to. `adapter` is the one that it is given with, where the model has any: then all have one.
+    keeps to. `bias` is added to the logits of tokens; the penalties are taken off those of tokens that the answer
+    holds, for every time, and once, as OpenAI defines them. `adapter` is the one that it is given with, where the model
+    has any: then all have one.
     """
 
     prompt: tuple[int, ...]
@@ -60,6 +63,9 @@ class Generation:
     streams: bool = False
     logprobs: int | None = None
     grammar: Grammar | None = None
+    bias: Mapping[int, float] = field(default_factory=dict)
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     adapter: str | None = None
     cancelled: bool = False
     tokens: list[int] = field(default_factory=list)
@@ -201,10 +207,19 @@ class _Answer:
             self._generator = make_generator(self.sampling.seed, logits_V.device)
         return scaled_V + gumbel(len(logits_V), self._generator)
 
-    def restrict(self, logits_V: torch.Tensor) -> None:
-        """Take away what the answer's grammar does not allow."""
-        if self._generation.grammar is not None:
-            self._generation.grammar.mask(logits_V)
+    def adjust(self, logits_V: torch.Tensor) -> None:
+        """Add biases, take off penalties, and take away what the answer's grammar does not allow."""
+        generation = self._generation
+        changes = dict(generation.bias)
+        if generation.frequency_penalty or generation.presence_penalty:
+            for token, count in Counter(generation.tokens).items():
+                penalty = count * generation.frequency_penalty + generation.presence_penalty
+                changes[token] = changes.get(token, 0.0) - penalty
+        if changes:
+            tokens: Any = list(changes)
+            logits_V[tokens] += logits_V.new_tensor(list(changes.values()))
+        if generation.grammar is not None:
+            generation.grammar.mask(logits_V)
 
     def add(self, token: int, logits_V: torch.Tensor, ends: set[int], context: int) -> None:
         """Take a token, and emit what has become certain."""
@@ -274,7 +289,7 @@ class _Answer:
 def _choose(logits_BV: torch.Tensor, answers: Sequence[_Answer]) -> torch.Tensor:
     """The next token of each row, [B]: the likeliest at temperature 0, else a draw."""
     for place, answer in enumerate(answers):
-        answer.restrict(logits_BV[place])
+        answer.adjust(logits_BV[place])
     drawn = [place for place, answer in enumerate(answers) if answer.sampling.temperature > 0]
     if not drawn:
         return logits_BV.argmax(-1)

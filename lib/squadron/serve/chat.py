@@ -20,6 +20,7 @@ from squadron.serve.service import Context, Event, Over, Route, Service
 
 if TYPE_CHECKING:
     from squadron.llm.continuous import Generation, Logprob, Piece
+    from squadron.serve.spec import ServeSpec
 
 _ROUTES = (
     Route(
@@ -38,7 +39,7 @@ _ROUTES = (
 
 
 def chat_service(
-    name: str, path: str, adapter: str = "", resources: WorkerResources | None = None, max_rows: int = 64
+    name: str, path: str, resources: WorkerResources | None = None, max_rows: int = 64, adapter: str = ""
 ) -> Service:
     """A service of the model at `path`, a folder or a hub name, which clients call `name`; with the LoRA adapter in the
     folder `adapter`, if one is given. Those over the same model share its replicas."""
@@ -57,7 +58,14 @@ def _over(resources: WorkerResources, max_rows: int, base: str, adapters: Mappin
         at_once=max_rows,
         models=tuple(adapters),
         over=Over(base, adapter, partial(_over, resources, max_rows)),
+        by_vllm=partial(_by_vllm, name, base, dict(adapters)),
     )
+
+
+def _by_vllm(name: str, base: str, adapters: Mapping[str, str], spec: ServeSpec, on_gpus: bool) -> Any:
+    from squadron.serve.vllm import deployment
+
+    return deployment(name, base, adapters, spec, on_gpus)
 
 
 class ChatServer:
@@ -221,8 +229,16 @@ class ChatServer:
             max_tokens=most or self._context, temperature=request.temperature, top_p=request.top_p,
             seed=None if seed is None else seed % 2**63, stop=request.stops,
         )  # fmt: skip
-        adapter = self._adapters.get(request.model)
-        return Generation(tuple(prompt), sampling, lambda piece: None, streams, logprobs, grammar, adapter)
+        return Generation(
+            tuple(prompt), sampling, lambda piece: None, streams, logprobs, grammar, self._bias(request.logit_bias),
+            request.frequency_penalty or 0.0, request.presence_penalty or 0.0, self._adapters.get(request.model),
+        )  # fmt: skip
+
+    def _bias(self, asked: Mapping[str, float] | None) -> dict[int, float]:
+        bias = {int(token): value for token, value in (asked or {}).items()}
+        if unknown := [token for token in bias if token >= self._model.config.vocab_size]:
+            raise InputError(f"logit_bias: {self._name} has no token {unknown[0]}")
+        return bias
 
     async def _chunks(
         self, request: Any, generation: Generation, context: Context, kind: str, choice: Callable[[Piece], Any]

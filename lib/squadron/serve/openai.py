@@ -81,8 +81,15 @@ class _Sampled(_Record):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, max_length=512, description="taken, and not looked at")
-    frequency_penalty: Literal[0, None] = Field(None, description="not offered: 0 alone")
-    presence_penalty: Literal[0, None] = Field(None, description="not offered: 0 alone")
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="taken off a token's logit each time it is said"
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="taken off the logit of a token once it is said"
+    )
+    logit_bias: (
+        dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None
+    ) = Field(None, max_length=1024, description="added to the logits of these tokens, by their numbers")
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from squadron.core.profile import WorkerResources
 if TYPE_CHECKING:
     from squadron.core.folder import Folder
     from squadron.core.job import Servable
+    from squadron.serve.spec import ServeSpec
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Service:
     """`build` loads what answers, on a replica; it and all that it needs must be picklable.
 
     `at_once` is how many requests one replica works on at a time. `models` are the names by which requests that have a
-    `model` ask for this service; one that is `over` a base has one.
+    `model` ask for this service; one that is `over` a base has one. Where vLLM
+    serves, `by_vllm` gives what Ray Serve deploys, by the server's settings and whether there are GPUs.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Service:
     at_once: int = 1
     models: tuple[str, ...] = ()
     over: Over | None = None
+    by_vllm: Callable[[ServeSpec, bool], Any] | None = None
 
 
 @dataclass(frozen=True)

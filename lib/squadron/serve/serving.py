@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import inspect
 import logging
 import os
@@ -21,6 +22,7 @@ from squadron.core import console
 from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, ResourceError, SquadronError
 from squadron.core.host import use_threads
+from squadron.core.profile import WorkerResources
 from squadron.serve.gateway import Busy, make_app, paths
 from squadron.serve.guard import digest
 from squadron.serve.service import Context, Event, Service
@@ -60,7 +62,7 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
     cluster = connect(address)
     for service in services:
         count = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
-        cluster.require(count, service.resources, f"serving {service.name}")
+        cluster.require(count, _share(service, spec), f"serving {service.name}")
     _refuse_taken(spec)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": spec.host, "port": spec.port}, logging_config={"enable_access_log": False})
@@ -88,7 +90,10 @@ def application(services: Sequence[Service], spec: ServeSpec, digests: Sequence[
     request."""
     from ray import serve
 
-    replicas = {service.name: deployment(service, spec) for service in services}
+    replicas = {
+        service.name: by_vllm(spec, _has_gpus()) if (by_vllm := vllm_for(service, spec)) else deployment(service, spec)
+        for service in services
+    }
     gateway = serve.deployment(
         name="gateway",
         ray_actor_options={"num_cpus": 0},
@@ -236,15 +241,8 @@ def deployment(service: Service, spec: ServeSpec) -> Any:
     """A service as Ray Serve deploys it."""
     from ray import serve
 
-    share = {"num_cpus": service.resources.cpus, "num_gpus": service.resources.gpus}
-    scale = spec.autoscaling
-    auto: Any = scale and {
-        "min_replicas": scale.min_replicas,
-        "max_replicas": scale.max_replicas,
-        "target_ongoing_requests": scale.ongoing_requests,
-        "upscale_delay_s": scale.upscale_delay_s,
-        "downscale_delay_s": scale.downscale_delay_s,
-    }
+    share = _share(service, spec)
+    auto: Any = spec.autoscaling and spec.autoscaling.for_ray()
     return serve.deployment(
         name=service.name,
         num_replicas=None if auto else spec.replicas,
@@ -254,8 +252,33 @@ def deployment(service: Service, spec: ServeSpec) -> Any:
         max_constructor_retry_count=_LOADS,
         graceful_shutdown_timeout_s=spec.drain_s,
         graceful_shutdown_wait_loop_s=_LOOK_EVERY_S,
-        ray_actor_options=share,
-    )(Replica).bind(service.build, service.resources.cpus)
+        ray_actor_options={"num_cpus": share.cpus, "num_gpus": share.gpus},
+    )(Replica).bind(service.build, share.cpus)
+
+
+def vllm_for(service: Service, spec: ServeSpec) -> Callable[[ServeSpec, bool], Any] | None:
+    """What deploys this language model by vLLM, if that is to serve it. Raises ConfigError if it is not installed."""
+    if service.by_vllm is None or spec.engine == "own":
+        return None
+    installed = importlib.util.find_spec("vllm") is not None
+    if spec.engine == "vllm" and not installed:
+        fix = "pip install 'squadron[gpu]' -c constraints/gpu.txt, or leave engine out"
+        raise ConfigError("vLLM is not installed", where="engine", fix=fix)
+    return service.by_vllm if spec.engine == "vllm" or (installed and _has_gpus()) else None
+
+
+def _share(service: Service, spec: ServeSpec) -> WorkerResources:
+    """What of a node one replica takes."""
+    share = service.resources
+    if vllm_for(service, spec):
+        return share.model_copy(update={"gpus": float(spec.vllm.gpus if _has_gpus() else 0)})
+    return share.model_copy(update={"gpus": max(share.gpus, spec.gpus)})
+
+
+def _has_gpus() -> bool:
+    import ray
+
+    return ray.cluster_resources().get("GPU", 0) >= 1
 
 
 def keys(spec: ServeSpec) -> list[bytes]:

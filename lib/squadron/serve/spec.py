@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
@@ -25,13 +27,40 @@ class Autoscaling(Config):
             raise ValueError("min_replicas is above max_replicas")
         return self
 
+    def for_ray(self) -> dict[str, Any]:
+        """The same in Ray Serve's terms."""
+        return {
+            "min_replicas": self.min_replicas,
+            "max_replicas": self.max_replicas,
+            "target_ongoing_requests": self.ongoing_requests,
+            "upscale_delay_s": self.upscale_delay_s,
+            "downscale_delay_s": self.downscale_delay_s,
+        }
+
+
+class VllmServing(Config):
+    """How vLLM serves language models."""
+
+    gpus: int = Field(1, ge=1, description="cards of one replica, by tensor parallelism")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of a card's memory, for weights and answers")
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "auto"
+    quantization: str | None = Field(None, description="of a quantised model, such as awq; None: what its files say")
+    max_length: int | None = Field(None, ge=1, description="tokens of a conversation; None: the model's own")
+    at_once: int = Field(256, ge=1, description="requests that one replica works on")
+    adapters_at_once: int = Field(8, ge=1, description="adapters that may share a batch")
+
 
 class ServeSpec(Config):
     """Where a server listens, how much it takes on, and what it refuses."""
 
     host: str = Field("127.0.0.1", description="0.0.0.0: every network of this machine")
     port: int = Field(8000, ge=1, le=65535)
+    engine: Literal["auto", "own", "vllm"] = Field(
+        "auto", description="of language models; auto: vLLM, where it is installed and the cluster has GPUs"
+    )
+    vllm: VllmServing = VllmServing()
     replicas: int = Field(1, ge=1, description="processes that hold the model")
+    gpus: float = Field(0, ge=0, description="of one replica, where vLLM does not serve; a fraction shares a card")
     autoscaling: Autoscaling | None = Field(None, description="as many replicas as are needed, in place of a number")
     at_once: int | None = Field(None, ge=1, description="requests that one replica works on; None: what suits it")
     queue: int = Field(32, ge=1, description="requests that may wait; more are sent away with 429")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.results import outputs, settings
 from squadron.methods.crowdselect.config import CrowdSelectConfig
@@ -14,10 +13,8 @@ from squadron.serve.service import Services
 
 def services(folder: Folder) -> Services:
     """The first student of CrowdSelect's choice under the name of the run's folder, and the embedder as
-    `embedder`. Raises InputError if no student has been trained, or its files are not on a disk."""
+    `embedder`. Raises InputError if no student has been trained."""
     students = outputs(folder, "train_students", Students)[-1].students
-    if not folder.path:
-        raise InputError("a model behind a URL is not served yet", where=str(folder), fix="copy the folder to a disk")
     student = next((one for one in students if one.arm == "crowdselect"), students[0])
     embedder = settings(folder, CrowdSelectConfig).embedding.model
     return Services((chat_service(folder.name, folder.file(student.path)), embedding_service("embedder", embedder)))

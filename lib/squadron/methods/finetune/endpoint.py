@@ -21,8 +21,6 @@ def services(folder: Folder) -> Services:
     it."""
     config = settings(folder, FinetuneConfig)
     export = outputs(folder, "export", Export)[-1]
-    if not folder.path:
-        raise InputError("a model behind a URL is not served yet", where=str(folder), fix="copy the folder to a disk")
     path, kind = folder.file(export.path), KINDS.get(config.objective)
     if kind is None and export.kind == "adapter":
         base = outputs(folder, "prepare_model", BaseModel)[-1]

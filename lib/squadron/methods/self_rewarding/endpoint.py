@@ -12,11 +12,9 @@ from squadron.serve.service import Services
 
 def services(folder: Folder) -> Services:
     """The model of the last round that has finished, under the name of the run's folder. Raises InputError if there is
-    none, or its files are not on a disk."""
+    none."""
     try:
         model = outputs(folder, "optimize", Model)[-1]
     except InputError:
         model = outputs(folder, "fine_tune", Model)[-1]
-    if not folder.path:
-        raise InputError("a model behind a URL is not served yet", where=str(folder), fix="copy the folder to a disk")
     return Services((chat_service(folder.name, model.at(folder)),))
