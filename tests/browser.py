@@ -50,8 +50,10 @@ async def _drive(port: int, url: str, scripts: list[str]) -> list[Any]:
             target = (await answer.json(content_type=None))["webSocketDebuggerUrl"]
         async with session.ws_connect(target, max_msg_size=2**26) as socket:
             await _call(socket, 1, "Runtime.enable", {})
+            while not await _is_there(socket, url):
+                await asyncio.sleep(0.05)
             values = []
-            for number, script in enumerate(scripts, start=2):
+            for number, script in enumerate(scripts, start=3):
                 expression = f"(async () => {{ {script} }})()"
                 asked = {"expression": expression, "awaitPromise": True, "returnByValue": True}
                 result = await _call(socket, number, "Runtime.evaluate", asked)
@@ -60,10 +62,21 @@ async def _drive(port: int, url: str, scripts: list[str]) -> list[Any]:
             return values
 
 
+async def _is_there(socket: Any, url: str) -> bool:
+    """Whether the browser has left its empty page for this one; what ran there would end with it."""
+    expression = f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'"
+    try:
+        result = await _call(socket, 2, "Runtime.evaluate", {"expression": expression})
+    except AssertionError:  # it is between the two
+        return False
+    return bool(result["result"].get("value"))
+
+
 async def _call(socket: Any, number: int, method: str, parameters: dict[str, Any]) -> Any:
     await socket.send_str(json.dumps({"id": number, "method": method, "params": parameters}))
     while True:
         message = json.loads((await socket.receive()).data)
         assert message.get("method") != "Runtime.exceptionThrown", json.dumps(message)[:2000]
         if message.get("id") == number:
+            assert "error" not in message, message["error"]
             return message["result"]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import uvicorn
 from pydantic import BaseModel
 
@@ -19,14 +17,13 @@ from squadron.methods.coordination import endpoint as coordination
 from squadron.methods.coordination.config import CoordinationConfig, ModelConfig
 from squadron.methods.coordination.training import Build, save_planner
 from squadron.methods.flame import endpoint as flame
-from squadron.methods.flame.algorithm import BCPolicy
-from squadron.methods.flame.records import Policy
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
 from squadron.serve.guard import digest
 from squadron.serve.service import Context, Event
 from squadron.serve.spec import ServeSpec
 from tests.browser import CHROMIUM, run_in_page
+from tests.finished import store_flame_run
 from tests.llm.tiny import store_tiny_chat
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
@@ -68,7 +65,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = CoordinationConfig()
     load = coordination.Load({"average_delay": Folder(place / "planner")}, settings.limits, settings.sampling)
     act, plan = (
-        _flame(place),
+        flame.services(store_flame_run(place / "flame", 16)),
         coordination.Route(
             "/v1/plan", "plan", coordination.PlanRequest, coordination.PlanAnswer, "plan", example=coordination.EXAMPLE
         ),
@@ -78,7 +75,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         coordination.Service("coordination", load, (plan,)),
         *act.services,
     ]
-    loaded = {"tiny": chat, "coordination": load(), "flame": act.services[0].build()}
+    loaded = {"tiny": chat, "coordination": load()} | {one.name: one.build() for one in act.services}
     app = make_app(services, Here(loaded), ServeSpec(), [digest("a-key")])
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -89,21 +86,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.should_exit = True
     thread.join()
     chat.close()
-
-
-def _flame(place: Path) -> Any:
-    from squadron.methods.flame.baselines import save_policy
-
-    folder = Folder(place / "flame").make()
-    stage = folder / "stages" / "choose_round-0123456789ab"
-    torch.manual_seed(0)
-    record = Policy(
-        name="round-0001", file=f"stages/{stage.name}/policy.safetensors", image_size=16,
-        sha256=save_policy(stage, "policy.safetensors", BCPolicy(16)),
-    )  # fmt: skip
-    stage.write_json("done.json", {"output": record.model_dump(mode="json"), "seconds": 1.0})
-    folder.write_json("run.json", {"job": "flame", "stages": [stage.name]})
-    return flame.services(folder)
 
 
 def test_the_page_lets_one_try_what_is_served(url: str) -> None:
@@ -137,6 +119,12 @@ def test_the_page_lets_one_try_what_is_served(url: str) -> None:
       await until(() => act.querySelectorAll("meter").length);
       return [act.querySelectorAll("meter").length, act.querySelector("img").complete];
     """
+    watch = """
+      const watch = section("/v1/watch");
+      watch.querySelector("button").click();
+      await until(() => watch.querySelector("img.film")?.naturalWidth);
+      return [watch.querySelector("img.film").naturalWidth, watch.textContent.includes("home 410")];
+    """
     wrong = """
       const act = section("/v1/act");
       act.querySelector("textarea").value = '{"robots": []}';
@@ -148,12 +136,13 @@ def test_the_page_lets_one_try_what_is_served(url: str) -> None:
       await until(() => document.querySelectorAll("#stats tr").length > 3);
       return document.getElementById("stats").textContent + document.getElementById("state").textContent;
     """
-    refused, said, planned, acted, told, counted = run_in_page(
-        url, [WAIT + script for script in (without_key, with_key, plan, act, wrong, stats)]
+    refused, said, planned, acted, watched, told, counted = run_in_page(
+        url, [WAIT + script for script in (without_key, with_key, plan, act, watch, wrong, stats)]
     )
     assert "no key" in refused
     assert said
     assert planned == ["200", True]
     assert acted == [8, True]
+    assert watched == [64, True]
     assert "robots" in told
     assert "/v1/plan" in counted and "Every service answers" in counted

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from squadron.core.cli import main
@@ -31,6 +34,7 @@ from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
 from squadron.methods.actor_reasoner.prompts import PROMPT, Thought, memory_words
 from squadron.methods.actor_reasoner.records import Mind
+from squadron.serve.watching import WatchRequest
 from tests.drivers import run_and_kill
 from tests.finished import missing_metrics
 
@@ -101,6 +105,11 @@ def test_what_a_run_remembers_and_thinks_is_served(finished: Path) -> None:
     assert actor.act(ActRequest.model_validate({"cars": cars})) == answer
     with pytest.raises(InputError, match="nothing is remembered of roundabout"):
         actor.act(ActRequest.model_validate({"scene": "roundabout", "cars": [near]}))
+    films = [reasoner.watch(WatchRequest(episode=episode)) for episode in (0, 1)]
+    assert [one.caption.partition(".")[0] for one in films] == ["merge", "merge"]
+    for one in films:
+        with Image.open(io.BytesIO(base64.b64decode(one.film))) as film:
+            assert film.n_frames > 10 and film.get_format_mimetype() == one.media_type
     for wrong in ({"own_m": float("nan")}, {"said": "x" * 201}, {"other_speed": -1.0}, {"speed": 3}):
         with pytest.raises(ValidationError):
             ActRequest.model_validate({"cars": [near | wrong]})

@@ -24,6 +24,7 @@ from squadron.serve.deploy import build
 from squadron.serve.serving import APPLICATION, application, start, stop, vllm_for
 from squadron.serve.spec import ServeSpec
 from tests.drivers import free_port
+from tests.finished import store_flame_run
 from tests.llm.tiny import store_tiny_chat
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
@@ -123,9 +124,7 @@ def test_vllm_serves_where_it_is_and_is_asked_for_in_vain_elsewhere(path: str) -
 def test_a_file_for_serve_deploy_describes_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    from tests.unit.test_endpoints import store_run
-
-    run, file = store_run(tmp_path / "run"), tmp_path / "server.yaml"
+    run, file = store_flame_run(tmp_path / "run", 16), tmp_path / "server.yaml"
     port = free_port()
     settings = [f"port={port}", "autoscaling.max_replicas=2", "--deploy-file", str(file)]
     assert main(["serve", str(run), str(run), *settings]) == 0
@@ -140,11 +139,11 @@ def test_a_file_for_serve_deploy_describes_the_server(tmp_path: Path, monkeypatc
     try:
         ray.serve.run(build(arguments), name=APPLICATION)
         url = f"http://127.0.0.1:{port}"
-        assert httpx.get(f"{url}/health").json()["services"] == ["flame", "flame-2"]
+        assert httpx.get(f"{url}/health").json()["services"] == ["flame", "flame-watch", "flame-2", "flame-watch-2"]
         assert httpx.post(f"{url}/flame-2/v1/act", json={}).status_code == 401
         refused = httpx.post(f"{url}/flame-2/v1/act", json={}, headers={"Authorization": "Bearer a-key"})
         assert refused.status_code == 422 and "robots" in refused.json()["error"]["message"]
         deployments = ray.serve.status().applications[APPLICATION].deployments
-        assert set(deployments) == {"gateway", "flame", "flame-2"}
+        assert set(deployments) == {"gateway", "flame", "flame-watch", "flame-2", "flame-watch-2"}
     finally:
         stop()

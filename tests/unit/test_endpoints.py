@@ -16,11 +16,11 @@ from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.llm.embed import PackagedEmbedder, open_embedder
 from squadron.methods.flame.algorithm import BCPolicy, predict
-from squadron.methods.flame.baselines import save_policy
 from squadron.methods.flame.endpoint import ActRequest, Observation, services
-from squadron.methods.flame.records import Policy
 from squadron.serve.embedding import EmbeddingServer
 from squadron.serve.openai import EmbeddingRequest
+from squadron.serve.watching import WatchRequest
+from tests.finished import store_flame_run
 
 SIZE = 32
 
@@ -33,24 +33,11 @@ def encoded(image: np.ndarray, kind: str = "PNG") -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return store_run(tmp_path_factory.mktemp("flame") / "run")
-
-
-def store_run(place: Path) -> Folder:
-    """What a FLAME run leaves, as far as a server looks at it."""
-    folder = Folder(place).make()
-    stage = folder / "stages" / "choose_round-0123456789ab"
-    torch.manual_seed(0)
-    digest = save_policy(stage, "policy.safetensors", BCPolicy(SIZE))
-    path = f"stages/{stage.name}/policy.safetensors"
-    policy = Policy(name="round-0003", file=path, sha256=digest, image_size=SIZE, round=3)
-    stage.write_json("done.json", {"output": policy.model_dump(mode="json"), "seconds": 1.0})
-    folder.write_json("run.json", {"job": "flame", "stages": [stage.name]})
-    return folder
+    return store_flame_run(tmp_path_factory.mktemp("flame") / "run", SIZE)
 
 
 def test_a_served_policy_acts_as_the_policy(run: Folder) -> None:
-    (service,) = services(run).services
+    service, _ = services(run).services
     served = service.build()
     rng = np.random.default_rng(0)
     images, states = rng.integers(0, 256, (3, SIZE, SIZE, 3), np.uint8), rng.normal(size=(3, 8)).astype(np.float32)
@@ -79,6 +66,17 @@ def test_images_that_are_none_are_refused(run: Folder, image: str, said: str) ->
     served = services(run).services[0].build()
     with pytest.raises(InputError, match=said):
         served.act(ActRequest(robots=[Observation(image=image, state=[0.0] * 8)]))
+
+
+def test_a_policy_is_filmed_at_work(run: Folder) -> None:
+    _, service = services(run).services
+    films = service.build()
+    shown = [films.watch(WatchRequest(episode=episode)) for episode in (0, 1, 2)]
+    assert [one.caption.split(", ")[1].split(":")[0] for one in shown] == ["home 410", "home 411", "home 410"]
+    for one in shown:
+        with Image.open(io.BytesIO(base64.b64decode(one.film))) as film:
+            assert film.n_frames == 3 and film.size == (64, 64) and film.get_format_mimetype() == one.media_type
+    assert len({one.film for one in shown}) == 3 and films.watch(WatchRequest(episode=2)) == shown[2]
 
 
 def test_a_run_without_its_weights_is_refused(run: Folder, tmp_path: Path) -> None:

@@ -245,6 +245,15 @@ class Contestant:
         return PairPolicy(self._world.scene, variant, thoughts, memory, self._texts), thoughts
 
 
+def drive_one(world: World, memories: str, reasoner: Reasoner, episode: int) -> tuple[Track, list[Thought]]:
+    """An episode of the evaluation by the method itself: its track, and what was thought at each tick."""
+    thoughts = world.thoughts(reasoner, FULL.waits)
+    memory = read_memory(world.run_folder, memories)
+    policy = PairPolicy(world.scene, FULL, thoughts, memory, Texts(world.config.embedder))
+    track = run_episodes(world.start([EVALUATION + episode]), world.config.drivers, policy)
+    return track, policy.trail
+
+
 @dataclass
 class LearnedPolicy:
     """A policy learned by reinforcement at the wheel: it keeps to each decision for as long as it learned to."""

@@ -1,4 +1,5 @@
-"""Decisions over HTTP: `POST /v1/act` is the Actor, who answers from memory at once; `POST /v1/think` is the Reasoner.
+"""Decisions over HTTP: `POST /v1/act` is the Actor, who answers from memory at once; `POST /v1/think` is the Reasoner;
+`POST /v1/watch` shows both at the wheel.
 
 A car asks for a thought now and then, and sends the last one that it has with every request to act.
 
@@ -23,6 +24,7 @@ from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.prompts import INTENTIONS, Intention, Situation, Thought
 from squadron.methods.actor_reasoner.records import Memories, Mind
 from squadron.serve.service import Route, Service, Services
+from squadron.serve.watching import WatchAnswer, WatchRequest, watch_answer, watch_route
 from squadron.sim.driving.spec import STYLES, SceneName, Style
 from squadron.sim.driving.traffic import time_to
 
@@ -123,11 +125,12 @@ def services(folder: Folder) -> Services:
     worlds = {scene: World(folder, config.world(scene), mind) for scene in memories}
     car = {"own_m": 20, "own_speed": 8, "other_m": 25, "other_speed": 7}
     act = Route("/v1/act", "act", ActRequest, ActAnswer, "what each car does now, from memory", example={"cars": [car]})
+    watch = watch_route("Actor and Reasoner at the wheel, in an episode that took no part in filling the memory")
     told = "what kind of driver each car meets, and what to do"
     think = Route("/v1/think", "think", ThinkRequest, ThinkAnswer, told, example={"cars": [car]})
     return Services((
         Service("actor", LoadActor(worlds, memories), (act,)),
-        Service("reasoner", LoadReasoner(worlds), (think,)),
+        Service("reasoner", LoadReasoner(worlds, memories), (think, watch)),
     ))  # fmt: skip
 
 
@@ -150,9 +153,10 @@ class LoadReasoner:
     """Loads the language model on a replica."""
 
     worlds: Mapping[SceneName, World]
+    memories: Mapping[SceneName, str]
 
     def __call__(self) -> ServedReasoner:
-        return ServedReasoner(self.worlds, next(iter(self.worlds.values())).open_reasoner())
+        return ServedReasoner(self.worlds, self.memories, next(iter(self.worlds.values())).open_reasoner())
 
 
 class ServedActor:
@@ -186,8 +190,21 @@ class ServedActor:
 class ServedReasoner:
     """Answers with the language model."""
 
-    def __init__(self, worlds: Mapping[SceneName, World], reasoner: Reasoner) -> None:
-        self._worlds, self._reasoner = worlds, reasoner
+    def __init__(
+        self, worlds: Mapping[SceneName, World], memories: Mapping[SceneName, str], reasoner: Reasoner
+    ) -> None:
+        self._worlds, self._memories, self._reasoner = worlds, memories, reasoner
+
+    def watch(self, request: WatchRequest) -> WatchAnswer:
+        """An episode from above, with what is thought, decided and shown beside; the next scene with the next."""
+        from squadron.methods.actor_reasoner.contest import drive_one
+        from squadron.methods.actor_reasoner.film import CAPTION, film_track
+
+        scenes = list(self._worlds)
+        episode, place = divmod(request.episode, len(scenes))
+        world = self._worlds[scenes[place]]
+        track, trail = drive_one(world, self._memories[world.scene], self._reasoner, episode)
+        return watch_answer(film_track(track, trail), f"{world.scene}. {CAPTION}")
 
     def think(self, request: ThinkRequest) -> ThinkAnswer:
         """A thought about each car. Raises InputError for a scene without memories."""

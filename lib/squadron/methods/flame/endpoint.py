@@ -1,4 +1,5 @@
-"""A robot's next action over HTTP: `POST /v1/act`, by the policy that the homes have taught.
+"""A robot's next action over HTTP: `POST /v1/act`, by the policy that the homes have taught; `POST /v1/watch` shows it
+at work.
 
 Shapes: H image height, W image width, S state size.
 """
@@ -17,9 +18,12 @@ from pydantic import Field
 from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.results import outputs
-from squadron.methods.flame.records import Policy
+from squadron.core.profile import WorkerResources
+from squadron.core.results import outputs, settings
+from squadron.methods.flame.config import EvaluationConfig, FlameConfig
+from squadron.methods.flame.records import Homes, Policy, load_specs
 from squadron.serve.service import Route, Service, Services
+from squadron.serve.watching import WatchAnswer, WatchRequest, watch_answer, watch_route
 
 if TYPE_CHECKING:
     from squadron.methods.flame.algorithm import BCPolicy
@@ -68,7 +72,14 @@ def services(folder: Folder) -> Services:
     example = {"robots": [{"image": _blank(size), "state": [0.0] * _STATE}]}
     summary = f"What a robot does next, by its camera of {size} × {size} pixels and its joints"
     route = Route("/v1/act", "act", ActRequest, ActAnswer, summary, example=example)
-    return Services((Service("flame", Load(folder, policy), (route,)),))
+    films = LoadFilms(
+        folder, policy, outputs(folder, "build_homes", Homes)[-1], settings(folder, FlameConfig).evaluation
+    )
+    watch = watch_route("The robot at work in a home that took no part in training")
+    return Services((
+        Service("flame", Load(folder, policy), (route,)),
+        Service("flame-watch", films, (watch,), WorkerResources(cpus=0)),  # no robot waits for a film
+    ))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,41 @@ class ServedPolicy:
         actions = predict(self._network, images, states).tolist()
         robots = tuple(RobotAction(velocities=tuple(action[:7]), gripper=action[7]) for action in actions)
         return ActAnswer(policy=self._record.name, robots=robots)
+
+
+@dataclass(frozen=True)
+class LoadFilms:
+    """Loads what films a policy, on a replica."""
+
+    folder: Folder
+    policy: Policy
+    homes: Homes
+    config: EvaluationConfig
+
+    def __call__(self) -> Films:
+        return Films(self)
+
+
+class Films:
+    """Films a policy in the homes that a run has set apart for its measurement."""
+
+    def __init__(self, known: LoadFilms) -> None:
+        from squadron.methods.flame.simulation import load_policy
+
+        self._known, self._network = known, load_policy(known.folder, known.policy)
+        self._specs = load_specs(known.folder, known.homes)
+
+    def watch(self, request: WatchRequest) -> WatchAnswer:
+        """An episode in one of the homes, and the next home with the next."""
+        from squadron.methods.flame.simulation import film_episode
+        from squadron.sim.film import film
+
+        homes = self._known.homes.test
+        round_, place = divmod(request.episode, len(homes))
+        spec = self._specs[homes[place]]
+        frames, success = film_episode(self._network, spec, self._known.policy.image_size, round_, self._known.config)
+        end = "done" if success else "not done"
+        return watch_answer(film(frames, fps=10.0), f"{self._known.homes.task}, home {homes[place]}: {end}")
 
 
 def _decode(text: str, size: int, place: int) -> np.ndarray:

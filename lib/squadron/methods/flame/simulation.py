@@ -58,7 +58,8 @@ def collect_home(row: dict[str, Any], folder: Folder, prefix: str, config: Demos
 
 def evaluate_home(row: dict[str, Any], run_folder: Folder, config: EvaluationConfig) -> dict[str, Any]:
     """Run one policy in one held-out home: success of each episode, and squared errors on the expert's steps."""
-    policy, env = load_policy(run_folder, Policy.model_validate(row["policy"])), _environment(row, config)
+    policy = load_policy(run_folder, Policy.model_validate(row["policy"]))
+    env = _environment(EnvironmentSpec.model_validate(row["spec"]), row["policy"]["image_size"], config)
     successes, lengths = [], []
     for episode in range(config.episodes_per_home):
         success, steps = _play(policy, env, _episode_seed(config, episode))
@@ -73,23 +74,31 @@ def evaluate_home(row: dict[str, Any], run_folder: Folder, config: EvaluationCon
 
 
 def film_home(row: dict[str, Any], run_folder: Folder, folder: Folder, config: EvaluationConfig) -> dict[str, Any]:
-    """Play the first episode of a home again and keep a picture of every second step."""
+    """Film the first episode of a home."""
+    policy = load_policy(run_folder, Policy.model_validate(row["policy"]))
+    spec = EnvironmentSpec.model_validate(row["spec"])
+    frames, success = film_episode(policy, spec, row["policy"]["image_size"], 0, config)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, frames=np.stack(frames))
+    name = f"film-{spec.client_id:03d}.npz"
+    folder.write_bytes(name, stream.getvalue())
+    return {"client_id": spec.client_id, "file": name, "success": success}
+
+
+def film_episode(
+    policy: BCPolicy, spec: EnvironmentSpec, image_size: int, episode: int, config: EvaluationConfig
+) -> tuple[list[np.ndarray], bool]:
+    """A picture of every second step of an episode in a home, and of its end; and whether the policy succeeded."""
     from squadron.sim.manipulation.camera import Renderer
 
-    policy, env = load_policy(run_folder, Policy.model_validate(row["policy"])), _environment(row, config)
+    env = _environment(spec, image_size, config)
     scene = env.scene
     frames: list[np.ndarray] = []
     camera = Renderer(scene.model, scene.look, scene.cameras["front"], config.film_size, samples=2)
-
-    def look() -> None:
-        frames.append(camera.render(scene.data))
-
-    success, _ = _play(policy, env, _episode_seed(config, 0), each_step=look)
-    stream = io.BytesIO()
-    np.savez_compressed(stream, frames=np.stack(frames[::2] + frames[-1:]))
-    name = f"film-{env.spec.client_id:03d}.npz"
-    folder.write_bytes(name, stream.getvalue())
-    return {"client_id": env.spec.client_id, "file": name, "success": success}
+    success, _ = _play(
+        policy, env, _episode_seed(config, episode), each_step=lambda: frames.append(camera.render(scene.data))
+    )
+    return frames[::2] + frames[-1:], success
 
 
 def load_policy(run_folder: Folder, policy: Policy) -> BCPolicy:
@@ -123,10 +132,9 @@ def _act(policy: BCPolicy, observation: Observation) -> np.ndarray:
     return action_A
 
 
-def _environment(row: dict[str, Any], config: EvaluationConfig) -> ManipulationEnv:
+def _environment(spec: EnvironmentSpec, image_size: int, config: EvaluationConfig) -> ManipulationEnv:
     torch.set_num_threads(1)
-    size = row["policy"]["image_size"]
-    return ManipulationEnv(EnvironmentSpec.model_validate(row["spec"]), image_size=size, max_steps=config.max_steps)
+    return ManipulationEnv(spec, image_size=image_size, max_steps=config.max_steps)
 
 
 def _episode_seed(config: EvaluationConfig, episode: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
@@ -33,9 +33,6 @@ from squadron.methods.flame.records import (
     load_specs,
     write_record,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def build_homes(stage: Stage, config: HomesConfig) -> Homes:
