@@ -26,7 +26,7 @@ from squadron.llm.hf import HfChat
 from squadron.llm.settings import HfModel
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
-from squadron.serve.guard import digest
+from squadron.serve.guard import read_key
 from squadron.serve.service import Context, Event
 from squadron.serve.spec import ServeSpec
 from tests.llm.tiny import store_tiny_chat
@@ -66,7 +66,7 @@ def server(path: str) -> Iterator[ChatServer]:
 
 @pytest.fixture
 def app(server: ChatServer, path: str) -> Any:
-    return make_app([chat_service("tiny", path)], Here(server), ServeSpec(max_tokens=80), [digest(KEY)])
+    return make_app([chat_service("tiny", path)], Here(server), ServeSpec(max_tokens=80), [read_key(KEY)])
 
 
 def client(app: Any, key: str = KEY) -> openai.AsyncOpenAI:

@@ -19,7 +19,7 @@ from squadron.methods.coordination.training import Build, save_planner
 from squadron.methods.flame import endpoint as flame
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
-from squadron.serve.guard import digest
+from squadron.serve.guard import read_key
 from squadron.serve.service import Context, Event
 from squadron.serve.spec import ServeSpec
 from tests.browser import CHROMIUM, run_in_page
@@ -76,7 +76,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         *act.services,
     ]
     loaded = {"tiny": chat, "coordination": load()} | {one.name: one.build() for one in act.services}
-    app = make_app(services, Here(loaded), ServeSpec(), [digest("a-key")])
+    app = make_app(services, Here(loaded), ServeSpec(), [read_key("a-key")])
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -97,6 +97,8 @@ def test_fingerprint_sees_every_setting() -> None:
 def test_secrets_never_reach_a_dump() -> None:
     dumped = to_yaml(Outer(training=Inner(api_key="sk-1234")))
     assert "sk-1234" not in dumped and "api_key: '***'" in dumped
+    named = {"api_key_env": "OPENAI_API_KEY"}
+    assert mask_secrets(named) == named and mask_secrets({"api_key_env": "sk-1234"}) == {"api_key_env": "***"}
     assert mask_secrets({"max_tokens": 5, "token": "x"}) == {"max_tokens": 5, "token": "***"}
 
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from squadron.core.config import Config
-from squadron.core.errors import InputError
+from squadron.core.errors import ConfigError, InputError
 from squadron.serve.gateway import Busy, make_app, paths
-from squadron.serve.guard import Allowance, digest
+from squadron.serve.guard import Allowance, digest, read_key
 from squadron.serve.service import Context, Event, Route, Service, distinct
-from squadron.serve.spec import ServeSpec
+from squadron.serve.serving import keys
+from squadron.serve.spec import KEYS, KeyLimits, ServeSpec
 
 
 class Sum(Config):
@@ -72,7 +73,7 @@ def send(
     content: bytes | str, *, keys: tuple[str, ...] = (), path: str = "/v1/sum", method: str = "POST", **headers: str
 ) -> httpx.Response:
     spec = ServeSpec(timeout_s=0.2, max_body_mb=0.01)
-    return send_to(make_app(SERVICES, Here(), spec, [digest(key) for key in keys]), content, path, method, headers)
+    return send_to(make_app(SERVICES, Here(), spec, [read_key(key) for key in keys]), content, path, method, headers)
 
 
 def send_to(
@@ -206,7 +207,7 @@ def test_a_stream_is_server_sent_events_and_what_is_wrong_before_it_begins_an_or
 
 def test_a_key_that_has_used_its_share_waits_and_others_do_not() -> None:
     spec = ServeSpec(requests_per_minute=2)
-    app = make_app(SERVICES, Here(), spec, [digest("first"), digest("second")])
+    app = make_app(SERVICES, Here(), spec, [read_key("first"), read_key("second")])
     first, second = {"Authorization": "Bearer first"}, {"Authorization": "Bearer second"}
     statuses = [send_to(app, '{"numbers": [1]}', headers=first).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
@@ -214,6 +215,29 @@ def test_a_key_that_has_used_its_share_waits_and_others_do_not() -> None:
     assert 1 <= int(refused.headers["Retry-After"]) <= 30 and "share" in message(refused)
     assert send_to(app, '{"numbers": [1]}', headers=second).status_code == 200
     assert send_to(app, "", "/health", "GET").status_code == 200
+
+
+def test_a_key_may_have_limits_of_its_own() -> None:
+    spec = ServeSpec(
+        requests_per_minute=2, max_body_mb=0.01, keys={"small": KeyLimits(max_body_mb=1e-4, requests_per_minute=9)}
+    )
+    app = make_app(SERVICES, Here(), spec, [read_key("small:first"), read_key("second")])
+    first, second = {"Authorization": "Bearer first"}, {"Authorization": "Bearer second"}
+    large = '{"numbers": [' + "1, " * 60 + "1]}"
+    assert [send_to(app, large, headers=one).status_code for one in (first, second)] == [413, 200]
+    assert "larger than 0.0001 MB" in message(send_to(app, large, headers=first))
+    for headers, statuses in ((first, [200] * 5), (second, [200, 429, 429, 429, 429])):
+        assert [send_to(app, '{"numbers": [1]}', headers=headers).status_code for _ in range(5)] == statuses
+    assert send_to(app, "{}", headers={"Authorization": "Bearer small:first"}).status_code == 401
+
+
+def test_keys_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEYS, "alice:one, two,three:==")
+    found = keys(ServeSpec(keys={"alice": KeyLimits(max_tokens=3)}))
+    assert [key.name for key in found] == ["alice", digest("two").hex()[:8], "three"]
+    assert [key.digest for key in found] == [digest(key) for key in ("one", "two", "==")]
+    with pytest.raises(ConfigError, match="no key called bob"):
+        keys(ServeSpec(keys={"bob": KeyLimits()}))
 
 
 def test_tokens_are_counted_to_the_key_that_used_them() -> None:
@@ -227,7 +251,7 @@ def test_nobody_uses_more_than_a_minute_s_worth_at_once_and_the_rate_in_the_long
     uses: list[tuple[float, float]], rate: float
 ) -> None:
     now = 0.0
-    allowance = Allowance(rate, clock=lambda: now)
+    allowance = Allowance(lambda key: rate, clock=lambda: now)
     used = 0.0
     for pause, amount in uses:
         now += pause
@@ -242,7 +266,7 @@ def test_nobody_uses_more_than_a_minute_s_worth_at_once_and_the_rate_in_the_long
 def test_requests_are_counted_and_logged_without_what_they_said(caplog: pytest.LogCaptureFixture) -> None:
     for log_prompts in (False, True):
         caplog.clear()
-        app = make_app(SERVICES, Here(), ServeSpec(log_prompts=log_prompts), [digest("first")])
+        app = make_app(SERVICES, Here(), ServeSpec(log_prompts=log_prompts), [read_key("first")])
         with caplog.at_level(logging.INFO, "squadron.serve.requests"):
             send_to(app, '{"numbers": [12345]}', headers={"Authorization": "Bearer first"})
             send_to(app, '{"numbers": [12345]}', headers={"Authorization": "Bearer wrong"})

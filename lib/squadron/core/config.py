@@ -28,6 +28,7 @@ class Config(BaseModel):
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 _SECRET = re.compile(r"(?i)(^|_|-)(token|(api|access|private)_?key|secret|password|passwd|credential)s?($|_|-)")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
 def load_config(model: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] = ()) -> ConfigT:
@@ -95,6 +96,8 @@ def _validate(
 
 
 def _names_secret(key: Any, value: Any) -> bool:
+    if str(key).endswith("_env") and _VARIABLE.fullmatch(str(value)):
+        return False  # the name of a variable that holds one
     return isinstance(value, str) and value != "" and _SECRET.search(str(key)) is not None
 
 

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Security
@@ -18,7 +19,7 @@ from squadron import __version__
 from squadron.core.errors import SquadronError
 from squadron.serve import openai
 from squadron.serve.errors import ERRORS, error_response, handle_errors, unforeseen
-from squadron.serve.guard import Allowance, Guard
+from squadron.serve.guard import Allowance, Guard, Key
 from squadron.serve.meter import Meter, Metered
 from squadron.serve.page import render
 from squadron.serve.service import Context, Event, Route, Service
@@ -52,7 +53,7 @@ class Front:
 
     def __init__(self, services: Sequence[Service], asker: Asker, spec: ServeSpec) -> None:
         self.services, self.asker, self.spec = services, asker, spec
-        self.tokens = Allowance(spec.tokens_per_minute)
+        self.tokens = Allowance(partial(spec.limit, "tokens_per_minute"))
         self.meter = Meter([*paths(services), "/v1/models", "/health", "/ready", "/metrics", "/stats", "/"])
 
     def charge(self, scope: Any, prompt: int, completion: int) -> None:
@@ -86,17 +87,16 @@ def paths(services: Sequence[Service]) -> dict[str, list[tuple[Service, Route]]]
     return dict(found)
 
 
-def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, digests: Sequence[bytes]) -> FastAPI:
-    """The application that answers for these services. `digests` are those of the keys (`guard.digest`); none: no key
-    is asked for."""
+def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: Sequence[Key]) -> FastAPI:
+    """The application that answers for these services, to who presents one of the keys; none: to anybody."""
     front = Front(services, asker, spec)
     app = FastAPI(title="Squadron", version=__version__, redoc_url=None, docs_url=None)
     for path, several in paths(services).items():
         _add_route(app, path, several, front)
     _add_own_routes(app, front)
     handle_errors(app)
-    requests = Allowance(spec.requests_per_minute)
-    app.add_middleware(Guard, digests=tuple(digests), max_mb=spec.max_body_mb, requests=requests, tokens=front.tokens)
+    requests, max_mb = Allowance(partial(spec.limit, "requests_per_minute")), partial(spec.limit, "max_body_mb")
+    app.add_middleware(Guard, keys=tuple(keys), max_mb=max_mb, requests=requests, tokens=front.tokens)
     app.add_middleware(Metered, meter=front.meter)
     return app
 
@@ -160,7 +160,7 @@ def _add_route(app: FastAPI, path: str, several: list[tuple[Service, Route]], fr
             if not found:
                 return _no_such_model(request.model)
             service, route = found[0]
-        if (refused := _too_long(request, front.spec.max_tokens)) is not None:
+        if (refused := _too_long(request, front.spec.limit("max_tokens", http.scope["key"]))) is not None:
             return refused
         front.log(http.scope, request)
         if route.stream is not None and getattr(request, "stream", False):

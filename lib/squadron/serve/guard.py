@@ -5,49 +5,60 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from squadron.serve.errors import error_response
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
 """What needs no key: none of it tells what was asked, or by whom."""
+_NAMED = re.compile(r"([A-Za-z0-9_.-]{1,64}):(.+)")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is kept of a key, and what logs and limits call it."""
+
+    name: str
+    digest: bytes
+
+
+def read_key(text: str) -> Key:
+    """A key by what stands in the environment: `name:key`, or a key, whose name is the beginning of its digest."""
+    named = _NAMED.fullmatch(text)
+    known = digest(named[2] if named else text)
+    return Key(named[1] if named else known.hex()[:8], known)
 
 
 def digest(key: str) -> bytes:
-    """What is kept of a key."""
+    """What tells a key from others, and does not tell it."""
     return hashlib.sha256(key.encode()).digest()
-
-
-def name_of_key(known: bytes) -> str:
-    """What logs call a key."""
-    return known.hex()[:8]
 
 
 class Allowance:
     """How much each key may still use. It fills up evenly, to one minute's worth; what is used beyond it is owed."""
 
-    def __init__(self, per_minute: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: Callable[[str], float | None], clock: Callable[[], float] = time.monotonic) -> None:
+        """`per_minute` gives the rate of a key; None: no limit."""
         self._per_minute, self._clock = per_minute, clock
         self._left: dict[str, tuple[float, float]] = {}
 
     def wait_s(self, key: str, amount: float = 1.0) -> float:
         """Seconds until a key may use `amount`, or what it can ever have; 0: now."""
-        if self._per_minute is None:
-            return 0.0
-        missing = min(amount, self._per_minute) - self._now(key)
-        return max(0.0, missing * 60 / self._per_minute)
+        rate = self._per_minute(key)
+        return 0.0 if rate is None else max(0.0, (min(amount, rate) - self._now(key, rate)) * 60 / rate)
 
     def use(self, key: str, amount: float = 1.0) -> None:
         """Note what a key has used."""
-        if self._per_minute is not None:
-            self._left[key] = (self._now(key) - amount, self._clock())
+        if (rate := self._per_minute(key)) is not None:
+            self._left[key] = (self._now(key, rate) - amount, self._clock())
 
-    def _now(self, key: str) -> float:
-        assert self._per_minute is not None
-        left, at = self._left.get(key, (self._per_minute, self._clock()))
-        return min(self._per_minute, left + (self._clock() - at) * self._per_minute / 60)
+    def _now(self, key: str, rate: float) -> float:
+        left, at = self._left.get(key, (rate, self._clock()))
+        return min(rate, left + (self._clock() - at) * rate / 60)
 
 
 class Guard:
@@ -55,9 +66,9 @@ class Guard:
     anything reads them. `scope["key"]` is the name of the key from here on."""
 
     def __init__(
-        self, app: Any, digests: tuple[bytes, ...], max_mb: float, requests: Allowance, tokens: Allowance
+        self, app: Any, keys: tuple[Key, ...], max_mb: Callable[[str], float], requests: Allowance, tokens: Allowance
     ) -> None:
-        self._app, self._digests, self._max_mb, self._max_bytes = app, digests, max_mb, int(max_mb * 2**20)
+        self._app, self._keys, self._max_mb = app, keys, max_mb
         self._requests, self._tokens = requests, tokens
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -79,21 +90,22 @@ class Guard:
             headers_ = {"Retry-After": math.ceil(wait)}
             await error_response(429, said, "rate_limit_error", headers=headers_)(scope, receive, send)
             return
-        body = await self._read(headers.get(b"content-length", b"0"), receive)
+        max_mb = self._max_mb(scope["key"])
+        body = await _read(headers.get(b"content-length", b"0"), receive, int(max_mb * 2**20))
         if body is None:
-            too_large = f"the request is larger than {self._max_mb:g} MB"
+            too_large = f"the request is larger than {max_mb:g} MB"
             await error_response(413, too_large, "invalid_request_error")(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
 
     def _find(self, authorization: bytes) -> str | None:
         """The name of the key that was sent. Compares with every key, each in the same time whatever was sent."""
-        if not self._digests:
+        if not self._keys:
             return "anybody"
         scheme, _, key = authorization.decode("latin-1").partition(" ")
         sent = digest(key.strip()) if scheme.lower() == "bearer" else b""
-        found = [known for known in self._digests if hmac.compare_digest(known, sent)]
-        return name_of_key(found[0]) if found else None
+        found = [known.name for known in self._keys if hmac.compare_digest(known.digest, sent)]
+        return found[0] if found else None
 
     def _wait(self, key: str) -> float:
         wait = max(self._requests.wait_s(key), self._tokens.wait_s(key))
@@ -101,21 +113,22 @@ class Guard:
             self._requests.use(key)
         return wait
 
-    async def _read(self, announced: bytes, receive: Any) -> bytes | None:
-        """The body, or None if it is too large."""
-        if announced.isdigit() and int(announced) > self._max_bytes:
+
+async def _read(announced: bytes, receive: Any, most: int) -> bytes | None:
+    """The body, or None if it has more than `most` bytes."""
+    if announced.isdigit() and int(announced) > most:
+        return None
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        body += message.get("body", b"")
+        if len(body) > most:
             return None
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                break
-            body += message.get("body", b"")
-            if len(body) > self._max_bytes:
-                return None
-            more = message.get("more_body", False)
-        return bytes(body)
+        more = message.get("more_body", False)
+    return bytes(body)
 
 
 def _replay(body: bytes, receive: Any) -> Callable[[], Awaitable[Any]]:

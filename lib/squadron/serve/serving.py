@@ -24,7 +24,7 @@ from squadron.core.errors import ConfigError, InputError, ResourceError, Squadro
 from squadron.core.host import use_threads
 from squadron.core.profile import WorkerResources
 from squadron.serve.gateway import Busy, make_app, paths
-from squadron.serve.guard import digest
+from squadron.serve.guard import Key, read_key
 from squadron.serve.service import Context, Event, Service
 from squadron.serve.spec import KEYS, ServeSpec
 
@@ -58,7 +58,7 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
     """Start the server and return when it answers. Raises ResourceError if a replica cannot load what it serves."""
     from ray import serve
 
-    digests = keys(spec)
+    known = keys(spec)
     cluster = connect(address)
     for service in services:
         count = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
@@ -67,7 +67,7 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": spec.host, "port": spec.port}, logging_config={"enable_access_log": False})
     try:
-        serve.run(application(services, spec, digests), name=APPLICATION)
+        serve.run(application(services, spec, known), name=APPLICATION)
     except RuntimeError as error:
         raise _not_started(error) from None
 
@@ -85,7 +85,7 @@ def _not_started(error: RuntimeError) -> ResourceError:
     return ResourceError(f"{name} cannot be served: {what}", fix="mend the cause, and start the server again")
 
 
-def application(services: Sequence[Service], spec: ServeSpec, digests: Sequence[bytes]) -> Any:
+def application(services: Sequence[Service], spec: ServeSpec, known: Sequence[Key]) -> Any:
     """Gateway and services as Ray Serve runs them. One that is run in the place of another takes over without a lost
     request."""
     from ray import serve
@@ -101,7 +101,7 @@ def application(services: Sequence[Service], spec: ServeSpec, digests: Sequence[
         graceful_shutdown_timeout_s=spec.drain_s,
         graceful_shutdown_wait_loop_s=_LOOK_EVERY_S,
     )(serve.ingress()(Gateway))
-    return gateway.bind(tuple(services), spec, tuple(digests), replicas)
+    return gateway.bind(tuple(services), spec, tuple(known), replicas)
 
 
 def stop() -> None:
@@ -116,14 +116,14 @@ class Gateway:
     """Takes requests on every network that it should, and brings them to replicas."""
 
     def __init__(
-        self, services: Sequence[Service], spec: ServeSpec, digests: Sequence[bytes], replicas: dict[str, Any]
+        self, services: Sequence[Service], spec: ServeSpec, known: Sequence[Key], replicas: dict[str, Any]
     ) -> None:
-        self._services, self._spec, self._digests = services, spec, digests
+        self._services, self._spec, self._keys = services, spec, known
         self._replicas = replicas
 
     def __serve_build_asgi_app__(self) -> Any:
         _log_requests()
-        return make_app(self._services, Replicas(self._replicas), self._spec, self._digests)
+        return make_app(self._services, Replicas(self._replicas), self._spec, self._keys)
 
 
 def _log_requests() -> None:
@@ -281,16 +281,23 @@ def _has_gpus() -> bool:
     return ray.cluster_resources().get("GPU", 0) >= 1
 
 
-def keys(spec: ServeSpec) -> list[bytes]:
-    """Digests of the keys in the environment: keys themselves go nowhere."""
-    keys = [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
-    if not keys and not spec.without_keys and spec.host not in ("127.0.0.1", "localhost", "::1"):
+def keys(spec: ServeSpec) -> list[Key]:
+    """The keys in the environment, by their names and digests: keys themselves go nowhere.
+
+    Raises ConfigError if anybody on the network could send requests without one, or limits name none.
+    """
+    texts = [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
+    if not texts and not spec.without_keys and spec.host not in ("127.0.0.1", "localhost", "::1"):
         raise ConfigError(
             f"anybody who reaches {spec.host} could send requests",
             where="host",
             fix=f"put keys into the environment, {KEYS}=…, or say without_keys=true",
         )
-    return [digest(key) for key in keys]
+    found = [read_key(text) for text in texts]
+    if unknown := sorted(set(spec.keys) - {key.name for key in found}):
+        fix = f"name the key in the environment, {KEYS}={unknown[0]}:…"
+        raise ConfigError(f"there is no key called {unknown[0]}", where=f"keys.{unknown[0]}", fix=fix)
+    return found
 
 
 def _refuse_taken(spec: ServeSpec) -> None:

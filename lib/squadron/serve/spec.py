@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from squadron.core.config import Config
 
 KEYS = "SQUADRON_API_KEYS"
-"""Environment variable with the keys that clients may present, separated by commas."""
+"""Environment variable with the keys that clients may present, separated by commas; one may have a name, `name:key`."""
 
 
 class Autoscaling(Config):
@@ -50,6 +50,18 @@ class VllmServing(Config):
     adapters_at_once: int = Field(8, ge=1, description="adapters that may share a batch")
 
 
+LimitName = Literal["max_body_mb", "max_tokens", "requests_per_minute", "tokens_per_minute"]
+
+
+class KeyLimits(Config):
+    """What is other for one key than for the rest; None: the same."""
+
+    max_body_mb: float | None = Field(None, gt=0)
+    max_tokens: int | None = Field(None, ge=1)
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+
+
 class ServeSpec(Config):
     """Where a server listens, how much it takes on, and what it refuses."""
 
@@ -70,5 +82,13 @@ class ServeSpec(Config):
     max_tokens: int | None = Field(None, ge=1, description="the longest answer that may be asked for, with 422")
     requests_per_minute: float | None = Field(None, gt=0, description="of one key; more are sent away with 429")
     tokens_per_minute: float | None = Field(None, gt=0, description="of one key, prompts and answers together")
+    keys: dict[str, KeyLimits] = Field({}, description="limits of single keys, by their names")
     log_prompts: bool = Field(False, description="write what was asked and answered into the log")
     without_keys: bool = Field(False, description="answer anybody, on every network")
+
+    def limit(
+        self, name: Literal["max_body_mb", "max_tokens", "requests_per_minute", "tokens_per_minute"], key: str
+    ) -> Any:
+        """This limit for a key."""
+        own = getattr(self.keys[key], name) if key in self.keys else None
+        return getattr(self, name) if own is None else own
