@@ -86,9 +86,7 @@ class ServeSpec(Config):
     log_prompts: bool = Field(False, description="write what was asked and answered into the log")
     without_keys: bool = Field(False, description="answer anybody, on every network")
 
-    def limit(
-        self, name: Literal["max_body_mb", "max_tokens", "requests_per_minute", "tokens_per_minute"], key: str
-    ) -> Any:
+    def limit(self, name: LimitName, key: str) -> Any:
         """This limit for a key."""
         own = getattr(self.keys[key], name) if key in self.keys else None
         return getattr(self, name) if own is None else own
