@@ -28,7 +28,7 @@ from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
 from squadron.serve.guard import read_key
 from squadron.serve.service import Context, Event
-from squadron.serve.spec import ServeSpec
+from squadron.serve.spec import KeyLimits, ServeSpec
 from tests.llm.tiny import store_tiny_chat
 
 WORDS = [f"say {number} words, please" + " now" * (number % 7) for number in range(9)]
@@ -250,6 +250,23 @@ def test_completions_and_embeddings(app: Any, path: str) -> None:
         with torch.no_grad():
             mean = model.base_model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
         assert vector == pytest.approx((mean / mean.norm()).tolist(), abs=1e-5)
+
+
+def test_nobody_gets_more_tokens_than_the_server_gives(server: ChatServer, path: str) -> None:
+    spec = ServeSpec(max_tokens=5, keys={"more": KeyLimits(max_tokens=9)})
+    app = make_app([chat_service("tiny", path)], Here(server), spec, [read_key("less:one"), read_key("more:two")])
+
+    async def ask(key: str, **settings: Any) -> Any:
+        return await client(app, key).chat.completions.create(model="tiny", messages=say(WORDS[0]), seed=1, **settings)
+
+    bias: dict[str, int] = {"1": -100}  # no end of its own
+    for key, most in (("one", 5), ("two", 9)):
+        assert asyncio.run(ask(key, logit_bias=bias)).usage.completion_tokens == most
+        assert asyncio.run(ask(key, logit_bias=bias, max_completion_tokens=3)).usage.completion_tokens == 3
+        with pytest.raises(openai.UnprocessableEntityError, match=f"at most {most}"):
+            asyncio.run(ask(key, max_tokens=10))
+    completion = asyncio.run(client(app, "one").completions.create(model="tiny", prompt="say", logit_bias=bias))
+    assert completion.usage.completion_tokens == 5  # not the sixteen of OpenAI's default
 
 
 @pytest.mark.parametrize(

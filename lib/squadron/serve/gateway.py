@@ -160,8 +160,10 @@ def _add_route(app: FastAPI, path: str, several: list[tuple[Service, Route]], fr
             if not found:
                 return _no_such_model(request.model)
             service, route = found[0]
-        if (refused := _too_long(request, front.spec.limit("max_tokens", http.scope["key"]))) is not None:
+        most = front.spec.limit("max_tokens", http.scope["key"])
+        if (refused := _too_long(request, most)) is not None:
             return refused
+        request = _capped(request, most)
         front.log(http.scope, request)
         if route.stream is not None and getattr(request, "stream", False):
             return await _streamed(front, service.name, route, request, http)
@@ -245,10 +247,23 @@ def _refusal(error: Exception, spec: ServeSpec) -> Any:
 
 def _too_long(request: Any, most: int | None) -> Any:
     """The refusal of a request for a longer answer than this server gives."""
-    asked = getattr(request, "max_completion_tokens", None) or getattr(request, "max_tokens", None)
+    asked = _tokens_asked(request)
     if most is None or asked is None or asked <= most:
         return None
     return error_response(422, f"max_tokens: at most {most:,} here", "invalid_request_error")
+
+
+def _capped(request: Any, most: int | None) -> Any:
+    """The request, with the longest answer that this server gives where it asks for no length."""
+    if most is None or "max_tokens" not in type(request).model_fields or _tokens_asked(request) is not None:
+        return request
+    return request.model_copy(update={"max_tokens": min(request.max_tokens or most, most)})
+
+
+def _tokens_asked(request: Any) -> int | None:
+    given = (getattr(request, name, None) for name in ("max_completion_tokens", "max_tokens"))
+    named = request.model_fields_set & {"max_completion_tokens", "max_tokens"}
+    return next((tokens for tokens in given if tokens is not None), None) if named else None
 
 
 def _no_such_model(model: str) -> Any:
