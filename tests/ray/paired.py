@@ -29,12 +29,12 @@ def work(config: dict[str, float]) -> None:
 def train(stage: Stage, config: PairedConfig) -> Trained:
     """Train on two workers."""
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.data_parallel_trainer import DataParallelTrainer
 
     stage.cluster()
     workers, started = stage.workers("training", 2), time.time()
     scaling = ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1})
-    TorchTrainer(
+    DataParallelTrainer(
         work,
         train_loop_config={"rate": config.rate},
         scaling_config=scaling,

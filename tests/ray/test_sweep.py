@@ -89,7 +89,8 @@ def test_trials_that_use_ray_train_take_turns(tmp_path: Path) -> None:
 
 def test_optuna_and_successive_halving(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    words = ["steps=9", "--over", "rate=loguniform:1e-3,0.4", "--search", "optuna", "--scheduler", "asha"]
+    words = ["steps=9", "on_workers=true", "--over", "rate=loguniform:1e-3,0.4"]
+    words += ["--search", "optuna", "--scheduler", "asha"]
     assert sweep(folder, *words, "--trials", "5", "--at-once", "2") == 0
     first = records(folder)
     assert {one["status"] for one in first.values()} <= {"finished", "stopped"}
@@ -108,7 +109,7 @@ def test_optuna_and_successive_halving(tmp_path: Path) -> None:
 
 def test_populations_go_on_from_each_others_work(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    words = ["steps=16", "seconds=0", "--over", "rate=uniform:0.01,0.45", "--scheduler", "pbt", "--perturb-every", "2"]
+    words = ["steps=6", "seconds=0", "--over", "rate=uniform:0.01,0.45", "--scheduler", "pbt", "--perturb-every", "2"]
     assert sweep(folder, *words, "--trials", "4", "--at-once", "2") == 0
     after = records(folder)
     assert all(one["status"] == "finished" for one in after.values()) and len(after) == 4

@@ -115,6 +115,9 @@ def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares:
                 num_samples=spec.trials if adaptive else 1,
                 max_concurrent_trials=len(shares),
                 trial_name_creator=lambda trial: trial.config[NAME],
+                # Its process starts anew for each trial all the same. A trial that a scheduler ends may not be at a
+                # place where Ray Tune could take over its actor.
+                reuse_actors=spec.scheduler == "none",
             ),
             run_config=tune.RunConfig(
                 name=".tune",
