@@ -29,7 +29,7 @@ def work(config: dict[str, float]) -> None:
 def train(stage: Stage, config: PairedConfig) -> Trained:
     """Train on two workers."""
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.data_parallel_trainer import DataParallelTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     stage.cluster()
     workers, started = stage.workers("training", 2), time.time()

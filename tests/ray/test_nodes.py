@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import ray
+
+from squadron.core.cluster import forget_gone_cluster
 
 _TWO_NODES = """
 import os, sys, time
@@ -59,6 +62,8 @@ with ActorPool(make, 2, two, start_timeout_s=20) as pool:
     assert sorted(outcome.key for outcome in outcomes) == list(range(6))
     assert not any(outcome.failure for outcome in outcomes), [str(o.failure) for o in outcomes]
     assert outcomes[-1].value == ray.get_runtime_context().get_node_id()
+ray.shutdown()
+machines.shutdown()  # which takes its note of itself with it
 print("all held")
 """
 
@@ -87,6 +92,21 @@ except ResourceError as error:
     told = run(script, RAY_ADDRESS="127.0.0.1:9")
     assert "no Ray cluster answers" in told.stdout and "127.0.0.1:9" in told.stdout, told.stderr[-3000:]
     assert "RAY_ADDRESS" in told.stdout
+
+
+def test_the_note_of_a_cluster_is_removed_where_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    note = tmp_path / "ray" / "ray_current_cluster"
+    forget_gone_cluster()  # there is none
+    note.parent.mkdir()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        note.write_text(f"127.0.0.1:{listening.getsockname()[1]}")
+        forget_gone_cluster()
+        assert note.exists()
+    forget_gone_cluster()
+    assert not note.exists()
 
 
 def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

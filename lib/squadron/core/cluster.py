@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -137,6 +138,7 @@ def connect(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     _knock(address)
     if address == "local":
+        forget_gone_cluster()
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * _WARM_S))
     local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": dashboard} if address == "local" else {}
     if runtime_env:
@@ -187,6 +189,23 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
         raise _no_answer(address, error) from error
+
+
+def forget_gone_cluster() -> None:
+    """Remove the note that a cluster which is gone, by a crash, has left on this machine.
+
+    By that note Ray's helpers find the cluster; with it, each run of Ray Train waits twelve seconds at its end for one
+    that asks in vain.
+    """
+    root = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    note = os.path.join(root, "ray", "ray_current_cluster")
+    with contextlib.suppress(OSError):
+        with open(note) as file:
+            address = file.read().strip()
+        try:
+            _knock(address)
+        except ResourceError:
+            os.remove(note)
 
 
 def _no_answer(address: str, error: Exception) -> ResourceError:
