@@ -23,5 +23,17 @@ def ray_cluster() -> Iterator[object]:
 
     from squadron.core.cluster import connect
 
-    yield connect(cpus=2)
+    cluster = connect(cpus=2)
+    _end_log_monitor()
+    yield cluster
     ray.shutdown()
+
+
+def _end_log_monitor() -> None:
+    """Nobody reads what it gathers, and it looks at the files of all workers there ever were ten times a second: in the
+    end that is a tenth of a core."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        if any(word.endswith("log_monitor.py") for word in child.cmdline()):
+            child.kill()
