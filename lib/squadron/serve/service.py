@@ -49,8 +49,8 @@ class Service:
     """`build` loads what answers, on a replica; it and all that it needs must be picklable.
 
     `at_once` is how many requests one replica works on at a time. `models` are the names by which requests that have a
-    `model` ask for this service; one that is `over` a base has one. Where vLLM
-    serves, `by_vllm` gives what Ray Serve deploys, by the server's settings and whether there are GPUs.
+    `model` ask for this service; one that is `over` a base has one. Where vLLM serves, `by_vllm` gives what Ray Serve
+    deploys, by the server's settings and whether there are GPUs.
     """
 
     name: str
