@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.drivers import processes
+
 # A busy machine is no failure: what a property takes is not what it states.
 settings.register_profile("squadron", deadline=None)
 settings.load_profile("squadron")
@@ -32,8 +34,6 @@ def ray_cluster() -> Iterator[object]:
 def _end_log_monitor() -> None:
     """Nobody reads what it gathers, and it looks at the files of all workers there ever were ten times a second: in the
     end that is a tenth of a core."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        if any(word.endswith("log_monitor.py") for word in child.cmdline()):
-            child.kill()
+    for monitor in processes("log_monitor.py"):
+        monitor.kill()
+        monitor.wait()

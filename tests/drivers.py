@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 LIB = Path(__file__).resolve().parents[1] / "lib"
 
@@ -29,6 +32,16 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     return free_ports(1)[0]
+
+
+def processes(word: str) -> list[psutil.Process]:
+    """Processes that this one has started, and they, with the word in their command lines."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if word in " ".join(one.cmdline()):
+                found.append(one)
+    return found
 
 
 def run_and_kill(

@@ -26,6 +26,7 @@ from squadron.llm.chat import ChatRequest, Sampling, user
 from squadron.llm.programs import Ask, Program, run_programs
 from squadron.llm.reward import Answered, VerifierReward
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
+from tests.drivers import processes
 
 sys.path.append(str(Path(__file__).parent))
 from server import chat_server, echo
@@ -139,8 +140,7 @@ def test_a_worker_killed_under_load_loses_nothing_that_it_had_recorded(ray_clust
         until = time.monotonic() + 60
         while time.monotonic() < until and len(entries(tmp_path)) < 10:
             time.sleep(0.02)
-        ours = psutil.Process().children(recursive=True)
-        workers = [one for one in ours if "Host.call" in " ".join(one.cmdline())]
+        workers = processes("Host.call")
         for worker in workers:
             os.kill(worker.pid, signal.SIGKILL)
         killed.extend(worker.pid for worker in workers)
