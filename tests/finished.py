@@ -1,4 +1,4 @@
-"""What every finished run has: metrics that sweeps compare, and something to serve."""
+"""Finished runs: what every one has, metrics that sweeps compare and something to serve; and one that is made up."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -191,6 +190,7 @@ class _Answer:
         self._decode = DecodeStream(skip_special_tokens=True)
         self._text, self._sent = "", 0
         self._pending: list[Logprob] = []
+        self._changes = dict(generation.bias)  # what is added to the logits of tokens
         self._generator: torch.Generator | None = None
         self.ended = False
 
@@ -210,16 +210,19 @@ class _Answer:
     def adjust(self, logits_V: torch.Tensor) -> None:
         """Add biases, take off penalties, and take away what the answer's grammar does not allow."""
         generation = self._generation
-        changes = dict(generation.bias)
-        if generation.frequency_penalty or generation.presence_penalty:
-            for token, count in Counter(generation.tokens).items():
-                penalty = count * generation.frequency_penalty + generation.presence_penalty
-                changes[token] = changes.get(token, 0.0) - penalty
-        if changes:
-            tokens: Any = list(changes)
-            logits_V[tokens] += logits_V.new_tensor(list(changes.values()))
+        if self._changes:
+            tokens: Any = list(self._changes)
+            logits_V[tokens] += logits_V.new_tensor(list(self._changes.values()))
         if generation.grammar is not None:
             generation.grammar.mask(logits_V)
+
+    def _penalise(self, token: int) -> None:
+        """Note what the next tokens lose by this one."""
+        generation = self._generation
+        first = token not in generation.tokens if generation.presence_penalty else False
+        penalty = generation.frequency_penalty + (generation.presence_penalty if first else 0.0)
+        if penalty:
+            self._changes[token] = self._changes.get(token, 0.0) - penalty
 
     def add(self, token: int, logits_V: torch.Tensor, ends: set[int], context: int) -> None:
         """Take a token, and emit what has become certain."""
@@ -229,6 +232,7 @@ class _Answer:
             return
         ended = token in ends
         if not ended:
+            self._penalise(token)
             generation.tokens.append(token)
             self._text += self._decode.step(self._backend, token) or ""
             if generation.logprobs is not None:

@@ -261,9 +261,8 @@ def _capped(request: Any, most: int | None) -> Any:
 
 
 def _tokens_asked(request: Any) -> int | None:
-    given = (getattr(request, name, None) for name in ("max_completion_tokens", "max_tokens"))
-    named = request.model_fields_set & {"max_completion_tokens", "max_tokens"}
-    return next((tokens for tokens in given if tokens is not None), None) if named else None
+    names = [name for name in ("max_completion_tokens", "max_tokens") if name in request.model_fields_set]
+    return next((tokens for name in names if (tokens := getattr(request, name)) is not None), None)
 
 
 def _no_such_model(model: str) -> Any:

@@ -6,8 +6,7 @@ Needs the `gpu` extra. In a cluster without GPUs, vLLM's build for CPUs serves a
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +16,8 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from squadron.core.errors import ConfigError, InputError, SquadronError
 from squadron.serve import openai as api
-from squadron.serve.service import Context, Event
+from squadron.serve.relay import Relay
+from squadron.serve.service import Context
 from squadron.serve.spec import ServeSpec
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "auto": "auto"}
@@ -45,17 +45,17 @@ class VllmServer(LLMServer):
             return error
         return answer
 
-    async def stream(self, method: str, request: BaseModel, context: Context) -> AsyncIterator[Any]:
+    async def stream(self, method: str, request: Any, context: Context) -> AsyncIterator[Any]:
         """The answer in parts, or what was wrong with the request."""
         try:
             theirs, call, _ = _kind(method)
             usage = {"include_usage": True, "continuous_usage_stats": True}
-            seed = getattr(request, "seed", None)
-            changed = {"stream_options": usage, "seed": context.seed if seed is None else seed}
-            chunks = _Chunks(request, context)
+            changed = {"stream_options": usage, "seed": context.seed if request.seed is None else request.seed}
+            asked = request.stream_options
+            relay = Relay(request.model, context, tells_usage=asked is not None and asked.include_usage)
             async with contextlib.aclosing(await getattr(self, call)(_converted(theirs, request, **changed))) as parts:
                 async for part in parts:
-                    if events := [event for item in part for event in chunks.read(_checked(item))]:
+                    if events := [event for item in part for event in relay.read(_checked(item))]:
                         yield events
         except SquadronError as error:
             yield error
@@ -63,46 +63,6 @@ class VllmServer(LLMServer):
     def ping(self) -> bool:
         """That it is there."""
         return True
-
-
-class _Chunks:
-    """vLLM's server-sent events as ours: under the name of this answer, without what has been sent before, and each
-    with what was read and written up to it."""
-
-    def __init__(self, request: Any, context: Context) -> None:
-        self._named = {"id": context.id, "created": context.created, "model": request.model}
-        self._tells_usage = request.stream_options is not None and request.stream_options.include_usage
-        self._skip = context.skip
-
-    def read(self, text: str) -> Iterator[Event]:
-        """The events in a piece of text that vLLM sends."""
-        for line in text.splitlines():
-            data = line.removeprefix("data: ").strip()
-            if data and data != "[DONE]":
-                chunk = json.loads(data)
-                if "error" in chunk:
-                    raise RuntimeError(str(chunk["error"].get("message", chunk["error"])))
-                yield from self._event(chunk)
-
-    def _event(self, chunk: dict[str, Any]) -> Iterator[Event]:
-        usage, length = chunk.pop("usage", None) or {}, 0
-        if not chunk["choices"]:
-            if not self._tells_usage:
-                return
-            chunk["usage"] = usage
-        for choice in chunk["choices"]:
-            told = choice.get("delta", choice)
-            content = "content" if "delta" in choice else "text"
-            whole = told.get(content) or ""
-            kept = whole[self._skip :]
-            if self._skip and not kept and not choice.get("finish_reason"):
-                self._skip -= len(whole)
-                return
-            if self._skip:
-                told[content], choice["logprobs"], self._skip = kept, None, 0
-            length += len(kept)
-        read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        yield Event(length, json.dumps(chunk | self._named), read, written)
 
 
 def deployment(name: str, base: str, adapters: Mapping[str, str], spec: ServeSpec, on_gpus: bool) -> Any:

@@ -191,13 +191,13 @@ def fill(memory: Memory, texts: Texts, candidates: Sequence[dict[str, Any]]) -> 
 class Contestant:
     """Drives episodes by any method."""
 
-    def __init__(self, world: World, memories: str, learned: str | None) -> None:
+    def __init__(self, world: World, memories: str, learned: str | None, reasoner: Reasoner | None = None) -> None:
         """`memories` is the file of the memory, `learned` that of a policy learned by reinforcement; both in the run
-        folder."""
+        folder. A Reasoner that is not given is loaded when it is needed."""
         self._world, self._learned = world, learned
         self._memory = read_memory(world.run_folder, memories)
         self._texts = Texts(world.config.embedder)
-        self._reasoner: Reasoner | None = None
+        self._reasoner = reasoner
         self._shared = self._memory.merged()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -232,9 +232,11 @@ class Contestant:
         variant = next(one for one in (FULL, WAITING, ALONE, *ABLATIONS) if one.name == method)
         return self._pair(variant, memories)
 
-    def pair(self) -> PairPolicy:
-        """The method itself, ready for the first tick of some episodes."""
-        return self._pair(FULL, None)[0]
+    def drive_one(self, episode: int) -> tuple[Track, list[Thought]]:
+        """An episode by the method itself: its track, and what was thought at each tick."""
+        policy, _ = self._pair(FULL, None)
+        track = run_episodes(self._world.start([EVALUATION + episode]), self._world.config.drivers, policy)
+        return track, policy.trail
 
     def _pair(self, variant: Variant, memories: int | None) -> tuple[PairPolicy, SimulatedThoughts]:
         self._reasoner = self._reasoner or self._world.open_reasoner()
@@ -243,15 +245,6 @@ class Contestant:
         if memories is not None:
             memory = memory.first(memories)
         return PairPolicy(self._world.scene, variant, thoughts, memory, self._texts), thoughts
-
-
-def drive_one(world: World, memories: str, reasoner: Reasoner, episode: int) -> tuple[Track, list[Thought]]:
-    """An episode of the evaluation by the method itself: its track, and what was thought at each tick."""
-    thoughts = world.thoughts(reasoner, FULL.waits)
-    memory = read_memory(world.run_folder, memories)
-    policy = PairPolicy(world.scene, FULL, thoughts, memory, Texts(world.config.embedder))
-    track = run_episodes(world.start([EVALUATION + episode]), world.config.drivers, policy)
-    return track, policy.trail
 
 
 @dataclass

@@ -29,7 +29,7 @@ from squadron.sim.driving.spec import STYLES, SceneName, Style
 from squadron.sim.driving.traffic import time_to
 
 if TYPE_CHECKING:
-    from squadron.methods.actor_reasoner.contest import World
+    from squadron.methods.actor_reasoner.contest import Contestant, World
     from squadron.methods.actor_reasoner.memory import Memory
     from squadron.methods.actor_reasoner.reasoner import Reasoner
 
@@ -194,17 +194,21 @@ class ServedReasoner:
         self, worlds: Mapping[SceneName, World], memories: Mapping[SceneName, str], reasoner: Reasoner
     ) -> None:
         self._worlds, self._memories, self._reasoner = worlds, memories, reasoner
+        self._contestants: dict[SceneName, Contestant] = {}
 
     def watch(self, request: WatchRequest) -> WatchAnswer:
         """An episode from above, with what is thought, decided and shown beside; the next scene with the next."""
-        from squadron.methods.actor_reasoner.contest import drive_one
+        from squadron.methods.actor_reasoner.contest import Contestant
         from squadron.methods.actor_reasoner.film import CAPTION, film_track
 
         scenes = list(self._worlds)
         episode, place = divmod(request.episode, len(scenes))
-        world = self._worlds[scenes[place]]
-        track, trail = drive_one(world, self._memories[world.scene], self._reasoner, episode)
-        return watch_answer(film_track(track, trail), f"{world.scene}. {CAPTION}")
+        scene = scenes[place]
+        if scene not in self._contestants:
+            world, memories = self._worlds[scene], self._memories[scene]
+            self._contestants[scene] = Contestant(world, memories, None, self._reasoner)
+        track, trail = self._contestants[scene].drive_one(episode)
+        return watch_answer(film_track(track, trail), f"{scene}. {CAPTION}")
 
     def think(self, request: ThinkRequest) -> ThinkAnswer:
         """A thought about each car. Raises InputError for a scene without memories."""

@@ -14,7 +14,7 @@ from squadron.core.run import Stage
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS
 from squadron.methods.actor_reasoner.config import EvaluationConfig
 from squadron.methods.actor_reasoner.contest import World, contestant
-from squadron.methods.actor_reasoner.episodes import EVALUATION, Track, run_episodes
+from squadron.methods.actor_reasoner.episodes import Track
 from squadron.methods.actor_reasoner.policy import UNTHOUGHT
 from squadron.methods.actor_reasoner.prompts import INTENTIONS, Thought
 from squadron.sim.driving.spec import STYLES
@@ -35,9 +35,8 @@ def show(stage: Stage, world: World, memories: str, config: EvaluationConfig, re
     close = np.array([value if value is not None else np.inf for value in result["encroachment_s"]])
     order = np.lexsort((np.arange(len(close)), close, ~np.array(result["collided"])))
     for place, episode in enumerate(order[: config.filmed].tolist(), 1):
-        policy = drives.pair()
-        track = run_episodes(world.start([EVALUATION + episode]), world.config.drivers, policy)
-        data = film_track(track, policy.trail)
+        track, trail = drives.drive_one(episode)
+        data = film_track(track, trail)
         name = f"episode-{place}.{media_type(data).rpartition('/')[2]}"
         stage.folder.write_bytes(name, data)
         stage.show(Film(title=f"Episode {episode}, {world.scene}", file=name, caption=CAPTION))
