@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,20 @@ def test_what_is_no_adapter_of_this_model_is_refused(models: Adapted, tmp_path: 
     get_peft_model(AutoModelForCausalLM.from_pretrained(models.base), prompts).save_pretrained(tmp_path / "prompts")
     with pytest.raises(ModelUnavailable, match="PROMPT_TUNING"):
         build(tmp_path / "prompts")
+    whole = Path(models.adapters["model.0"])
+    for file, kept in (
+        ("adapter_model.safetensors", 1000),
+        ("adapter_model.safetensors", 0),
+        ("adapter_config.json", 0),
+    ):
+        cut = shutil.copytree(whole, tmp_path / "cut", dirs_exist_ok=True)
+        (cut / file).write_bytes((whole / file).read_bytes()[:kept])
+        with pytest.raises(ModelUnavailable, match="m cannot be loaded"):
+            build(cut)
+    broken = shutil.copytree(models.base, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelUnavailable, match="m cannot be loaded"):
+        ChatServer(HfModel(name="m", path=str(broken)), 4)
     larger = AutoModelForCausalLM.from_pretrained(models.base)
     larger.config.hidden_size = 128
     larger = type(larger)(larger.config)

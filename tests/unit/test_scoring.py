@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,10 @@ def test_what_cannot_be_scored_is_said(store: Callable[[ObjectiveName], str], tm
     for row in ({}, {"instruction": "a"}, {"text": "a", "response": "b"}, {"steps": ("a",)}):
         with pytest.raises(ValueError, match="instruction and response, or"):
             ScoredRow(**row)
+    cut = shutil.copytree(store("reward"), tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ModelUnavailable, match="cut"):
+        served(str(cut), "reward")
     with pytest.raises(ModelUnavailable, match="no weights for score"):
         served(store_tiny_chat(tmp_path / "base", ["a"]), "reward")
     assert set(KINDS) == {"reward", "process_reward", "classification"}

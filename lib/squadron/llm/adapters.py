@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from squadron.llm.chat import ModelUnavailable
-from squadron.train.models import local_folder
+from squadron.train.models import loading_errors, local_folder
 
 _NONE = "__base__"  # peft's name for a row without an adapter
 
@@ -20,6 +20,7 @@ def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]
 
     Loads safetensors only. Raises ModelUnavailable for what is no LoRA adapter of this model.
     """
+    wrong = loading_errors() + (TypeError, RuntimeError)  # settings that are none, weights of other sizes
     adapted: Any = None
     names: dict[str, str] = {}
     for number, (key, folder) in enumerate(folders.items()):
@@ -27,15 +28,15 @@ def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]
         if not folder:
             continue
         folder = local_folder(folder)
-        _check(folder)
         try:
+            _check(folder)
             if adapted is None:
                 from peft import PeftModel
 
                 adapted = PeftModel.from_pretrained(model, folder, adapter_name=names[key])
             else:
                 adapted.load_adapter(folder, adapter_name=names[key])
-        except (OSError, ValueError, RuntimeError) as error:
+        except wrong as error:
             first = str(error).strip().partition("\n")[0]
             fix = "serve it over the model that it was trained on"
             raise ModelUnavailable(f"{key} cannot be loaded: {first}", where=folder, fix=fix) from error

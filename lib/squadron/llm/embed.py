@@ -122,7 +122,7 @@ class _SentenceTransformers:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        from squadron.train.models import local_folder
+        from squadron.train.models import loading_errors, local_folder
         from squadron.train.quiet import quiet_libraries
 
         quiet_libraries()
@@ -135,7 +135,7 @@ class _SentenceTransformers:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-        except (OSError, ValueError, ImportError) as error:
+        except loading_errors() as error:
             raise cannot_load(settings.path, error) from error
         if settings.prompt_name is not None and settings.prompt_name not in self._model.prompts:
             what = f"the model has no prompt {settings.prompt_name}"

@@ -34,7 +34,7 @@ def load_model(settings: HfModel) -> Loaded:
 
     Raises ModelUnavailable if there is no such model.
     """
-    from squadron.train.models import local_folder
+    from squadron.train.models import loading_errors, local_folder
     from squadron.train.quiet import quiet_libraries
 
     quiet_libraries()
@@ -49,7 +49,7 @@ def load_model(settings: HfModel) -> Loaded:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=_dtype(settings, device), use_safetensors=True, **options
         )
-    except (OSError, ValueError) as error:
+    except loading_errors() as error:
         first = str(error).strip().partition("\n")[0]
         fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
         raise ModelUnavailable(f"{settings.name} cannot be loaded: {first}", where=settings.path, fix=fix) from error

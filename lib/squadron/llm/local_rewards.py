@@ -24,7 +24,7 @@ from squadron.llm.reward import (
     scored,
 )
 from squadron.train.conversations import prompt_text, token_ids
-from squadron.train.models import Head, auto_class, local_folder
+from squadron.train.models import Head, auto_class, loading_errors, local_folder
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +148,7 @@ def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
         )
         # Right padding: position numbers then begin at the first token, alone and in a batch.
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", **options)
-    except (OSError, ValueError, ImportError) as error:
+    except loading_errors() as error:
         raise cannot_load(settings.path, error) from error
     return model.to(device).eval(), tokenizer, sorted(loading["missing_keys"])
 

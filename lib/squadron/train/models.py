@@ -59,7 +59,7 @@ class Pretrained:
             model = auto_class(self.head).from_pretrained(
                 local_folder(self.path), use_safetensors=True, trust_remote_code=False, **settings
             )
-        except (OSError, ValueError) as error:
+        except loading_errors() as error:
             fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
             raise InputError(f"the model cannot be loaded: {_first_line(error)}", where=self.path, fix=fix) from error
         if self.head == "causal":
@@ -167,6 +167,13 @@ def local_folder(path: str) -> str:
             with tempfile.TemporaryDirectory(dir=place) as scratch:
                 os.replace(folder.fetch(name, scratch), os.path.join(place, name))
     return place
+
+
+def loading_errors() -> tuple[type[Exception], ...]:
+    """What transformers and peft raise for files that are none of a model's, or are cut off."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, ImportError, SafetensorError)
 
 
 def auto_class(head: Head) -> Any:
