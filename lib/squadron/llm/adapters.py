@@ -20,7 +20,8 @@ def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]
 
     Loads safetensors only. Raises ModelUnavailable for what is no LoRA adapter of this model.
     """
-    wrong = loading_errors() + (TypeError, RuntimeError)  # settings that are none, weights of other sizes
+    # Settings that are none, and weights of other sizes, are told by errors of Python's own.
+    wrong: tuple[type[Exception], ...] = (*loading_errors(), TypeError, RuntimeError)
     adapted: Any = None
     names: dict[str, str] = {}
     for number, (key, folder) in enumerate(folders.items()):
