@@ -14,7 +14,7 @@ from squadron.core.run import Run
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.endpoint import services
 from squadron.methods.actor_reasoner.plan import estimate
-from squadron.methods.actor_reasoner.records import Learned
+from squadron.methods.actor_reasoner.records import LearnedDriver
 from squadron.methods.actor_reasoner.stages import (
     build_memory,
     check_recordings,
@@ -42,17 +42,23 @@ def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     if config.recorded:
         run.stage(check_recordings, *files)
     worlds = tuple(map(config.world, config.scenes))
-    mind = run.stage(prepare_reasoner, worlds, config.lessons)
-    learned = Learned(file=None)
+    reasoner_model = run.stage(prepare_reasoner, worlds, config.lessons)
+    learned = LearnedDriver(file=None)
     if config.ppo is not None:
         learned = run.stage(reinforce, worlds, config.ppo)  # PPO by RLlib, to compare with
     for world in worlds:
-        memories = run.stage(build_memory, world, mind, config.memory, stamp)  # the world waits for the Reasoner
-        run.stage(compare, world, mind, memories, learned, config.evaluation)  # Actor and Reasoner, and everybody else
+        memories = run.stage(
+            build_memory, world, reasoner_model, config.memory, stamp
+        )  # the world waits for the Reasoner
+        run.stage(
+            compare, world, reasoner_model, memories, learned, config.evaluation
+        )  # Actor and Reasoner, and everybody else
         if config.live.cars:
-            run.stage(drive_live, world, mind, memories, config.live)  # by the clock
+            run.stage(drive_live, world, reasoner_model, memories, config.live)  # by the clock
         if config.recorded:
-            run.stage(drive_recorded, world, mind, memories, learned, *files)  # among cars of CommonRoad files
+            run.stage(
+                drive_recorded, world, reasoner_model, memories, learned, *files
+            )  # among cars of CommonRoad files
 
 
 if __name__ == "__main__":

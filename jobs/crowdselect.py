@@ -19,7 +19,7 @@ from squadron.methods.crowdselect.stages import (
     collect_answers,
     compare_students,
     embed_instructions,
-    gather_crowd,
+    prepare_models,
     read_pool,
     score_answers,
     select,
@@ -42,7 +42,7 @@ def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     settings, learn, cap = config.pool, config.students, config.collect.cap_usd
     pool = run.stage(read_pool, settings, config.world, config.models, stamp(settings.path))  # some kept out
     asked = config.models if settings.layout == "instructions" else ()
-    crowd = run.stage(gather_crowd, config.world, asked, learn.base, config.trained)  # found, or trained here
+    crowd = run.stage(prepare_models, config.world, asked, learn.base, config.trained)  # found, or trained here
     answers = run.stage(collect_answers, pool, crowd, config.collect)  # every model, every instruction
     scores = run.stage(score_answers, pool, answers, config.reward, cap)  # reward model or verifier
     vectors = run.stage(embed_instructions, pool, config.embedding)

@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from squadron.core import catalog
+from squadron.core import registry
 from squadron.core.folder import Folder
-from squadron.core.launch import find_services
+from squadron.core.runner import find_services
 
 
 def store_flame_run(place: Path, image_size: int) -> Folder:
@@ -45,7 +45,7 @@ def missing_metrics(run: Path) -> set[str]:
     for path in run.glob("stages/*/metrics.jsonl"):
         rows += map(json.loads, path.read_text().splitlines())
     found = {key for row in rows for key, value in row.items() if value is not None and math.isfinite(value)}
-    metrics = set(catalog.load_job(job).metrics)
+    metrics = set(registry.load_job(job).metrics)
     assert metrics
     return metrics - found
 

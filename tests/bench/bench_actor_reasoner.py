@@ -21,14 +21,14 @@ from squadron.core.profile import WorkerResources
 from squadron.llm.embed import PackagedEmbedder
 from squadron.llm.settings import Rule, ScriptedModel
 from squadron.methods.actor_reasoner.algorithm import WEIGHTS
+from squadron.methods.actor_reasoner.benchmark import FULL, Gatherer, Texts, World, fill
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig, LiveConfig, WorldConfig
-from squadron.methods.actor_reasoner.contest import FULL, Gatherer, Texts, World, fill
 from squadron.methods.actor_reasoner.episodes import LIVE, outcomes, run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
 from squadron.methods.actor_reasoner.memory import NEAREST, Memory
 from squadron.methods.actor_reasoner.policy import UNTHOUGHT, PairPolicy
 from squadron.methods.actor_reasoner.prompts import PROMPT, memory_words
-from squadron.methods.actor_reasoner.records import Mind
+from squadron.methods.actor_reasoner.records import ReasonerModel
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
 
 RECORDS, WIDTH = 10_000, 384
@@ -82,7 +82,7 @@ def retrieval() -> bool:
 def world(scene: str) -> World:
     settings = ActorReasonerConfig.model_validate({"scenes": [scene], "reasoner": {"model": RULE}})
     config: WorldConfig = settings.world(scene)  # type: ignore[arg-type]
-    return World(Folder("."), config, Mind(model=RULE, path=None, template=PROMPT))
+    return World(Folder("."), config, ReasonerModel(model=RULE, path=None, template=PROMPT))
 
 
 class Nobody:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from squadron.core.folder import Folder
-from squadron.methods.coordination import algorithm, baselines, crowding, exact, planner
+from squadron.methods.coordination import algorithm, baselines, density_limits, exact, planner
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
     EvaluationConfig,
@@ -66,7 +66,7 @@ def validity() -> bool:
         along = place_SN[:, graph.before_N[inner]] < place_SN[:, inner]
         across = (place_SN[:, u_E] < place_SN[:, v_E]) == plans.first_SE
         circles += int((~(along.all(1) & across.all(1))).sum())  # an order that all waits follow proves there is none
-        passed += sum(bool(crowding.over_limit(graph, following_E)) for following_E in plans.following_SE)
+        passed += sum(bool(density_limits.over_limit(graph, following_E)) for following_E in plans.following_SE)
         plans_seen += DECODES
     print(f"{plans_seen:,} plans of {GRAPHS:,} graphs: {circles} with a circle, {passed} limits passed; bar 0 and 0")
     return circles == passed == 0
@@ -189,7 +189,9 @@ def maps() -> bool:
                 "first come": baselines.first_come_first_served(graph),
             }
             for method, one in schedules.items():
-                valid &= not exact.find_circle(graph, one.first_E) and not crowding.over_limit(graph, one.following_E)
+                valid &= not exact.find_circle(graph, one.first_E) and not density_limits.over_limit(
+                    graph, one.following_E
+                )
                 mean = float(algorithm.average_completion(graph, one.enter_N[None])[0])
                 print(f"{name}, {robots} robots, {method}: {mean:,.0f} s")
     return valid

@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
+from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, Sampling, user
-from squadron.llm.generation import sampler
-from squadron.llm.hf import HfChat
+from squadron.llm.decoding.generation import sampler
 from squadron.llm.settings import HfModel
-from squadron.train.models import FromConfig
-from squadron.train.tokenizer import train_tokenizer
+from squadron.train.models.builders import FromConfig
+from squadron.train.text.tokenizer import train_tokenizer
 
 REQUESTS, BATCH, LONGEST, RUNS = 192, 32, 80, 3
 BARS = {1: 2.0, 6: 3.0}

@@ -20,9 +20,9 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.backends.openai_client import OpenAiChat
+from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.chat import ChatRequest, user
-from squadron.llm.collect import CollectConfig, collect
-from squadron.llm.endpoint import OpenAiChat
 from squadron.llm.settings import OpenAiModel
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
@@ -76,7 +76,7 @@ def collection_rate(folder: Path, address: str, questions: int) -> tuple[float, 
 
 
 if __name__ == "__main__":
-    with chat_server(seconds=SECONDS, at_once=AT_ONCE) as server:
+    with chat_server(seconds=SECONDS, concurrency=AT_ONCE) as server:
         settings = OpenAiModel(name="local", model="echo", base_url=server.base_url, max_concurrency=AT_ONCE)
         with OpenAiChat(settings) as model:
             rate(model, 0, 500)

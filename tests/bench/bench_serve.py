@@ -41,8 +41,8 @@ from squadron.serve.embedding import embedding_service
 from squadron.serve.service import Service
 from squadron.serve.serving import APPLICATION, application, start, stop
 from squadron.serve.spec import ServeSpec
-from squadron.train.models import FromConfig
-from squadron.train.tokenizer import train_tokenizer
+from squadron.train.models.builders import FromConfig
+from squadron.train.text.tokenizer import train_tokenizer
 
 CHATS, TOKENS, RUNS, TEXTS, LOSSES = 32, 100, 3, 512, 3000
 failed: list[str] = []
@@ -203,7 +203,7 @@ def embeddings(model: str) -> None:
 
 def overload(model: str) -> None:
     """A server that works on 8 chats and lets 4 wait, asked by 8 and by 24 clients at a time."""
-    url = serve([chat_service("tiny", model)], at_once=8, queue=4)
+    url = serve([chat_service("tiny", model)], max_parallel=8, queue=4)
 
     async def latencies(clients: int, each: int) -> tuple[list[float], int, bool]:
         taken: list[float] = []

@@ -34,13 +34,12 @@ import numpy as np
 import torch
 
 from squadron.core.folder import Folder
-from squadron.train import attention
-from squadron.train.batches import Row, RowSource
-from squadron.train.cost import GPUS, step_flops
+from squadron.train.batching.batches import Row, RowSource
 from squadron.train.engine import deepspeed_config, quiet_deepspeed
-from squadron.train.memory import MemoryPlan, plan_memory, read_shapes
-from squadron.train.models import FromConfig, Pretrained
+from squadron.train.models.builders import FromConfig, Pretrained, attention
 from squadron.train.objectives.language import SupervisedFineTuning
+from squadron.train.planning.cost import GPUS, step_flops
+from squadron.train.planning.memory import MemoryPlan, plan_memory, read_shapes
 from squadron.train.spec import LoraSettings, OptimizerConfig, ScheduleConfig, TrainSpec
 from squadron.train.worker import Training, train
 
@@ -121,7 +120,7 @@ def small_model(implementation: str) -> torch.nn.Module:
 
 
 def large_config() -> Any:
-    from squadron.train.architectures import find_architecture
+    from squadron.train.models.architectures import find_architecture
 
     return find_architecture(LARGE)
 
@@ -319,7 +318,7 @@ def bench_small(texts: list[str], tokenizer: Any, repeats: int) -> bool:
 
 def bench_large(texts: list[str], tokenizer: Any, repeats: int) -> bool:
     """Qwen2.5-7B with LoRA beside TRL, and its memory beside the plan."""
-    from squadron.train.models import lora_config
+    from squadron.train.models.builders import lora_config
 
     if not CUDA:
         print(f"\n{LARGE}: no GPU here: skipped")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from squadron.core import catalog
+from squadron.core import registry
 from squadron.core.cli import _parser, parse
 from squadron.core.config import load_config
 from squadron.tune.command import make_spec
@@ -73,10 +73,10 @@ def test_commands_on_the_pages_are_understood(page: Path) -> None:
     for words in commands:
         options = parse(_parser(), words[1:])
         if words[1] in ("plan", "run", "sweep"):
-            job = catalog.load_job(options.job)
+            job = registry.load_job(options.job)
             settings = list(options.settings)
             named = settings.pop(0) if settings and "=" not in settings[0] else None
-            path = None if named and named.endswith(".yaml") else catalog.find_config(job.name, named)
+            path = None if named and named.endswith(".yaml") else registry.find_config(job.name, named)
             config = load_config(job.config_type, path, settings)
             if words[1] == "sweep":
                 check(make_spec(job, config.model_dump(mode="json"), options))

@@ -1,6 +1,6 @@
 """A real OpenAI-compatible server on this machine, in a process of its own, that fails as it is told to.
 
-    with chat_server(seconds=0.05, at_once=64, too_many=0.1) as server:
+    with chat_server(seconds=0.05, concurrency=64, too_many=0.1) as server:
         ...  # ask server.base_url
         print(server.stats()["answered"])
 
@@ -31,7 +31,7 @@ class Behaviour:
     """What the server does. The shares of requests that go wrong add up to at most 1."""
 
     seconds: float = 0.05
-    at_once: int = 64
+    concurrency: int = 64
     too_many: float = 0.0
     errors: float = 0.0
     hangs: float = 0.0
@@ -103,7 +103,7 @@ class State:
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
-        self.at_once = self.most_at_once = self.over_limit = self.paused = 0
+        self.concurrency = self.most_at_once = self.over_limit = self.paused = 0
         self.pause_from = self.pause_until = 0.0
         self.first = self.last = b"null"
 
@@ -173,17 +173,17 @@ class Connection(asyncio.Protocol):
         state.asked[prompt] += 1
         state.first, state.last = state.first if state.first != b"null" else body, body
         state.paused += state.pause_from + self.behaviour.grace < time.monotonic() < state.pause_until
-        state.at_once += 1
-        state.most_at_once = max(state.most_at_once, state.at_once)
+        state.concurrency += 1
+        state.most_at_once = max(state.most_at_once, state.concurrency)
         fault = state.fault(body, state.asked[prompt])
-        if state.at_once > self.behaviour.at_once:
+        if state.concurrency > self.behaviour.concurrency:
             state.over_limit += 1
             fault = "too_many"
         self.loop.call_later(self.behaviour.seconds, self.finish, path, request, prompt, fault)
 
     def finish(self, path: bytes, request: dict[str, Any], prompt: str, fault: str) -> None:
         state = self.state
-        state.at_once -= 1
+        state.concurrency -= 1
         if fault:
             state.faults[fault] += 1
         if self.transport.is_closing() or fault == "hangs":

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from squadron.core.folder import Folder
+from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling
-from squadron.llm.hf import HfChat
 from squadron.llm.settings import HfModel
 from squadron.serve import openai as api
 from squadron.serve.chat import ChatServer, chat_service

@@ -21,12 +21,12 @@ from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks as conformance
 
+from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, Sampling
-from squadron.llm.hf import HfChat
 from squadron.llm.settings import HfModel
+from squadron.serve.auth_limits import read_key
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
-from squadron.serve.guard import read_key
 from squadron.serve.service import Context, Event
 from squadron.serve.spec import KeyLimits, ServeSpec
 from tests.llm.tiny import store_tiny_chat

@@ -24,11 +24,11 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile, WorkerResources
 from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.collect import Answers, CollectConfig, collect, read_answers
-from squadron.llm.log import Entry, KeyedLog
-from squadron.llm.pools import Pool, Work, run_pools
+from squadron.llm.batch.answer_cache import Entry, KeyedLog
+from squadron.llm.batch.budget import Budget
+from squadron.llm.batch.collect import Answers, CollectConfig, collect, read_answers
+from squadron.llm.batch.pools import Pool, Work, run_pools
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
-from squadron.llm.spend import Budget
 
 sys.path.append(str(Path(__file__).parent))
 from server import chat_server, echo
@@ -119,7 +119,7 @@ SCRIPT = """
 import sys
 sys.path[:0] = [{here!r}]
 from pathlib import Path
-from squadron.llm.collect import CollectConfig, collect
+from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.settings import OpenAiModel
 from test_collect import questions, stage_in
 folder = Path({folder!r})
@@ -130,7 +130,7 @@ collect(stage_in(folder), questions(folder, {count}), [model], CollectConfig())
 
 def test_killed_at_half_no_recorded_answer_is_asked_for_again(ray_cluster: object, tmp_path: Path) -> None:
     count = 400
-    with chat_server(seconds=0.15, at_once=8) as server:
+    with chat_server(seconds=0.15, concurrency=8) as server:
         words = {"here": str(Path(__file__).parent), "folder": str(tmp_path), "url": server.base_url, "count": count}
         environment = {**os.environ, "PYTHONPATH": str(LIB)}
         process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(**words)], env=environment)

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 from squadron.core.errors import ConfigError, ResourceError
+from squadron.llm.backends.openai_client import OpenAiChat, OpenAiEmbeddings
+from squadron.llm.backends.rate_limits import LONGEST_PAUSE_S, TokenBucket, backoff, retry_after
+from squadron.llm.batch.budget import LocalBudget, SpendCapReached
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling, user
-from squadron.llm.endpoint import OpenAiChat, OpenAiEmbeddings
-from squadron.llm.limits import LONGEST_PAUSE_S, TokenBucket, backoff, retry_after
 from squadron.llm.settings import OpenAiModel
-from squadron.llm.spend import LocalBudget, SpendCapReached
 
 sys.path.append(str(Path(__file__).parent))
 from server import Server, chat_server, echo, vector
@@ -57,7 +57,7 @@ def slow() -> Iterator[Server]:
 def test_a_fifth_of_the_attempts_fails_and_every_answer_comes_once_within_the_limits() -> None:
     faults = {"too_many": 0.05, "errors": 0.05, "hangs": 0.05, "cuts": 0.05}
     asked = questions(400)
-    with chat_server(seconds=0.02, at_once=32, seed=2, **faults) as server:
+    with chat_server(seconds=0.02, concurrency=32, seed=2, **faults) as server:
         with OpenAiChat(settings(server.base_url, max_concurrency=32, timeout_s=1.5)) as model:
             replies = list(model.chat(asked))
         stats = server.stats()
@@ -249,7 +249,7 @@ def test_closing_early_cancels_what_is_under_way(slow: Server) -> None:
 
 def test_conversations_asked_in_turn_share_the_limit() -> None:
     with (
-        chat_server(seconds=0.02, at_once=4) as server,
+        chat_server(seconds=0.02, concurrency=4) as server,
         OpenAiChat(settings(server.base_url, max_concurrency=4)) as model,
     ):
         pairs = list(zip(model.chat(questions(30)), model.chat(questions(30)), strict=True))

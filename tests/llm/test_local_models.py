@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from squadron.core.errors import InputError
+from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling, user
-from squadron.llm.generation import ending, generate, has_rows, keep_nucleus, sampler
-from squadron.llm.hf import HfChat
+from squadron.llm.decoding.generation import ending, generate, has_rows, keep_nucleus, sampler
 from squadron.llm.providers import check_models, identity, open_model
 from squadron.llm.settings import HfModel, OpenAiModel, Rule, ScriptedModel
 from tests.llm.tiny import store_tiny_chat

@@ -17,9 +17,9 @@ from squadron.methods.coordination import endpoint as coordination
 from squadron.methods.coordination.config import CoordinationConfig, ModelConfig
 from squadron.methods.coordination.training import Build, save_planner
 from squadron.methods.flame import endpoint as flame
+from squadron.serve.auth_limits import read_key
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
-from squadron.serve.guard import read_key
 from squadron.serve.service import Context, Event
 from squadron.serve.spec import ServeSpec
 from tests.browser import CHROMIUM, run_in_page

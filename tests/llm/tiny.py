@@ -45,8 +45,8 @@ def store_tiny_chat(
     """A Llama of two layers with random weights, its tokenizer and a chat template, in `folder`; returns its path."""
     import torch
 
-    from squadron.train.models import FromConfig
-    from squadron.train.tokenizer import train_tokenizer
+    from squadron.train.models.builders import FromConfig
+    from squadron.train.text.tokenizer import train_tokenizer
 
     folder.mkdir()
     size: dict[str, Any] = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from squadron.core.errors import InputError
-from squadron.llm.structured import Unreadable
+from squadron.llm.parsing import Unreadable
 from squadron.methods.actor_reasoner.algorithm import (
     ACCELERATIONS,
     DANGER,
@@ -31,10 +31,9 @@ from squadron.methods.actor_reasoner.algorithm import (
     worth_keeping,
 )
 from squadron.methods.actor_reasoner.baselines import OraclePolicy, RulePolicy, Suspects
+from squadron.methods.actor_reasoner.benchmark import WAITING
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
-from squadron.methods.actor_reasoner.contest import WAITING
 from squadron.methods.actor_reasoner.episodes import Decision, Track, outcomes, run_episodes, silent
-from squadron.methods.actor_reasoner.lessons import Lesson, by_stake, draw_lessons
 from squadron.methods.actor_reasoner.memory import NEAREST, NOBODY, Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy, Variant
 from squadron.methods.actor_reasoner.prompts import (
@@ -49,6 +48,7 @@ from squadron.methods.actor_reasoner.prompts import (
     question,
     read_thought,
 )
+from squadron.methods.actor_reasoner.training_data import Lesson, by_stake, draw_lessons
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD, drivers_wish
 from squadron.sim.driving.scenes import make_scene
 from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig

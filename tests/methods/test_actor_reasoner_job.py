@@ -25,16 +25,16 @@ from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.llm.embed import PackagedEmbedder
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
+from squadron.methods.actor_reasoner.benchmark import FULL, Texts, World
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig, LiveConfig, ReasonerConfig
-from squadron.methods.actor_reasoner.contest import FULL, Texts, World
 from squadron.methods.actor_reasoner.endpoint import ActRequest, ThinkRequest, services
 from squadron.methods.actor_reasoner.episodes import run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
 from squadron.methods.actor_reasoner.prompts import PROMPT, Thought, memory_words
-from squadron.methods.actor_reasoner.records import Mind
-from squadron.serve.watching import WatchRequest
+from squadron.methods.actor_reasoner.records import ReasonerModel
+from squadron.serve.rollout_video import WatchRequest
 from tests.drivers import run_and_kill
 from tests.finished import missing_metrics
 
@@ -200,7 +200,7 @@ def world(model: Any, ticks: int) -> World:
     settings = ActorReasonerConfig.model_validate(
         {"scenes": ["merge"], "traffic": {"ticks": ticks}, "reasoner": ReasonerConfig(model=model)}
     )
-    return World(Folder("."), settings.world("merge"), Mind(model=model, path=None, template=PROMPT))
+    return World(Folder("."), settings.world("merge"), ReasonerModel(model=model, path=None, template=PROMPT))
 
 
 def remembering(texts: Texts) -> Memory:
@@ -257,7 +257,7 @@ def test_an_endpoint_that_goes_away_mid_episode_leaves_the_actor_driving(ray_clu
                 before.append(tick)
                 ending.start()
 
-        clock, mailbox = drive_by_the_clock(model, 90, LiveConfig(deadline_s=10), at)
+        clock, mailbox = drive_by_the_clock(model, 90, LiveConfig(timeout_s=10), at)
         assert before
         ending.join()
     account = mailbox.account

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
-from squadron.methods.coordination import algorithm, crowding, exact
+from squadron.methods.coordination import algorithm, density_limits, exact
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import Area, CostName, FloorLimits, SolverName
 from squadron.methods.coordination.graph import Graph, build_graph
@@ -144,7 +144,7 @@ def test_whatever_is_decoded_has_no_circle_and_keeps_the_limits(seed: int, robot
     plans, order_SN = random_plans(graph, seed, 5)
     for first_E, following_E, order_N in zip(*plans, order_SN, strict=True):
         assert not exact.find_circle(graph, first_E)
-        assert not crowded(graph, following_E) and not crowding.over_limit(graph, following_E)
+        assert not crowded(graph, following_E) and not density_limits.over_limit(graph, following_E)
         place = np.argsort(order_N)
         waits = algorithm.waits_for(graph, first_E)
         assert all(place[before] < place[node] for node, others in waits.items() for before in others)
@@ -182,8 +182,8 @@ def test_a_limit_of_an_area_counts_for_the_intervals_that_touch_it() -> None:
     area = Area(x_m=(8.0, 10.0), y_m=(-1.0, 1.0), density=1)
     graph = build_graph(routes, FloorLimits(density=2, areas=(area,)))
     assert graph.density_N.tolist() == [2, 1, 2, 1]
-    assert [edges.tolist() for edges in crowding.crowds(graph)] == [[1]]
-    assert crowding.limited(graph).tolist() == [False, True]
+    assert [edges.tolist() for edges in density_limits.crowds(graph)] == [[1]]
+    assert density_limits.limited(graph).tolist() == [False, True]
 
 
 def meeting(edge_E2: list[list[int]], density_N: list[int]) -> Graph:
@@ -195,9 +195,9 @@ def meeting(edge_E2: list[list[int]], density_N: list[int]) -> Graph:
 
 def test_a_crowd_is_one_more_than_the_least_density_allows() -> None:
     edge_E2 = [[0, 1], [0, 2], [1, 2], [2, 3]]
-    assert [edges.tolist() for edges in crowding.crowds(meeting(edge_E2, [2, 2, 3, 3]))] == [[0, 1, 2]]
-    assert crowding.crowds(meeting(edge_E2, [3, 3, 3, 3])) == []
-    assert [edges.tolist() for edges in crowding.crowds(meeting(edge_E2, [3, 3, 3, 1]))] == [[3]]
+    assert [edges.tolist() for edges in density_limits.crowds(meeting(edge_E2, [2, 2, 3, 3]))] == [[0, 1, 2]]
+    assert density_limits.crowds(meeting(edge_E2, [3, 3, 3, 3])) == []
+    assert [edges.tolist() for edges in density_limits.crowds(meeting(edge_E2, [3, 3, 3, 1]))] == [[3]]
 
 
 @given(seeds, st.integers(3, 7))
@@ -208,17 +208,17 @@ def test_an_edge_is_granted_if_and_only_if_nothing_is_crowded_then(seed: int, no
     pairs = [[u, v] for u, v in itertools.combinations(range(nodes), 2) if draw.random() < 0.8] or [[0, 1]]
     graph = meeting(pairs, draw.integers(1, 4, nodes).tolist())
     following_E = np.zeros(graph.edges, bool)
-    state = crowding.Crowding(graph)
-    crowds = crowding.crowds(graph)
+    state = density_limits.Crowding(graph)
+    crowds = density_limits.crowds(graph)
     for edge in draw.permutation(graph.edges).tolist():
         following_E[edge] = True
         expected = not crowded(graph, following_E)
         assert expected == (not any(following_E[edges].all() for edges in crowds))
-        assert expected == (not crowding.over_limit(graph, following_E))
+        assert expected == (not density_limits.over_limit(graph, following_E))
         following_E[edge] = state.ask(edge)
         assert following_E[edge] == expected
     of_crowds = np.isin(np.arange(graph.edges), np.concatenate([*crowds, np.zeros(0, int)]))
-    limited_E = crowding.limited(graph)
+    limited_E = density_limits.limited(graph)
     assert not (of_crowds & ~limited_E).any()
     if len(set(graph.density_N.tolist())) == 1:
         assert limited_E.tolist() == of_crowds.tolist()
@@ -388,7 +388,7 @@ def test_all_plans_of_a_small_graph_are_found_and_then_no_more() -> None:
 
 def test_distinct_orders_are_the_best_of_each_order() -> None:
     graph = random_graph(3, 4, area=14)
-    assert 2 <= graph.edges <= 6 and crowding.limited(graph).any()
+    assert 2 <= graph.edges <= 6 and density_limits.limited(graph).any()
     plans = every_plan(graph)
     costs = algorithm.average_completion(graph, algorithm.entry_times(graph, plans))
     orders = [first_E.tobytes() for first_E in plans.first_SE]

@@ -148,7 +148,7 @@ def test_the_competitions_fleets_are_planned_validly(name: str, robots: int) -> 
     folder = REAL_DATA / "coordination"
     if not folder.is_dir():
         pytest.skip("the competition's maps are not here: shared/data/coordination")
-    from squadron.methods.coordination import crowding, exact, planner
+    from squadron.methods.coordination import density_limits, exact, planner
     from squadron.methods.coordination.config import FleetConfig, FloorLimits, SamplingConfig
     from squadron.methods.coordination.fleet import read_fleet
     from squadron.methods.coordination.graph import build_graph
@@ -161,4 +161,4 @@ def test_the_competitions_fleets_are_planned_validly(name: str, robots: int) -> 
     schedule = planner.plan_graph(
         graph, "average_completion", planner.propose_at_random, SamplingConfig(samples=10, rounds=1)
     )
-    assert not exact.find_circle(graph, schedule.first_E) and not crowding.over_limit(graph, schedule.following_E)
+    assert not exact.find_circle(graph, schedule.first_E) and not density_limits.over_limit(graph, schedule.following_E)

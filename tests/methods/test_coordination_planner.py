@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.methods.coordination import algorithm, baselines, crowding, exact, planner, search
+from squadron.methods.coordination import algorithm, baselines, density_limits, exact, planner, search
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
     CostName,
@@ -64,7 +64,7 @@ def check(schedule: Schedule) -> None:
     """A schedule is a valid plan, and its times are those of the plan."""
     graph = schedule.graph
     assert not exact.find_circle(graph, schedule.first_E)
-    assert not crowding.over_limit(graph, schedule.following_E)
+    assert not density_limits.over_limit(graph, schedule.following_E)
     times = algorithm.entry_times(graph, Plans(schedule.first_E[None], schedule.following_E[None]))[0]
     assert schedule.enter_N == pytest.approx(times, abs=1e-9)
 
@@ -208,7 +208,7 @@ def test_for_the_spread_whoever_arrives_first_is_sent_behind_others() -> None:
 def test_of_very_many_edges_only_the_most_confident_are_granted(seed: int, robots: int, at_most: int) -> None:
     graph = random_graph(seed, robots, area=12)
     confidence_SE = np.random.default_rng(seed).normal(size=(3, graph.edges))
-    limited_E = crowding.limited(graph)
+    limited_E = density_limits.limited(graph)
     every_SE = algorithm.choose_following(graph, confidence_SE)
     some_SE = algorithm.choose_following(graph, confidence_SE, at_most)
     for confidence_E, every_E, some_E in zip(confidence_SE, every_SE, some_SE, strict=True):
@@ -245,7 +245,7 @@ def test_following_goes_to_those_who_would_lose_by_waiting() -> None:
         make_route([(30, 30.2), (0.1, 0.3), (-5, -5)]),
     ]
     graph = build_graph(routes, FloorLimits())
-    assert graph.edges == 3 and crowding.limited(graph).all()
+    assert graph.edges == 3 and density_limits.limited(graph).all()
     met = next(e for e in range(3) if set(graph.robot_N[graph.edge_E2[e]]) == {0, 1})
     confidence_SE = np.ones((1, 3))
     confidence_SE[0, met] = -1

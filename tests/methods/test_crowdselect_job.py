@@ -84,7 +84,7 @@ def test_a_choice_holds_the_best_response_of_each_instruction(finished: Path) ->
 def test_a_driver_killed_mid_collection_asks_for_the_rest_and_chooses(ray_cluster: object, tmp_path: Path) -> None:
     """The crowd of this run waits for a server, so that the kill falls into the collection."""
     folder = tmp_path / "run"
-    with chat_server(seconds=0.2, at_once=8) as server:
+    with chat_server(seconds=0.2, concurrency=8) as server:
         model = {"provider": "openai", "model": "echo", "base_url": server.base_url, "max_concurrency": 4}
         crowd = [{**model, "name": f"m-{size}", "family": "m", "size_b": size, "system": str(size)} for size in (1, 2)]
         words = [f"models={json.dumps(crowd)}", "world.pool=60", "world.unanswerable=0", "students.seeds=0"]

@@ -14,11 +14,11 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.parsing import Unreadable
 from squadron.llm.settings import Rule, ScriptedModel
-from squadron.llm.structured import Unreadable
 from squadron.methods.crowdselect import judging
 from squadron.methods.crowdselect.config import SelectionConfig
-from squadron.methods.crowdselect.records import Crowd
+from squadron.methods.crowdselect.records import ResponseModels
 from squadron.train.objectives.layout import IGNORED
 
 RESPONSES = ["It is 42.", None, "The {sea} is blue.", "", "Boo!"]
@@ -48,8 +48,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Llama with random weights and a tokenizer that has a chat template, on disk."""
     import torch
 
-    from squadron.train.models import FromConfig
-    from squadron.train.tokenizer import train_tokenizer
+    from squadron.train.models.builders import FromConfig
+    from squadron.train.text.tokenizer import train_tokenizer
 
     folder = tmp_path_factory.mktemp("base")
     vocabulary = train_tokenizer(["What is 6 times 7?", "It is 42."], 300, folder)
@@ -129,7 +129,7 @@ def test_failed_marks_are_missing_and_never_zero(
 def test_nothing_is_asked_where_there_are_no_responses(stage: Stage, questions: ArrowRows, base: str) -> None:
     judge = ScriptedModel(name="judge", otherwise="Score: 5")
     marks = judging.ask_marks(stage, questions, [].__getitem__, SelectionConfig(judge=judge))
-    losses = judging.ifd_losses(stage, questions, [].__getitem__, Crowd(models=(), base=base))
+    losses = judging.ifd_losses(stage, questions, [].__getitem__, ResponseModels(models=(), base=base))
     assert np.isnan([marks, *losses]).all()
     assert stage.failures() == []
 
@@ -138,7 +138,7 @@ def test_losses_are_those_of_transformers_whatever_the_batch(base: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from squadron.train.models import Pretrained
+    from squadron.train.models.builders import Pretrained
 
     draw = np.random.default_rng(0)
     rows: list[judging.Row] = []
@@ -192,14 +192,14 @@ def test_a_chunk_holds_both_losses_of_its_rows(stage: Stage, base: str) -> None:
 
 def test_losses_need_a_base_model(stage: Stage, questions: ArrowRows) -> None:
     with pytest.raises(ConfigError, match=r"students\.base"):
-        judging.ifd_losses(stage, questions, RESPONSES.__getitem__, Crowd(models=()))
+        judging.ifd_losses(stage, questions, RESPONSES.__getitem__, ResponseModels(models=()))
 
 
 def collect_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let `collect` work its pools off in this process, without a cluster; the prompts that were asked."""
-    from squadron.llm import collect
-    from squadron.llm.log import KeyedLog
-    from squadron.llm.pools import Outcome, Pool
+    from squadron.llm.batch import collect
+    from squadron.llm.batch.answer_cache import KeyedLog
+    from squadron.llm.batch.pools import Outcome, Pool
 
     asked: list[str] = []
 

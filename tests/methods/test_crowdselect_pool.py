@@ -17,13 +17,13 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows
-from squadron.llm.collect import read_answers
+from squadron.llm.batch.collect import read_answers
 from squadron.llm.settings import ScriptedModel
 from squadron.methods.crowdselect import pool
 from squadron.methods.crowdselect.config import CrowdSelectConfig, PoolConfig
 from squadron.methods.crowdselect.records import Pool
 from squadron.methods.crowdselect.selection import families_of
-from squadron.methods.crowdselect.world import WorldConfig
+from squadron.methods.crowdselect.synthetic_task import WorldConfig
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "crowdselect" / "alpaca_eval_responses.jsonl.gz"
 WORLD = WorldConfig(pool=12, held_out=10)

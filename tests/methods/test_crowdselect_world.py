@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from squadron.data.tasks import UNANSWERABLE
-from squadron.methods.crowdselect.world import WorldConfig, held_out_tasks, lesson_tasks, pool_tasks
+from squadron.methods.crowdselect.synthetic_task import WorldConfig, held_out_tasks, lesson_tasks, pool_tasks
 
 WORLD = WorldConfig(pool=300, held_out=60, unanswerable=0.5)
 

@@ -14,7 +14,7 @@ from squadron.data.records import read_records
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import DataConfig
 from squadron.methods.finetune.encoding import check_template, cut, encoder
-from squadron.train.tokenizer import train_tokenizer
+from squadron.train.text.tokenizer import train_tokenizer
 
 TALK = [
     {"role": "user", "content": "two and two?"},

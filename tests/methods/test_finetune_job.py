@@ -196,7 +196,7 @@ def test_a_model_that_cannot_fit_is_refused_with_what_would(
 ) -> None:
     import shutil
 
-    from squadron.train.architectures import find_architecture
+    from squadron.train.models.architectures import find_architecture
 
     (small,) = finished.glob("stages/export-*/model")
     large = tmp_path / "large"

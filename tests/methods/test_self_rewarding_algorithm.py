@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from squadron.core.errors import InputError
 from squadron.data.arithmetic import draw_problem
 from squadron.data.stepwise import is_right, judge, right_step, solution_steps, wrong_step
+from squadron.llm.batch.programs import Ask, Program
 from squadron.llm.chat import ChatReply, ChatRequest, Sampling
-from squadron.llm.programs import Ask, Program
-from squadron.llm.reward import Answered, Score
+from squadron.llm.rewards.reward import Answered, Score
 from squadron.methods.self_rewarding import algorithm, building, evaluation, figures
 from squadron.methods.self_rewarding.config import JudgingDataConfig, PromptsConfig, SelfRewardingConfig
 from squadron.methods.self_rewarding.conversations import Searched, Searcher, judge_messages
 from squadron.methods.self_rewarding.records import BenchmarkResult, Evaluation, JudgeResult
 from squadron.methods.self_rewarding.rounds import preference_rows
 from squadron.search import StepSearchConfig, TreeSearchConfig
-from squadron.train.tokenizer import train_tokenizer
+from squadron.train.text.tokenizer import train_tokenizer
 
 PROMPTS = PromptsConfig()
 PROPOSING, JUDGING = Sampling(max_tokens=64, temperature=0.5), Sampling(max_tokens=64)

@@ -26,12 +26,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
-from squadron.train import attention
+from squadron.train.batching.packing import pack
+from squadron.train.models import attention
 from squadron.train.objectives.contrastive import Contrastive
 from squadron.train.objectives.language import DirectPreference, SupervisedFineTuning, with_reference
 from squadron.train.objectives.layout import IGNORED, end_to_end, padded
 from squadron.train.objectives.reward import Classification, OutcomeReward, ProcessReward
-from squadron.train.packing import pack
 
 VOCABULARY, PAD, EOS = 96, 0, 1
 SIZES: dict[str, Any] = {
@@ -486,7 +486,7 @@ def test_windows_and_caps_on_attention_hold_in_rows_of_several_sequences(archite
     """Sequences longer than the model's window, against transformers' own eager attention on the padded batch."""
     import transformers
 
-    from squadron.train.attention import choose
+    from squadron.train.models.attention import choose
 
     torch.manual_seed(0)
     sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -517,7 +517,7 @@ def test_a_model_with_recurrent_layers_is_refused() -> None:
     from transformers import MambaConfig, MambaForCausalLM
 
     from squadron.core.errors import InputError
-    from squadron.train.attention import choose
+    from squadron.train.models.attention import choose
 
     config = MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4)
     with pytest.raises(InputError, match="recurrent layers"):

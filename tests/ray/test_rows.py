@@ -45,8 +45,8 @@ def _stage(folder: Path, profile: Profile = Profile(name="auto")) -> Stage:  # n
     return stage
 
 
-@pytest.mark.parametrize("at_once", [1, 5])
-def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tmp_path: Path, at_once: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tmp_path: Path, batch_size: int) -> None:
     """Also where a worker that dies was handed other rows, before and behind the one that killed it."""
     log = Folder(tmp_path / "log").make()
     rows = [
@@ -57,7 +57,7 @@ def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tm
         {"id": "hangs", "n": 6, "hang": True},
     ]
     stage = _stage(tmp_path)
-    answers = map_rows(stage, rows, answer, deadline_s=3, at_once=at_once, log=log)
+    answers = map_rows(stage, rows, answer, timeout_s=3, batch_size=batch_size, log=log)
     assert answers == [{"id": "good", "square": 4}, {"id": "unlucky", "square": 16}]
     failures = {row["item"]: row["error"] for row in stage.failures()}
     assert set(failures) == {"raises", "deadly", "hangs"}
@@ -67,7 +67,7 @@ def test_failures_are_kept_and_only_they_are_tried_again(ray_cluster: object, tm
 
     log.write_bytes("mended", b"")
     again = _stage(tmp_path)
-    assert len(map_rows(again, rows[:3], answer, deadline_s=3, at_once=at_once, log=log)) == 3
+    assert len(map_rows(again, rows[:3], answer, timeout_s=3, batch_size=batch_size, log=log)) == 3
     assert again.failures() == []
     assert len(log.read_lines("good.log")) == 1
 
@@ -104,7 +104,7 @@ def when(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_one_worker_asked_for_answers_one_row_after_the_other(ray_cluster: object, tmp_path: Path) -> None:
     stage = _stage(tmp_path, Profile(name="auto", workers=1))
-    answers = map_rows(stage, [{"id": str(number)} for number in range(6)], when, at_once=2)
+    answers = map_rows(stage, [{"id": str(number)} for number in range(6)], when, batch_size=2)
     answers.sort(key=lambda answer: answer["start"])
     assert all(one["end"] <= later["start"] for one, later in pairwise(answers))
 

@@ -16,7 +16,7 @@ import ray
 from squadron.core.cli import main
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
-from squadron.core.launch import find_services
+from squadron.core.runner import find_services
 from squadron.methods.coordination.config import ModelConfig
 from squadron.methods.coordination.endpoint import Load, PlanRequest, services
 from squadron.methods.coordination.training import Build, save_planner

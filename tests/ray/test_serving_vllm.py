@@ -13,8 +13,8 @@ from typing import Any
 import openai
 import pytest
 
+from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, Sampling
-from squadron.llm.hf import HfChat
 from squadron.llm.settings import HfModel
 from squadron.serve.chat import chat_service
 from squadron.serve.service import compose

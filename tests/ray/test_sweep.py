@@ -42,7 +42,7 @@ def test_twelve_trials_survive_a_crash_and_the_loss_of_the_driver(
 ) -> None:
     folder = tmp_path / "sweep"
     rates = ",".join(f"{0.02 * (1 + number):.2f}" for number in range(12))  # the largest of which fails
-    words = ["fails_above=0.23", "--over", f"rate=grid:{rates}", "--at-once", "2"]
+    words = ["fails_above=0.23", "--over", f"rate=grid:{rates}", "--max-parallel", "2"]
 
     def half_way() -> bool:
         return sum(one["status"] != "running" for one in records(folder).values()) >= 6
@@ -91,7 +91,7 @@ def test_optuna_and_successive_halving(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     words = ["steps=9", "on_workers=true", "--over", "rate=loguniform:1e-3,0.4"]
     words += ["--search", "optuna", "--scheduler", "asha"]
-    assert sweep(folder, *words, "--trials", "5", "--at-once", "2") == 0
+    assert sweep(folder, *words, "--trials", "5", "--max-parallel", "2") == 0
     first = records(folder)
     assert {one["status"] for one in first.values()} <= {"finished", "stopped"}
     best = outcome(folder)
@@ -102,7 +102,7 @@ def test_optuna_and_successive_halving(tmp_path: Path) -> None:
         assert len(values) <= 9 and one["value"] in values
         assert one["status"] == "stopped" or (len(values) == 9 and one["value"] == values[-1])
     # More trials: those that were are found again, and Optuna knows them.
-    assert sweep(folder, *words, "--trials", "7", "--at-once", "2") == 0
+    assert sweep(folder, *words, "--trials", "7", "--max-parallel", "2") == 0
     second = records(folder)
     assert len(second) == 7 and {name: second[name] for name in first} == first
 
@@ -110,7 +110,7 @@ def test_optuna_and_successive_halving(tmp_path: Path) -> None:
 def test_populations_go_on_from_each_others_work(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     words = ["steps=6", "seconds=0", "--over", "rate=uniform:0.01,0.45", "--scheduler", "pbt", "--perturb-every", "2"]
-    assert sweep(folder, *words, "--trials", "4", "--at-once", "2") == 0
+    assert sweep(folder, *words, "--trials", "4", "--max-parallel", "2") == 0
     after = records(folder)
     assert all(one["status"] == "finished" for one in after.values()) and len(after) == 4
     changed = [
@@ -126,13 +126,13 @@ def test_populations_go_on_from_each_others_work(tmp_path: Path) -> None:
 
 
 def _config_type() -> Any:
-    from squadron.core import catalog
+    from squadron.core import registry
 
-    return catalog.load_job(JOB).config_type
+    return registry.load_job(JOB).config_type
 
 
 def test_what_one_run_has_finished_is_lent_to_another(tmp_path: Path) -> None:
-    from squadron.core.lend import copy_stage
+    from squadron.core.stage_cache import copy_stage
 
     source = Folder(tmp_path / "one" / "stages" / "s-1").make()
     source.write_json("done.json", {"output": 1})

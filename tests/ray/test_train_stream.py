@@ -15,9 +15,9 @@ import pytest
 
 from squadron.core.errors import ConfigError, InputError, WorkerError
 from squadron.core.folder import Folder
-from squadron.train.batches import Row
+from squadron.train.batching.batches import Row
+from squadron.train.batching.stream import Columns, ParquetStream, open_stream
 from squadron.train.spec import CheckpointConfig, GuardConfig, OptimizerConfig, ScheduleConfig, TrainSpec
-from squadron.train.stream import Columns, ParquetStream, open_stream
 
 SIZES = ((4, 1), (4, 3), (3,), (4, 4, 1))
 """Rows of the row groups of four files: 24 in all, in groups that no batch fits."""
@@ -91,7 +91,7 @@ def test_each_epoch_has_every_row_once_in_an_order_of_its_own(ray_cluster: objec
 def test_more_row_groups_than_one_execution_plans(
     ray_cluster: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squadron.train.stream._PLANNED", 5)
+    monkeypatch.setattr("squadron.train.batching.stream._PLANNED", 5)
     stream = open_stream(write_shards(tmp_path / "data"))
     assert np.ravel(read_ids(stream, SPEC, 0, 1, 0, 6)).tolist() == expected_order(stream, SPEC.seed, 2)
 
@@ -180,7 +180,7 @@ def test_a_run_cut_off_and_resumed_ends_at_the_weights_of_a_whole_one(ray_cluste
     import torch
 
     from squadron.train import fit, per_row
-    from squadron.train.checkpoint import Reader
+    from squadron.train.checkpoints.checkpoint import Reader
 
     stream = open_stream(write_shards(tmp_path / "data"), to_line, ("x",))
     spec = TrainSpec(

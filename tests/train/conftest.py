@@ -24,7 +24,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Llama of two layers with random weights, on disk."""
     import torch
 
-    from squadron.train.models import FromConfig
+    from squadron.train.models.builders import FromConfig
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"

@@ -21,7 +21,7 @@ import numpy as np
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
-from squadron.train.batches import Row, RowSource
+from squadron.train.batching.batches import Row, RowSource
 from squadron.train.spec import LoraSettings, TrainSpec
 
 
@@ -97,7 +97,7 @@ def make_rows(count: int, vocabulary: int = 64) -> list[dict[str, Any]]:
 def run(scenario: Scenario, rank: int, workers: int) -> dict[str, Any]:
     import torch
 
-    from squadron.train.checkpoint import Reader
+    from squadron.train.checkpoints.checkpoint import Reader
     from squadron.train.worker import Training, train
 
     if scenario.begins_with is not None:
@@ -131,7 +131,7 @@ def run(scenario: Scenario, rank: int, workers: int) -> dict[str, Any]:
 
 
 def make_objective(scenario: Scenario) -> tuple[Any, Any]:
-    from squadron.train.models import PolicyWithReference, Pretrained
+    from squadron.train.models.builders import PolicyWithReference, Pretrained
     from squadron.train.objectives.contrastive import Contrastive
     from squadron.train.objectives.language import DirectPreference, SupervisedFineTuning
     from squadron.train.objectives.reward import Classification, OutcomeReward

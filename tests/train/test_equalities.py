@@ -154,7 +154,7 @@ def test_held_out_loss_and_average_do_not_depend_on_workers(answers: Answers, st
     two = answers["zero 2 2"]["steps"][str(STEPS)]["held_out_loss"]
     assert one == pytest.approx(two, abs=1e-5)
     from squadron.core.folder import Folder
-    from squadron.train.checkpoint import AVERAGE, Reader
+    from squadron.train.checkpoints.checkpoint import AVERAGE, Reader
 
     averages = []
     for store in ("whole zero 2", "zero 2 2", "zero 3 2"):
@@ -169,7 +169,7 @@ def test_held_out_loss_and_average_do_not_depend_on_workers(answers: Answers, st
 
 def test_the_best_checkpoint_is_the_one_that_was_measured_best(answers: Answers, stores: Path) -> None:
     from squadron.core.folder import Folder
-    from squadron.train.checkpoint import best_step, complete_steps
+    from squadron.train.checkpoints.checkpoint import best_step, complete_steps
 
     steps = answers["measured"]["steps"]
     measured = {step: steps[str(step)]["held_out_loss"] for step in range(2, MEASURED_STEPS + 1, 2)}

@@ -13,9 +13,9 @@ from safetensors import safe_open
 
 from squadron.core.errors import InputError, WorkerError
 from squadron.core.folder import Folder
-from squadron.train.checkpoint import Reader
-from squadron.train.export import export, restored
-from squadron.train.models import Pretrained
+from squadron.train.checkpoints.checkpoint import Reader
+from squadron.train.checkpoints.export import export, restored
+from squadron.train.models.builders import Pretrained
 from squadron.train.spec import LoraSettings
 
 Answers = dict[str, dict[str, Any]]
@@ -35,7 +35,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(run_group: RunGroup, tiny_model: str, stores: Path) -> Answers:
     """Three steps of each kind under each ZeRO stage on two workers, with the logits of the sharded model itself; and
     two runs that begin with a checkpoint that is not theirs."""
-    from squadron.train.models import FromConfig
+    from squadron.train.models.builders import FromConfig
 
     narrow = str(stores / "narrow")
     FromConfig(vocabulary=64, hidden_size=32, layers=2, intermediate_size=64)().save_pretrained(narrow)
@@ -109,7 +109,7 @@ def test_all_weights_reload_in_a_clean_process_and_their_average_reloads_too(
 def test_large_models_are_written_in_several_files(
     trained: Answers, stores: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squadron.train.export.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("squadron.train.checkpoints.export.SHARD_BYTES", 20_000)
     with Reader(Folder(stores / "full-2"), 3) as reader:
         done = export(build_of("full", tiny_model), reader, tmp_path, clean_process=False)
     assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 2 and done.largest_difference < 1e-5
@@ -118,7 +118,7 @@ def test_large_models_are_written_in_several_files(
 def test_a_file_that_answers_otherwise_is_no_export(
     trained: Answers, stores: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from squadron.train import export as module
+    from squadron.train.checkpoints import export as module
 
     write = module._write_safetensors
 
@@ -141,7 +141,7 @@ def test_models_with_other_heads_reload_too(tiny_model: str, tmp_path: Path, hea
     """Reward models, classifiers and encoders: a checkpoint made of their own weights, exported and reloaded."""
     from safetensors.torch import save_file
 
-    from squadron.train.checkpoint import Complete
+    from squadron.train.checkpoints.checkpoint import Complete
 
     build = Pretrained(tiny_model, head=head, labels=labels, pad_token_id=0)
     torch.manual_seed(1)

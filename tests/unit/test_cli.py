@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from squadron.core import catalog
+from squadron.core import registry
 from squadron.core.cli import main
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
@@ -38,12 +38,12 @@ def test_commands_that_only_tell_import_nothing_heavy(words: list[str], tmp_path
 def test_every_job_ships_a_demo_and_a_smoke_setting_that_load() -> None:
     from squadron.core.config import load_config
 
-    assert catalog.list_jobs()
-    for name in catalog.list_jobs():
-        job = catalog.load_job(name)
-        assert {"demo", "smoke"} <= set(catalog.list_configs(name))
-        for config in catalog.list_configs(name):
-            load_config(job.config_type, catalog.find_config(name, config))
+    assert registry.list_jobs()
+    for name in registry.list_jobs():
+        job = registry.load_job(name)
+        assert {"demo", "smoke"} <= set(registry.list_configs(name))
+        for config in registry.list_configs(name):
+            load_config(job.config_type, registry.find_config(name, config))
 
 
 def test_settings_may_stand_before_and_after_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from squadron.core.errors import ConfigError, InputError
-from squadron.llm import embed, endpoint
+from squadron.llm import embed
+from squadron.llm.backends import openai_client
 from squadron.llm.chat import ModelUnavailable
 from squadron.llm.embed import AnyEmbedder, Embedder, OpenAiEmbedder, PackagedEmbedder, SentenceTransformersEmbedder
 
@@ -83,7 +84,7 @@ def test_an_address_is_asked_with_its_settings(monkeypatch: pytest.MonkeyPatch) 
         def close(self) -> None:
             given["closed"] = True
 
-    monkeypatch.setattr(endpoint, "OpenAiEmbeddings", Fake)
+    monkeypatch.setattr(openai_client, "OpenAiEmbeddings", Fake)
     settings = OpenAiEmbedder(model="m", base_url="http://localhost:1/v1", max_concurrency=3)
     with embed.open_embedder(settings) as embedder:
         np.testing.assert_allclose(embedder.embed(["a", "b"]), np.array([[0.6, 0.8], [0, 0]]), atol=1e-6)

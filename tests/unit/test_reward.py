@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from squadron.llm.chat import ChatModel, ChatReply, ChatRequest, Closing, ModelUnavailable
-from squadron.llm.reward import (
+from squadron.llm.rewards.reward import (
     Answered,
     AnyReward,
     ClassifierReward,
@@ -42,7 +42,7 @@ def make_tokenizer(folder: Path, *, chat: bool = True) -> int:
     """A tokenizer trained on a few words."""
     from transformers import AutoTokenizer
 
-    from squadron.train.tokenizer import train_tokenizer
+    from squadron.train.text.tokenizer import train_tokenizer
 
     vocabulary = train_tokenizer(["what is six times seven? it is forty two."] * 4, 300, folder)
     if not chat:
@@ -58,7 +58,7 @@ def make_classifier(folder: Path, labels: int = 1, *, bare: bool = False, chat: 
     import torch
     from transformers import LlamaForSequenceClassification, LlamaModel
 
-    from squadron.train.models import FromConfig
+    from squadron.train.models.builders import FromConfig
 
     vocabulary = make_tokenizer(folder, chat=chat)
     config = FromConfig(vocabulary, 32, 2, 2, 2, 64, context=128, special_tokens={"eos_token_id": 1}).config()
@@ -73,7 +73,7 @@ def make_labeller(folder: Path, *, chat: bool = True, bare: bool = False) -> str
     import torch
     from transformers import LlamaForCausalLM, LlamaModel
 
-    from squadron.train.models import FromConfig
+    from squadron.train.models.builders import FromConfig
 
     config = FromConfig(make_tokenizer(folder, chat=chat), 32, 2, 2, 2, 64, context=128, tie_embeddings=False).config()
     config.initializer_range = 0.3
@@ -245,7 +245,7 @@ def test_a_row_without_text_is_an_error(plain_labeller: str) -> None:
 
 def test_a_labelling_model_takes_the_share_of_a_node_that_a_classifier_takes() -> None:
     from squadron.core.profile import Profile, WorkerResources
-    from squadron.llm.served import reward_resources
+    from squadron.llm.batch.model_client import reward_resources
 
     profile = Profile(name="cards", trainer=WorkerResources(gpus=1, cpus=4))
     share = reward_resources(LabelTokenReward(path="a/b"), profile)

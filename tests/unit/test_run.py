@@ -35,7 +35,7 @@ def make(stage: Stage, config: Settings) -> Number:
     stage.log(0, loss=1.0)
     stage.log(1, loss=0.5)
     stage.show(Table(title="t", columns=["a"], rows=[["b"]]))
-    stage.figure("value", str(config.amount))
+    stage.headline("value", str(config.amount))
     if config.fail and before == 0:
         raise RuntimeError("first attempt fails")
     return Number(value=config.amount)

@@ -17,7 +17,7 @@ from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.methods.finetune.encoding import encoder
 from squadron.methods.finetune.scoring import KINDS, TrainedScorer
 from squadron.serve.scoring import ScoredRow, ScoreRequest, ScoreServer
-from squadron.train.models import Pretrained
+from squadron.train.models.builders import Pretrained
 from squadron.train.objectives import reward
 from tests.llm.tiny import store_tiny_chat
 
@@ -69,7 +69,7 @@ def in_training(path: str, objective: ObjectiveName, loss: Any, records: list[di
     from transformers import AutoTokenizer
 
     from squadron.methods.finetune.training import HEADS
-    from squadron.train.models import auto_class
+    from squadron.train.models.builders import auto_class
 
     encode = encoder(objective, DATA, AutoTokenizer.from_pretrained(path), CLASSES)
     batch = loss.collate([encode(record) for record in records])

@@ -14,7 +14,7 @@ from squadron.core.cli import main
 from squadron.core.cluster import Node
 from squadron.core.errors import ConfigError, ResourceError
 from squadron.core.profile import PROFILES, Profile
-from squadron.tune.share import deal
+from squadron.tune.partition import partition
 from squadron.tune.space import Domain, grid_size, parse_space, sample
 
 JOB = str(Path(__file__).parents[1] / "ray" / "descent.py")
@@ -113,16 +113,16 @@ def _node(name: str, cpus: float, gpus: float = 0) -> Node:
 
 def test_one_trial_has_the_whole_cluster_unless_it_is_told_otherwise() -> None:
     nodes = [_node("a", 2)]
-    assert deal(nodes, Profile(name="auto"), None) == [None]
-    two = deal(nodes, Profile(name="auto"), 2)
+    assert partition(nodes, Profile(name="auto"), None) == [None]
+    two = partition(nodes, Profile(name="auto"), 2)
     assert [[node.cpus for node in share or ()] for share in two] == [[1], [1]]
-    assert len(deal(nodes, Profile(name="auto", workers=2), None)) == 1
+    assert len(partition(nodes, Profile(name="auto", workers=2), None)) == 1
     with pytest.raises(ResourceError, match="3 workers"):
-        deal(nodes, Profile(name="auto", workers=3), None)
+        partition(nodes, Profile(name="auto", workers=3), None)
     with pytest.raises(ResourceError, match="3 trials do not fit"):
-        deal(nodes, Profile(name="auto"), 3)
+        partition(nodes, Profile(name="auto"), 3)
     with pytest.raises(ResourceError, match="2 trials do not fit at a time; 1 do"):
-        deal(nodes, Profile(name="auto", workers=2), 2)
+        partition(nodes, Profile(name="auto", workers=2), 2)
 
 
 @given(
@@ -132,12 +132,12 @@ def test_one_trial_has_the_whole_cluster_unless_it_is_told_otherwise() -> None:
     st.one_of(st.none(), st.integers(1, 6)),
 )
 def test_shares_fit_the_cluster_together(
-    sizes: list[tuple[int, int]], profile: str, workers: int | None, at_once: int | None
+    sizes: list[tuple[int, int]], profile: str, workers: int | None, max_parallel: int | None
 ) -> None:
     nodes = [_node(str(number), *size) for number, size in enumerate(sizes)]
     asked = Profile.model_validate(PROFILES[profile].model_dump() | {"workers": workers})
     try:
-        shares = deal(nodes, asked, at_once)
+        shares = partition(nodes, asked, max_parallel)
     except ResourceError:
         return
     if shares == [None]:

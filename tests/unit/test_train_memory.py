@@ -17,17 +17,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
 from squadron.core.errors import ConfigError, ResourceError
-from squadron.train.architectures import ARCHITECTURES, find_architecture
-from squadron.train.cost import (
+from squadron.train.models.architectures import ARCHITECTURES, find_architecture
+from squadron.train.planning.cost import (
     gpu_hours,
     step_flops,
 )
-from squadron.train.fitting import (
-    alternatives,
-    cheapest,
-    refusal,
-)
-from squadron.train.memory import (
+from squadron.train.planning.memory import (
     GB,
     MemoryPlan,
     Shapes,
@@ -36,6 +31,11 @@ from squadron.train.memory import (
     plan_memory,
     read_shapes,
     trainable_parameters,
+)
+from squadron.train.planning.memory_search import (
+    alternatives,
+    cheapest,
+    refusal,
 )
 from squadron.train.spec import LoraSettings, ShardingConfig, TrainSpec
 
@@ -89,8 +89,8 @@ class TestArchitectures:
     def test_reading_all_of_them_needs_less_than_two_gigabytes(self) -> None:
         code = (
             "from pathlib import Path\n"
-            "from squadron.train.architectures import ARCHITECTURES, find_architecture\n"
-            "from squadron.train.memory import read_shapes\n"
+            "from squadron.train.models.architectures import ARCHITECTURES, find_architecture\n"
+            "from squadron.train.planning.memory import read_shapes\n"
             "for name in ARCHITECTURES: read_shapes(find_architecture(name))\n"
             # Not ru_maxrss, which a process inherits from the one that started it.
             "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"

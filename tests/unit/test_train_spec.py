@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squadron.core.errors import ConfigError
-from squadron.train.batches import RowSource, in_order
+from squadron.train.batching.batches import RowSource, in_order
 from squadron.train.engine import deepspeed_config
 from squadron.train.guard import LossGuard
 from squadron.train.spec import TrainSpec

@@ -248,9 +248,9 @@ class ActorPool:
         except RayTaskError as error:  # the result could not be sent
             succeeded, value = False, str(error)
         except (RayError, GetTimeoutError) as error:
-            return self._bury(slot, str(error))
+            return self._replace_dead(slot, str(error))
         if task is None and not succeeded:
-            return self._bury(slot, value)
+            return self._replace_dead(slot, value)
         slot.pending, slot.task, slot.deadline = None, None, math.inf
         if task is None:
             slot.about, slot.starts = value, 0
@@ -260,7 +260,7 @@ class ActorPool:
         failure = self._failure(slot, "raised", f"{task.method} raised {_last_line(value)}", value)
         return Outcome(task.key, failure=failure)
 
-    def _bury(self, slot: _Slot, account: str) -> Outcome | None:
+    def _replace_dead(self, slot: _Slot, account: str) -> Outcome | None:
         """Replace a dead worker and queue its task again, or report the task that keeps killing workers."""
         task = slot.task
         if task is None:

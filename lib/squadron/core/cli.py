@@ -54,10 +54,10 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 
 def ls(options: argparse.Namespace) -> None:
     """Jobs with their configurations, and the runs in ./runs."""
-    from squadron.core import catalog, console
+    from squadron.core import console, registry
     from squadron.core.folder import Folder
 
-    rows = [(name, ", ".join(catalog.list_configs(name)), summary) for name, summary in catalog.list_jobs().items()]
+    rows = [(name, ", ".join(registry.list_configs(name)), summary) for name, summary in registry.list_jobs().items()]
     console.table(("job", "configurations", "what it does"), rows)
     runs = Folder(options.runs)
     found = [(name, runs / name) for name in runs.ls() if (runs / name).exists("run.json")]
@@ -77,11 +77,11 @@ def ls(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """The resolved configuration, stages, resources and what is missing; starts nothing."""
-    from squadron.core import console, launch
+    from squadron.core import console, runner
     from squadron.core.config import to_yaml
     from squadron.core.plan import inspect_machine, missing_modules, plan_stages
 
-    job, config, folder, profile = launch.resolve(options)
+    job, config, folder, profile = runner.resolve(options)
     console.say(f"[bold]{job.name}[/bold] would run in {console.plain(str(folder))} with these settings:\n")
     console.say(console.plain(to_yaml(config)))
     console.table(("stage", "what it does", "state"), plan_stages(job, config, folder, profile))
@@ -106,20 +106,20 @@ def plan(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run a job, or go on with one that was interrupted."""
-    from squadron.core import launch
+    from squadron.core import runner
 
-    launch.run(options)
+    runner.run(options)
 
 
 def serve(options: argparse.Namespace) -> None:
     """Answer requests over HTTP with what runs have trained."""
-    from squadron.core import launch
+    from squadron.core import runner
     from squadron.core.folder import Folder
 
     others = [word for word in options.settings if "=" not in word]
     settings = [word for word in options.settings if "=" in word]
     runs = [Folder(folder) for folder in (options.folder, *others)]
-    first, *beside = map(launch.find_services, runs)
+    first, *beside = map(runner.find_services, runs)
     if options.deploy_file:
         place, _, name = os.path.abspath(options.deploy_file).rpartition("/")
         Folder(place).write_bytes(name, first.deploy_file(runs, settings).encode())
@@ -129,10 +129,10 @@ def serve(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write report.html of a run folder again, from what the folder holds."""
-    from squadron.core import console, launch
+    from squadron.core import console, runner
     from squadron.core.folder import Folder
 
-    console.say(f"Report: {console.plain(launch.write_report(Folder(options.folder)))}")
+    console.say(f"Report: {console.plain(runner.write_report(Folder(options.folder)))}")
 
 
 def doctor(options: argparse.Namespace) -> None:

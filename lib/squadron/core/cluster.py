@@ -136,7 +136,7 @@ def connect(
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    _knock(address)
+    _probe(address)
     if address == "local":
         forget_gone_cluster()
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * _WARM_S))
@@ -180,7 +180,7 @@ def check_shared(folder: Folder, timeout_s: float = 60) -> None:
         )
 
 
-def _knock(address: str) -> None:
+def _probe(address: str) -> None:
     """Ray ends the whole process where no cluster answers, after a minute; find out first."""
     host, _, port = address.rpartition(":")
     if "://" in address or not port.isdigit():
@@ -203,7 +203,7 @@ def forget_gone_cluster() -> None:
         with open(note) as file:
             address = file.read().strip()
         try:
-            _knock(address)
+            _probe(address)
         except ResourceError:
             os.remove(note)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from squadron.core.errors import ConfigError, nearest
+from squadron.core.errors import ConfigError, suggest
 
 
 class Config(BaseModel):
@@ -106,7 +106,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         beside = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ConfigError("configuration file not found", where=str(path), fix=nearest(path.name, beside)) from None
+        raise ConfigError("configuration file not found", where=str(path), fix=suggest(path.name, beside)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration file cannot be read: {error}", where=str(path)) from None
     try:
@@ -174,7 +174,7 @@ def _describe(model: type[BaseModel], item: Any, path: Any, lines: dict[str, int
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         parent = _model_at(model, [str(part) for part in item["loc"][:-1]])
-        message = f"there is no such setting; {nearest(str(item['loc'][-1]), parent.model_fields if parent else ())}"
+        message = f"there is no such setting; {suggest(str(item['loc'][-1]), parent.model_fields if parent else ())}"
     elif item["type"] != "missing":
         message += f" (got {item['input']!r})"
     return f"  {key or 'settings'}: {message}" + (f"  [{place}]" if place else "")

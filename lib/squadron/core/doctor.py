@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from squadron.core import catalog, console
+from squadron.core import console, registry
 from squadron.core.errors import SquadronError
 from squadron.core.folder import Folder
 from squadron.core.manifest import PACKAGES, installed_version
@@ -70,7 +70,7 @@ def _folder() -> str:
 
 
 def _jobs() -> str:
-    return ", ".join(catalog.load_job(name).name for name in catalog.list_jobs())
+    return ", ".join(registry.load_job(name).name for name in registry.list_jobs())
 
 
 def _ray(address: str | None) -> str:

@@ -47,7 +47,7 @@ class WorkerError(SquadronError):
     """A worker process died, overran its deadline, or raised."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """The sentence 'did you mean …?' for a misspelt `name`, or the list of `known` names if none is near."""
     known = sorted(known)
     close = get_close_matches(name, known, n=2, cutoff=0.6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from squadron.core.config import Config
-from squadron.core.errors import ConfigError, nearest
+from squadron.core.errors import ConfigError, suggest
 
 
 class WorkerResources(Config):
@@ -53,5 +53,5 @@ PROFILES = {
 def find_profile(name: str) -> Profile:
     """The profile called `name`. Raises ConfigError with the nearest name if there is none."""
     if name not in PROFILES:
-        raise ConfigError(f"no profile called {name!r}", where="--profile", fix=nearest(name, PROFILES))
+        raise ConfigError(f"no profile called {name!r}", where="--profile", fix=suggest(name, PROFILES))
     return PROFILES[name]

@@ -41,19 +41,19 @@ def map_rows(
     *,
     key: str = "id",
     unit: str = "row",
-    deadline_s: float = 600.0,
+    timeout_s: float = 600.0,
     resources: WorkerResources | None = None,
-    at_once: int = 1,
+    batch_size: int = 1,
     **constructor_arguments: Any,
 ) -> list[Row]:
     """Answer every row with `function(row) -> dict` on the cluster; return the answers that succeeded, in row order.
 
     `function` is a plain function, or a class that is built once a worker with `constructor_arguments` and then called.
     Rows and answers are JSON values; `rows[i][key]` identifies a row across restarts. A row that raises, that overruns
-    `deadline_s`, or that kills its worker three times is kept as a failure with its cause: `stage.failures()` lists
+    `timeout_s`, or that kills its worker three times is kept as a failure with its cause: `stage.failures()` lists
     them, and the next run tries them again. `resources` of a worker are the profile's unless given. A worker is handed
-    `at_once` rows, each answered and kept by itself: more than one where a row takes less than a second or so, of which
-    the handing over would be a good part.
+    `batch_size` rows, each answered and kept by itself: more than one where a row takes less than a second or so, of
+    which the handing over would be a good part.
 
     Raises InputError on missing or repeated ids before work starts, WorkerError if the cluster is lost.
     """
@@ -73,10 +73,10 @@ def map_rows(
             function,
             key,
             unit,
-            deadline_s,
+            timeout_s,
             parts,
             resources,
-            at_once,
+            batch_size,
             constructor_arguments,
         )
         answers = _read_parts(parts, ids)
@@ -98,10 +98,10 @@ def _compute(
     function: Callable[..., Any],
     key: str,
     unit: str,
-    deadline_s: float,
+    timeout_s: float,
     parts: Folder,
     resources: WorkerResources | None,
-    at_once: int,
+    batch_size: int,
     arguments: dict[str, Any],
 ) -> None:
     workers = stage.workers(f"{stage.name} ({unit})", len(pending), resources)
@@ -112,16 +112,16 @@ def _compute(
 
     quiet_ray_data()
     attempts = parts / "attempts" / uuid.uuid4().hex[:8]  # a killed run's workers may still write to theirs
-    answerer = (function, arguments, parts, attempts, key, deadline_s)
+    answerer = (function, arguments, parts, attempts, key, timeout_s)
     form: dict[str, Any] = {"fn": _answer_batch, "fn_args": answerer, "compute": ray.data.TaskPoolStrategy(workers)}
     if isinstance(function, type):
         actors = ray.data.ActorPoolStrategy(size=workers)
         form = {"fn": _ResidentAnswerer, "fn_constructor_args": answerer, "compute": actors}
-    blocks = -(-len(pending) // at_once)
+    blocks = -(-len(pending) // batch_size)
     rows = ray.data.from_items([{"row": json.dumps(row)} for row in pending], override_num_blocks=blocks)
     dataset = rows.map_batches(
         **form,
-        batch_size=at_once,
+        batch_size=batch_size,
         num_cpus=share.cpus,
         num_gpus=share.gpus or None,
         memory=share.memory_gb * 2**30 or None,
@@ -175,14 +175,14 @@ class _Answerer:
         parts: Folder,
         attempts: Folder,
         key: str,
-        deadline_s: float,
+        timeout_s: float,
     ) -> None:
         from squadron.core.host import settle_worker
 
         settle_worker()
         self.function = function(**arguments) if isinstance(function, type) else function
         self.arguments = {} if isinstance(function, type) else arguments
-        self.parts, self.attempts, self.key, self.deadline_s = parts, attempts, key, deadline_s
+        self.parts, self.attempts, self.key, self.timeout_s = parts, attempts, key, timeout_s
 
     def batch(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = [json.loads(str(text)) for text in batch["row"]]
@@ -202,11 +202,11 @@ class _Answerer:
         if attempt > 1 and self.parts.exists(f"{name}.parquet"):
             return  # its worker died later, over another of the rows that it was handed
         if attempt > MAX_ATTEMPTS:
-            error = f"its worker died or overran {self.deadline_s:g} s on each of {MAX_ATTEMPTS} attempts"
+            error = f"its worker died or overran {self.timeout_s:g} s on each of {MAX_ATTEMPTS} attempts"
             return self._write(name, row, None, error, 0.0)
         started = time.monotonic()
         # A row that hangs, in C code too, takes its worker down with a stack trace; Ray starts another.
-        faulthandler.dump_traceback_later(self.deadline_s, exit=True, file=2)
+        faulthandler.dump_traceback_later(self.timeout_s, exit=True, file=2)
         try:
             answer, error = json.dumps(self.function(row, **self.arguments)), ""
         except ResourceError:

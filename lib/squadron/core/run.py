@@ -7,7 +7,7 @@
         stages/
             collect_demos-3f2a91c0de12/     the name carries a fingerprint of all that the stage depends on
                 started.json  done.json     inputs; output. `done.json` is written last and commits the stage
-                metrics.jsonl failures.jsonl figures.json measures.json panels/
+                metrics.jsonl failures.jsonl headlines.json measures.json panels/
                 …                           the stage's own files
 
 A changed setting gives another fingerprint and so another folder: what an earlier setting computed stays where it was,
@@ -34,8 +34,8 @@ from squadron.core.profile import Profile, WorkerResources
 
 if TYPE_CHECKING:
     from squadron.core.cluster import Cluster
-    from squadron.core.lend import Lenders
     from squadron.core.panels import Panel
+    from squadron.core.stage_cache import StageCache
     from squadron.core.tracking import Tracker
 
 OutputT = TypeVar("OutputT", bound=Config)
@@ -54,8 +54,8 @@ class Run:
     track: tuple[str, ...] = ("tensorboard",)
     stages: list[Stage] = field(default_factory=list)
     cluster: Cluster | None = None
-    resting: list[tuple[str, Any]] = field(default_factory=list)
-    lenders: Lenders | None = None
+    idle_workers: list[tuple[str, Any]] = field(default_factory=list)
+    stage_cache: StageCache | None = None
     on_log: Callable[[Stage, int, dict[str, float]], None] | None = None
     _manifest: dict[str, Any] = field(default_factory=dict)
     _lock: Any = None
@@ -74,8 +74,8 @@ class Run:
         """
         stage = Stage.of(self, function, inputs, named)
         self._note(stage)
-        if self.lenders is not None:
-            self.lenders.lend(stage)
+        if self.stage_cache is not None:
+            self.stage_cache.lend(stage)
         output_type = get_type_hints(function)["return"]
         if stage.done and not stage.rows_to_retry:
             console.say(f"[dim]✓ {stage.name}: finished before, kept[/dim]")
@@ -122,19 +122,19 @@ class Run:
         names = {name for row in rows for name in row}
         return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
-    def wake(self, kind: str) -> Any:
+    def reuse(self, kind: str) -> Any:
         """Workers of this kind that a stage left resting for the next one; None if there are none."""
-        found = next((number for number, (known, _) in enumerate(self.resting) if known == kind), None)
-        return None if found is None else self.resting.pop(found)[1]
+        found = next((number for number, (known, _) in enumerate(self.idle_workers) if known == kind), None)
+        return None if found is None else self.idle_workers.pop(found)[1]
 
-    def release(self) -> None:
-        """Stop all resting workers: something else needs their place."""
-        while self.resting:
-            self.resting.pop()[1].close()
+    def close_idle(self) -> None:
+        """Stop all idle workers: something else needs their place."""
+        while self.idle_workers:
+            self.idle_workers.pop()[1].close()
 
     def close(self) -> None:
         """Let go of workers and of the folder."""
-        self.release()
+        self.close_idle()
         if self._lock is not None:
             self._lock.close()
 
@@ -156,7 +156,7 @@ class Stage:
     folder: Folder
     _tracker: Tracker | None = None
     _panels: int = 0
-    _figures: list[tuple[str, str]] = field(default_factory=list)
+    _headlines: list[tuple[str, str]] = field(default_factory=list)
 
     @staticmethod
     def of(run: Run, function: Callable[..., Any], inputs: tuple[Any, ...], named: dict[str, Any]) -> Stage:
@@ -178,7 +178,7 @@ class Stage:
 
     def cluster(self) -> Cluster:
         """The Ray cluster, connected on first use and shared by all stages; resting workers make room."""
-        self.run.release()
+        self.run.close_idle()
         if self.run.cluster is None:
             from squadron.core.cluster import check_shared, connect
 
@@ -228,10 +228,10 @@ class Stage:
         self._panels += 1
         (self.folder / "panels").write_json(f"{self._panels:02d}.json", panel.model_dump(mode="json"))
 
-    def figure(self, label: str, value: str) -> None:
+    def headline(self, label: str, value: str) -> None:
         """A headline number for the table at the end of the job and the head of the report."""
-        self._figures = [(known, old) for known, old in self._figures if known != label] + [(label, value)]
-        self.folder.write_json("figures.json", self._figures)
+        self._headlines = [(known, old) for known, old in self._headlines if known != label] + [(label, value)]
+        self.folder.write_json("headlines.json", self._headlines)
 
     def explain_rerun(self) -> None:
         """Say which settings changed, if this stage was finished before with others."""
@@ -257,7 +257,7 @@ class Stage:
     def begin(self) -> None:
         """Mark the stage as entered and forget what an unfinished attempt showed."""
         self.folder.make()
-        for stale in ("panels", "failures.jsonl", "figures.json", "measures.json"):
+        for stale in ("panels", "failures.jsonl", "headlines.json", "measures.json"):
             self.folder.remove(stale)
         self.folder.write_json("started.json", {"inputs": mask_secrets(self.inputs), "started_at": _now()})
         if self.run.track:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from squadron.core.config import mask_secrets
-from squadron.core.errors import ConfigError, nearest
+from squadron.core.errors import ConfigError, suggest
 from squadron.core.folder import Folder
 
 UPLOAD_EVERY_S = 60.0
@@ -38,7 +38,7 @@ def trackers(names: Sequence[str], run_name: str, folder: Folder, config: Mappin
     """
     for name in names:
         if name not in _KINDS:
-            raise ConfigError(f"there is no tracker {name!r}", where="--track", fix=nearest(name, _KINDS))
+            raise ConfigError(f"there is no tracker {name!r}", where="--track", fix=suggest(name, _KINDS))
     return _Several([_KINDS[name](run_name, folder, config) for name in dict.fromkeys(names)])
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
-from squadron.core.errors import InputError, nearest
+from squadron.core.errors import InputError, suggest
 from squadron.core.folder import Folder
 
 _LINES, _TABLES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), (".parquet",)
@@ -59,7 +59,7 @@ def check_columns(record: Record, wanted: dict[str, str]) -> None:
             raise InputError(
                 f"the column {column!r} {state} this record",
                 where=record.where,
-                fix=f"set {setting}; {nearest(column, record.values)}",
+                fix=f"set {setting}; {suggest(column, record.values)}",
             )
 
 
@@ -68,7 +68,7 @@ def _read_file(folder: Folder, name: str) -> Iterator[Record]:
         with folder.open(name) as stream:
             yield from (_read_table if name.endswith(_TABLES) else _read_lines)(stream, folder.file(name))
     except FileNotFoundError:
-        raise InputError("file not found", where=folder.file(name), fix=nearest(name, folder.ls())) from None
+        raise InputError("file not found", where=folder.file(name), fix=suggest(name, folder.ls())) from None
 
 
 def _read_lines(stream: IO[Any], where: str) -> Iterator[Record]:

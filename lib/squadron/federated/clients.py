@@ -16,7 +16,7 @@ from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
-from squadron.core.errors import ConfigError, nearest
+from squadron.core.errors import ConfigError, suggest
 from squadron.federated.records import dump_records, first_non_finite, load_records, pack, unpack
 
 
@@ -89,7 +89,7 @@ def load_app(reference: str) -> ClientApp:
     if not callable(app):
         names = [name for name, value in vars(module).items() if isinstance(value, ClientApp)]
         what = f"{module_name} has no ClientApp {attribute!r}"
-        raise ConfigError(what, where=reference, fix=nearest(attribute, names))
+        raise ConfigError(what, where=reference, fix=suggest(attribute, names))
     return app
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
-from squadron.core.errors import ConfigError, nearest
+from squadron.core.errors import ConfigError, suggest
 
 
 def strategy_names() -> list[str]:
@@ -29,7 +29,7 @@ def make_strategy(name: str, **settings: Any) -> Strategy:
     """
     known = {_plain(spelling): spelling for spelling in strategy_names()}
     if _plain(name) not in known:
-        near = nearest(_plain(name), known)
+        near = suggest(_plain(name), known)
         for plain, spelling in known.items():
             near = near.replace(f" {plain}", f" {spelling}")
         raise ConfigError(f"no strategy called {name!r}", fix=near)
@@ -38,7 +38,7 @@ def make_strategy(name: str, **settings: Any) -> Strategy:
     for setting in settings:
         if setting not in valid:
             raise ConfigError(
-                f"{kind.__name__} has no setting {setting!r}; it has {', '.join(valid)}", fix=nearest(setting, valid)
+                f"{kind.__name__} has no setting {setting!r}; it has {', '.join(valid)}", fix=suggest(setting, valid)
             )
     logger = logging.getLogger("flwr")
     level = logger.level

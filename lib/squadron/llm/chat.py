@@ -99,7 +99,7 @@ def user(text: str, system: str | None = None) -> tuple[Message, ...]:
     return (asked,) if system is None else ({"role": "system", "content": system}, asked)
 
 
-def goes_on(messages: tuple[Message, ...]) -> bool:
+def continues_assistant(messages: tuple[Message, ...]) -> bool:
     """Whether a conversation ends within the assistant's turn, so that the reply is the rest of it."""
     return bool(messages) and messages[-1]["role"] == "assistant"
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from squadron.core.config import Config
-from squadron.core.errors import ConfigError, InputError, nearest
+from squadron.core.errors import ConfigError, InputError, suggest
 from squadron.llm.chat import Closing, ModelUnavailable
 
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
@@ -98,7 +98,7 @@ def open_embedder(settings: AnyEmbedder) -> Embedder:
         case SentenceTransformersEmbedder():
             return Embedder(_SentenceTransformers(settings), settings.normalize)
         case OpenAiEmbedder():
-            from squadron.llm.endpoint import OpenAiEmbeddings
+            from squadron.llm.backends.openai_client import OpenAiEmbeddings
 
             options = settings.model_dump(exclude={"provider", "normalize"})
             return Embedder(OpenAiEmbeddings(**options), settings.normalize)
@@ -122,8 +122,8 @@ class _SentenceTransformers:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        from squadron.train.models import loading_errors, local_folder
-        from squadron.train.quiet import quiet_libraries
+        from squadron.train.library_setup import quiet_libraries
+        from squadron.train.models.builders import loading_errors, local_folder
 
         quiet_libraries()
         self._settings = settings
@@ -139,7 +139,7 @@ class _SentenceTransformers:
             raise cannot_load(settings.path, error) from error
         if settings.prompt_name is not None and settings.prompt_name not in self._model.prompts:
             what = f"the model has no prompt {settings.prompt_name}"
-            raise ConfigError(what, where=settings.path, fix=nearest(settings.prompt_name, self._model.prompts))
+            raise ConfigError(what, where=settings.path, fix=suggest(settings.prompt_name, self._model.prompts))
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         return self._model.encode(

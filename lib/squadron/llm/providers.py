@@ -13,9 +13,9 @@ from typing import Any
 from squadron.core.config import fingerprint
 from squadron.core.errors import ConfigError, ResourceError
 from squadron.core.profile import Profile, WorkerResources
+from squadron.llm.batch.budget import Budget
 from squadron.llm.chat import ChatModel, ModelUnavailable, secret
 from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
-from squadron.llm.spend import Budget
 
 _CHECK_TIMEOUT_S = 15.0
 _SMALL_BYTES = 64 * 2**20
@@ -25,19 +25,19 @@ def open_model(settings: AnyModel, budget: Budget | None = None) -> ChatModel:
     """The model of these settings, loaded. Raises ModelUnavailable or ConfigError if it cannot be used."""
     match settings:
         case HfModel():
-            from squadron.llm.hf import HfChat
+            from squadron.llm.backends.hf import HfChat
 
             return HfChat(settings)
         case VllmModel():
-            from squadron.llm.vllm import VllmChat
+            from squadron.llm.backends.vllm import VllmChat
 
             return VllmChat(settings)
         case OpenAiModel():
-            from squadron.llm.endpoint import OpenAiChat
+            from squadron.llm.backends.openai_client import OpenAiChat
 
             return OpenAiChat(settings, budget)
         case ScriptedModel():
-            from squadron.llm.scripted import ScriptedChat
+            from squadron.llm.backends.scripted import ScriptedChat
 
             return ScriptedChat(settings)
 

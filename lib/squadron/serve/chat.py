@@ -16,10 +16,10 @@ from squadron.core.profile import WorkerResources
 from squadron.llm.chat import Sampling
 from squadron.llm.settings import HfModel
 from squadron.serve import openai as api
-from squadron.serve.service import Context, Event, Over, Route, Service
+from squadron.serve.service import Context, Event, Route, Service, SharedBase
 
 if TYPE_CHECKING:
-    from squadron.llm.continuous import Generation, Logprob, Piece
+    from squadron.llm.decoding.continuous import Generation, Logprob, Piece
     from squadron.serve.spec import ServeSpec
 
 _ROUTES = (
@@ -55,9 +55,9 @@ def _over(resources: WorkerResources, max_rows: int, base: str, adapters: Mappin
         partial(ChatServer, HfModel(name=name, path=base), max_rows, dict(adapters)),
         _ROUTES,
         resources,
-        at_once=max_rows,
+        max_parallel=max_rows,
         models=tuple(adapters),
-        over=Over(base, adapter, partial(_over, resources, max_rows)),
+        over=SharedBase(base, adapter, partial(_over, resources, max_rows)),
         by_vllm=partial(_by_vllm, name, base, dict(adapters)),
     )
 
@@ -76,10 +76,10 @@ class ChatServer:
     """
 
     def __init__(self, settings: HfModel, max_rows: int, adapters: Mapping[str, str] | None = None) -> None:
-        from squadron.llm.adapters import attach
-        from squadron.llm.continuous import Engine, check_joins
-        from squadron.llm.grammar import Grammars
-        from squadron.llm.hf import load_model
+        from squadron.llm.backends.hf import load_model
+        from squadron.llm.decoding.adapters import attach
+        from squadron.llm.decoding.continuous import Engine, check_joins
+        from squadron.llm.decoding.grammar import Grammars
 
         loaded = load_model(settings)
         check_joins(loaded.model, settings.path)
@@ -167,7 +167,7 @@ class ChatServer:
         self._engine.close()
 
     def _chat_prompt(self, request: api.ChatCompletionRequest) -> list[int]:
-        from squadron.train.conversations import prompt_text, token_ids
+        from squadron.train.text.conversations import prompt_text, token_ids
 
         if self._tokenizer.chat_template is None:
             raise InputError(f"{self._name} has no chat template", fix="send its prompt to /v1/completions")
@@ -181,7 +181,7 @@ class ChatServer:
         return self._fitting(token_ids(self._tokenizer, text))
 
     def _encode(self, text: str) -> list[int]:
-        from squadron.train.conversations import token_ids
+        from squadron.train.text.conversations import token_ids
 
         self._check_size(len(text))
         ids = token_ids(self._tokenizer, text)
@@ -222,7 +222,7 @@ class ChatServer:
         self, request: Any, prompt: Sequence[int], most: int | None, logprobs: int | None, number: int,
         seed: int | None, streams: bool, grammar: Any,
     ) -> Generation:  # fmt: skip
-        from squadron.llm.continuous import Generation
+        from squadron.llm.decoding.continuous import Generation
 
         seed = request.seed + number if request.seed is not None else seed
         sampling = Sampling(

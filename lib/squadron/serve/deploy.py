@@ -39,7 +39,7 @@ def build(arguments: dict[str, Any]) -> Any:
     """The application that a file describes, for Ray Serve to run. Raises SquadronError for runs that have nothing to
     serve, and ConfigError for settings that are wrong, or a server that nobody would need a key for."""
     from squadron.core.config import from_values
-    from squadron.core.launch import find_services
+    from squadron.core.runner import find_services
     from squadron.serve.serving import application, keys
 
     spec = from_values(ServeSpec, arguments["settings"], {})

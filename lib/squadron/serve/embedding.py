@@ -24,7 +24,7 @@ def embedding_service(name: str, settings: AnyEmbedder, resources: WorkerResourc
         "/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors", example=example
     )
     load = partial(EmbeddingServer, name, settings)
-    return Service(name, load, (route,), resources or WorkerResources(), at_once=_AT_ONCE, models=(name,))
+    return Service(name, load, (route,), resources or WorkerResources(), max_parallel=_AT_ONCE, models=(name,))
 
 
 class EmbeddingServer:

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from squadron import __version__
 from squadron.core.errors import SquadronError
 from squadron.serve import openai
+from squadron.serve.auth_limits import Allowance, Guard, Key
 from squadron.serve.errors import ERRORS, error_response, handle_errors, unforeseen
-from squadron.serve.guard import Allowance, Guard, Key
-from squadron.serve.meter import Meter, Metered
+from squadron.serve.metrics import Meter, Metered
 from squadron.serve.page import render
 from squadron.serve.service import Context, Event, Route, Service
 from squadron.serve.spec import ServeSpec

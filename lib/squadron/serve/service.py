@@ -35,31 +35,31 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Over:
+class SharedBase:
     """What a service adds, by its `part`, to a `base` that is large: services over the same base are served as one,
-    which `together` makes of the base and of each model's part."""
+    which `merge` makes of the base and of each model's part."""
 
     base: str
     part: str
-    together: Callable[[str, Mapping[str, str]], Service]
+    merge: Callable[[str, Mapping[str, str]], Service]
 
 
 @dataclass(frozen=True)
 class Service:
     """`build` loads what answers, on a replica; it and all that it needs must be picklable.
 
-    `at_once` is how many requests one replica works on at a time. `models` are the names by which requests that have a
-    `model` ask for this service; one that is `over` a base has one. Where vLLM serves, `by_vllm` gives what Ray Serve
-    deploys, by the server's settings and whether there are GPUs.
+    `max_parallel` is how many requests one replica works on at a time. `models` are the names by which requests that
+    have a `model` ask for this service; one that is `over` a base has one. Where vLLM serves, `by_vllm` gives what Ray
+    Serve deploys, by the server's settings and whether there are GPUs.
     """
 
     name: str
     build: Callable[[], Any]
     routes: tuple[Route, ...]
     resources: WorkerResources = field(default_factory=WorkerResources)
-    at_once: int = 1
+    max_parallel: int = 1
     models: tuple[str, ...] = ()
-    over: Over | None = None
+    over: SharedBase | None = None
     by_vllm: Callable[[ServeSpec, bool], Any] | None = None
 
 
@@ -123,7 +123,7 @@ def compose(services: Sequence[Service]) -> list[Service]:
         if not parts:
             composed.append(service)
         parts |= dict.fromkeys(service.models, service.over.part)
-    return [one if one.over is None else one.over.together(one.over.base, bases[one.over.base]) for one in composed]
+    return [one if one.over is None else one.over.merge(one.over.base, bases[one.over.base]) for one in composed]
 
 
 def distinct(services: Sequence[Service]) -> list[Service]:

@@ -23,8 +23,8 @@ from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, ResourceError, SquadronError
 from squadron.core.host import use_threads
 from squadron.core.profile import WorkerResources
+from squadron.serve.auth_limits import Key, read_key
 from squadron.serve.gateway import Busy, make_app, paths
-from squadron.serve.guard import Key, read_key
 from squadron.serve.service import Context, Event, Service
 from squadron.serve.spec import KEYS, ServeSpec
 
@@ -247,7 +247,7 @@ def deployment(service: Service, spec: ServeSpec) -> Any:
         name=service.name,
         num_replicas=None if auto else spec.replicas,
         autoscaling_config=auto,
-        max_ongoing_requests=spec.at_once or service.at_once,
+        max_ongoing_requests=spec.max_parallel or service.max_parallel,
         max_queued_requests=spec.queue,
         max_constructor_retry_count=_LOADS,
         graceful_shutdown_timeout_s=spec.drain_s,

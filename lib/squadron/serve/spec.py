@@ -46,7 +46,7 @@ class VllmServing(Config):
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "auto"
     quantization: str | None = Field(None, description="of a quantised model, such as awq; None: what its files say")
     max_length: int | None = Field(None, ge=1, description="tokens of a conversation; None: the model's own")
-    at_once: int = Field(256, ge=1, description="requests that one replica works on")
+    max_parallel: int = Field(256, ge=1, description="requests that one replica works on")
     adapters_at_once: int = Field(8, ge=1, description="adapters that may share a batch")
 
 
@@ -74,7 +74,7 @@ class ServeSpec(Config):
     replicas: int = Field(1, ge=1, description="processes that hold the model")
     gpus: float = Field(0, ge=0, description="of one replica, where vLLM does not serve; a fraction shares a card")
     autoscaling: Autoscaling | None = Field(None, description="as many replicas as are needed, in place of a number")
-    at_once: int | None = Field(None, ge=1, description="requests that one replica works on; None: what suits it")
+    max_parallel: int | None = Field(None, ge=1, description="requests that one replica works on; None: what suits it")
     queue: int = Field(32, ge=1, description="requests that may wait; more are sent away with 429")
     timeout_s: float = Field(60.0, gt=0, description="after which a request is given up with 504")
     drain_s: float = Field(30.0, ge=0, description="that a replica which is to end is given for what it has begun")

@@ -16,9 +16,9 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from squadron.core.errors import ConfigError, InputError, SquadronError
 from squadron.serve import openai as api
-from squadron.serve.relay import Relay
 from squadron.serve.service import Context
 from squadron.serve.spec import ServeSpec
+from squadron.serve.sse import Relay
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "auto": "auto"}
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for
@@ -84,7 +84,10 @@ def deployment(name: str, base: str, adapters: Mapping[str, str], spec: ServeSpe
         "tensor_parallel_size": settings.gpus if on_gpus else 1,
         "gpu_memory_utilization": settings.gpu_memory,
         "enable_prefix_caching": True,
-        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},  # as llm/grammar.py
+        "structured_outputs_config": {
+            "backend": "guidance",
+            "disable_any_whitespace": True,
+        },  # as llm.decoding.grammar
         "generation_config": "vllm",  # a request's own settings alone, and none of the model's
         "trust_remote_code": False,
         **_lora({model: folder for model, folder in adapters.items() if folder}, settings.adapters_at_once),
@@ -96,7 +99,7 @@ def deployment(name: str, base: str, adapters: Mapping[str, str], spec: ServeSpe
         deployment_config={
             "num_replicas": None if scale else spec.replicas,
             "autoscaling_config": scale and scale.for_ray(),
-            "max_ongoing_requests": spec.at_once or settings.at_once,
+            "max_ongoing_requests": spec.max_parallel or settings.max_parallel,
             "max_queued_requests": spec.queue,
             "graceful_shutdown_timeout_s": spec.drain_s,
         },
@@ -104,7 +107,7 @@ def deployment(name: str, base: str, adapters: Mapping[str, str], spec: ServeSpe
     return build_llm_deployment(config, deployment_cls=VllmServer, override_serve_options={"name": name})
 
 
-def _lora(folders: Mapping[str, str], at_once: int) -> dict[str, Any]:
+def _lora(folders: Mapping[str, str], max_parallel: int) -> dict[str, Any]:
     """vLLM's settings for these adapters, all of which it holds in memory."""
     from peft import PeftConfig
     from vllm.entrypoints.openai.models.protocol import LoRAModulePath
@@ -117,7 +120,7 @@ def _lora(folders: Mapping[str, str], at_once: int) -> dict[str, Any]:
         raise InputError(f"vLLM takes adapters of rank {_RANKS[-1]} at the most, one has {rank}", where="engine")
     return {
         "enable_lora": True,
-        "max_loras": min(len(folders), at_once),
+        "max_loras": min(len(folders), max_parallel),
         "max_cpu_loras": len(folders),
         "max_lora_rank": fitting[0],
         "lora_modules": [LoRAModulePath(name=model, path=folder) for model, folder in folders.items()],

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from squadron.train.quiet import quiet_libraries
-from squadron.train.shards import full_shape, trainable
+from squadron.train.checkpoints.shards import full_shape, trainable
+from squadron.train.library_setup import quiet_libraries
 from squadron.train.spec import BUCKET, TrainSpec
 
 if TYPE_CHECKING:

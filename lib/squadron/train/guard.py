@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from squadron.core.config import Config
 from squadron.core.errors import SquadronError
 from squadron.core.folder import Folder
-from squadron.train.batches import Row
+from squadron.train.batching.batches import Row
 
 if TYPE_CHECKING:
     import torch

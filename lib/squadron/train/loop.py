@@ -19,8 +19,8 @@ from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
-from squadron.train import checkpoint as checkpoints
-from squadron.train.batches import Row, RowSource, Source
+from squadron.train.batching.batches import Row, RowSource, Source
+from squadron.train.checkpoints import checkpoint as checkpoints
 from squadron.train.guard import TrainingStopped, read_stalls
 from squadron.train.objectives import Objective
 from squadron.train.spec import TrainSpec

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from squadron.core.folder import Folder
-from squadron.train import checkpoint as checkpoints
 from squadron.train import engine as deepspeed
-from squadron.train.batches import Row, Source, in_order
+from squadron.train.batching.batches import Row, Source, in_order
+from squadron.train.checkpoints import checkpoint as checkpoints
+from squadron.train.checkpoints.shards import Shard, full_shape, make_states, shards, trainable
 from squadron.train.guard import LossGuard, TrainingStopped, Watch, keep_batch
 from squadron.train.objectives import Objective
-from squadron.train.shards import Shard, full_shape, make_states, shards, trainable
 from squadron.train.spec import TrainSpec, describe
 
 if TYPE_CHECKING:

@@ -37,32 +37,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grace", type=int, default=1, metavar="N", help="asha: values that no trial is stopped before"
     )
     parser.add_argument("--perturb-every", type=int, default=5, metavar="N", help="pbt: values between two changes")
-    parser.add_argument("--at-once", type=int, metavar="N", help="trials that share the cluster (default: one has all)")
+    parser.add_argument("--max-parallel", type=int, metavar="N", help="trials side by side (default: one)")
     parser.add_argument("--sweep-seed", type=int, default=0, metavar="N", help="seed of the search itself")
 
 
 def command(options: argparse.Namespace) -> None:
     """Run the trials of a sweep, or go on with one that was interrupted; write its report and the winner's config."""
-    from squadron.core import console, launch
+    from squadron.core import console, runner
     from squadron.core.folder import Folder
     from squadron.core.job import Job
     from squadron.core.run import Run
     from squadron.tune.sweep import Sweep, check, sweep
 
-    job, config, default, profile = launch.resolve(options)
+    job, config, default, profile = runner.resolve(options)
     folder = default if options.run else Folder(default.url.rpartition("/")[0]) / f"sweep-{default.name}"
     spec = make_spec(job, config.model_dump(mode="json"), options)
     check(spec)
     trying = Job(f"sweep of {job.name}", Sweep, sweep, job.requires, None, None)
-    asked = Sweep(sweep=spec, at_once=options.at_once)
-    work = Run(trying.name, asked, folder, profile, options.address, launch.tracks(options))
+    asked = Sweep(sweep=spec, max_parallel=options.max_parallel)
+    work = Run(trying.name, asked, folder, profile, options.address, runner.tracks(options))
     work.open()
     console.say(f"[bold]{trying.name}[/bold] in {console.plain(str(folder))}")
     try:
-        report = launch.carry_out(trying, work)
+        report = runner.execute(trying, work)
     finally:
         work.close()
-    launch.say_results(work, report)
+    runner.print_summary(work, report)
     console.say(f"Next:   squadron run {options.job} {console.plain(folder.file('best.yaml'))}")
     if job.services is not None:
         console.say(f"Next:   squadron serve {console.plain(winner_folder(work))}")
@@ -78,7 +78,7 @@ def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> Sw
     """The sweep that is asked for. Raises ConfigError for a metric that the job does not have, or what else is wrong
     with the words."""
     from squadron.core.config import from_values
-    from squadron.core.errors import ConfigError, nearest
+    from squadron.core.errors import ConfigError, suggest
     from squadron.tune.space import grid_size, parse_space
     from squadron.tune.spec import SweepSpec
 
@@ -86,7 +86,7 @@ def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> Sw
     if metric is None or (metric not in job.metrics and options.goal is None):
         what = f"{job.name} has no metric {metric!r}" if metric else f"{job.name} names no metric"
         known = ", ".join(job.metrics)
-        fix = f"{nearest(metric or '', job.metrics)} ({known}); for another that its stages log, say --goal too"
+        fix = f"{suggest(metric or '', job.metrics)} ({known}); for another that its stages log, say --goal too"
         raise ConfigError(what, where="--metric", fix=fix)
     space = parse_space(options.over)
     varied = any(domain.kind != "grid" for domain in space.values())

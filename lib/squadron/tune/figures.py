@@ -25,11 +25,11 @@ def show(
 ) -> None:
     """Put all of it into the report."""
     better = "more" if spec.goal == "max" else "less"
-    stage.figure(f"best {spec.metric} ({better} is better)", format_cell(winner.value))
-    stage.figure("trial", winner.trial)
+    stage.headline(f"best {spec.metric} ({better} is better)", format_cell(winner.value))
+    stage.headline("trial", winner.trial)
     for key, value in winner.settings.items():
-        stage.figure(key, format_cell(value))
-    stage.figure("finished, stopped early, failed", f"{winner.finished}, {winner.stopped}, {winner.failed}")
+        stage.headline(key, format_cell(value))
+    stage.headline("finished, stopped early, failed", f"{winner.finished}, {winner.stopped}, {winner.failed}")
     ranked = rank(spec, records)
     stage.show(parallel(spec, space, ranked, winner))
     for chart in (importance(spec, space, ranked), learning(spec, ranked, curves)):

@@ -20,10 +20,10 @@ from squadron.core.cluster import Node
 from squadron.core.config import Config
 from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
-from squadron.core.lend import Lenders, copy_stage
 from squadron.core.profile import Profile
-from squadron.tune.book import Book, number_of
+from squadron.core.stage_cache import StageCache, copy_stage
 from squadron.tune.spec import Record, SweepSpec
+from squadron.tune.trial_store import TrialStore, number_of
 
 _LOCK_PATIENCE_S, _DECISION_PATIENCE_S = 60.0, 60.0
 _SNAPSHOTS_KEPT = 3
@@ -31,8 +31,8 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Task(Config):
-    """All that the process of a trial is told. `session` is the start of the sweep that it belongs to; `begun` names
-    for stages other trials' work to go on from."""
+    """All that the process of a trial is told. `session` is the start of the sweep that it belongs to; `warm_start` names,
+    by stage, other trials' work to resume."""
 
     name: str
     settings: dict[str, Any]
@@ -43,13 +43,13 @@ class Task(Config):
     profile: Profile
     share: tuple[Node, ...] | None
     track: tuple[str, ...]
-    begun: dict[str, str]
+    warm_start: dict[str, str]
     address: str
     runtime_env: dict[str, Any]
 
     @property
-    def book(self) -> Book:
-        return Book(Folder(self.folder), self.sweep)
+    def trial_store(self) -> TrialStore:
+        return TrialStore(Folder(self.folder), self.sweep)
 
     def record(self, **known: Any) -> Record:
         """A record of this trial."""
@@ -67,9 +67,9 @@ def main() -> None:
         traceback.print_exc()
         text = str(error) if isinstance(error, SquadronError) else f"{type(error).__name__}: {error}"
         outcome = {"status": "failed", "error": text}
-    known = task.book.read(task.name)
+    known = task.trial_store.read(task.name)
     if known is None or known.status != "stopped":  # one that is told to stop may be at its end already
-        task.book.write(task.name, task.record(seconds=round(time.monotonic() - started, 2), **outcome))
+        task.trial_store.write(task.name, task.record(seconds=round(time.monotonic() - started, 2), **outcome))
 
 
 def _end_with_parent() -> None:
@@ -81,25 +81,27 @@ def _end_with_parent() -> None:
 
 def _run_job(task: Task) -> float:
     """The value of the metric. Raises SquadronError if the run ends without one, and what the job raises."""
-    from squadron.core import catalog, launch
+    from squadron.core import registry, runner
     from squadron.core.cluster import Cluster, connect
     from squadron.core.config import from_values
     from squadron.core.run import Run
 
-    book, spec = task.book, task.spec
-    job = catalog.load_job(spec.job)
+    trial_store, spec = task.trial_store, task.spec
+    job = registry.load_job(spec.job)
     config = from_values(job.config_type, spec.base, task.settings)
-    work = Run(job.name, config, book.run_folder(task.name), task.profile, track=task.track)
-    work.lenders = Lenders(book.folder / "trials", {stage: Folder(url) for stage, url in task.begun.items()})
+    work = Run(job.name, config, trial_store.run_folder(task.name), task.profile, track=task.track)
+    work.stage_cache = StageCache(
+        trial_store.folder / "trials", {stage: Folder(url) for stage, url in task.warm_start.items()}
+    )
     work.on_log = _Curve(task)
     _open(work)
     try:
         connect(task.address, runtime_env=task.runtime_env)
         work.cluster = Cluster(task.share)
-        launch.carry_out(job, work)
+        runner.execute(job, work)
     finally:
         work.close()
-    logged = [row["value"] for row in book.curve(task.name)]
+    logged = [row["value"] for row in trial_store.curve(task.name)]
     value = work.measured().get(spec.metric, logged[-1] if logged else None)
     if value is None or value != value:
         raise SquadronError(f"the run came to its end without a value of {spec.metric}")
@@ -110,9 +112,9 @@ class _Curve:
     """Keeps what a run logs of the metric; steps that it does again after a restart are kept once."""
 
     def __init__(self, task: Task) -> None:
-        self._notes, self._metric = task.book.notes(task.name), task.spec.metric
+        self._notes, self._metric = task.trial_store.notes(task.name), task.spec.metric
         self._keeps_work = task.spec.scheduler == "pbt"
-        rows = task.book.curve(task.name)
+        rows = task.trial_store.curve(task.name)
         self._known, self._count = {(row["stage"], row["step"]) for row in rows}, len(rows)
 
     def __call__(self, stage: Any, step: int, metrics: Mapping[str, float]) -> None:

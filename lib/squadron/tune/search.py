@@ -12,31 +12,31 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from squadron.tune.book import Book
 from squadron.tune.space import Domain, Settings, Space, sample
 from squadron.tune.spec import Record, SweepSpec
 from squadron.tune.trial import NAME
+from squadron.tune.trial_store import TrialStore
 
 _NEVER = 10**9
 
 
-def listed(spec: SweepSpec, space: Space, book: Book) -> dict[str, Any]:
+def listed(spec: SweepSpec, space: Space, trial_store: TrialStore) -> dict[str, Any]:
     """Ray Tune's parameter space of settings that are drawn beforehand: one trial after the other. The settings of one
     are a function of its number and the seed, so that a sweep which goes on, or is given more trials, finds those that
     it had."""
     drawn = [sample(space, number, spec.seed) for number in range(spec.trials)]
-    named = {book.name(number, settings): settings for number, settings in enumerate(drawn)}
+    named = {trial_store.name(number, settings): settings for number, settings in enumerate(drawn)}
     for name, settings in named.items():
-        book.propose(name, settings)
+        trial_store.propose(name, settings)
     values = {key: tune.sample_from(partial(_setting, named, key)) for key in space}
-    done = finished(spec, book)
+    done = finished(spec, trial_store)
     return {NAME: tune.grid_search([name for name in named if name not in done]), **values}
 
 
-def finished(spec: SweepSpec, book: Book) -> dict[str, Record]:
+def finished(spec: SweepSpec, trial_store: TrialStore) -> dict[str, Record]:
     """Trials of an earlier start that need not be run. A scheduler that compares trials on their way has to see them
     again: they report what they did."""
-    records = {name: book.read(name) for name in book.begun()} if spec.scheduler == "none" else {}
+    records = {name: trial_store.read(name) for name in trial_store.begun()} if spec.scheduler == "none" else {}
     return {name: one for name, one in records.items() if one is not None and one.status == "finished"}
 
 
@@ -48,12 +48,12 @@ class Suggestions(Searcher):
     """Settings by what earlier trials came to: Optuna's, each trial with its name. After a restart those that were
     begun come first."""
 
-    def __init__(self, spec: SweepSpec, space: Space, book: Book) -> None:
+    def __init__(self, spec: SweepSpec, space: Space, trial_store: TrialStore) -> None:
         import optuna
 
         super().__init__(metric=spec.metric, mode=spec.goal)
-        begun, done = book.begun(), finished(spec, book)
-        self._trials, self._book, self._count = spec.trials, book, len(begun)
+        begun, done = trial_store.begun(), finished(spec, trial_store)
+        self._trials, self._store, self._count = spec.trials, trial_store, len(begun)
         self._names: dict[str, str] = {}
         self._again = [name for name in begun if name not in done]
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -75,8 +75,8 @@ class Suggestions(Searcher):
         if self._again:
             name = self._again.pop(0)
         else:
-            name = self._book.name(self._count, settings)
-            self._book.propose(name, settings)
+            name = self._store.name(self._count, settings)
+            self._store.propose(name, settings)
             self._count += 1
         self._names[trial_id] = name
         return {NAME: name, **settings}
@@ -87,15 +87,15 @@ class Suggestions(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A value at the end, or none: that of a trial that failed on its way says nothing."""
-        record = self._book.read(self._names[trial_id])
+        record = self._store.read(self._names[trial_id])
         failed = error or record is None or record.status == "failed"
         self._optuna.on_trial_complete(trial_id, None if failed else result, failed)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the book knows."""
+        """Nothing: the trial_store knows."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the book knows."""
+        """Nothing: the trial_store knows."""
 
 
 def make_scheduler(spec: SweepSpec, space: Space) -> TrialScheduler:

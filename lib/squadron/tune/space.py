@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from squadron.core.config import Config, from_values
-from squadron.core.errors import ConfigError, nearest
+from squadron.core.errors import ConfigError, suggest
 
 Kind = Literal["choice", "grid", "uniform", "loguniform", "randint", "lograndint"]
 Settings = dict[str, Any]
@@ -107,7 +107,7 @@ def _combinations(space: Space) -> list[Settings]:
 def _parse_domain(text: str, where: str) -> Domain:
     kind, values = _split(text)
     if kind not in _LISTED + _RANGES:
-        fix = nearest(kind, _LISTED + _RANGES)
+        fix = suggest(kind, _LISTED + _RANGES)
         raise ConfigError(f"there is no way to draw values called {kind!r}", where=where, fix=fix)
     try:
         found = tuple(map(_plain, yaml.safe_load(f"[{values}]")))

@@ -9,15 +9,15 @@ import uuid
 import warnings
 from typing import Any
 
-from squadron.core import catalog, console
+from squadron.core import console, registry
 from squadron.core.config import Config, fingerprint, from_values, to_yaml
 from squadron.core.errors import WorkerError
 from squadron.core.run import Stage
 from squadron.tune import figures
-from squadron.tune.book import Book
-from squadron.tune.share import Share, deal
+from squadron.tune.partition import Share, partition
 from squadron.tune.space import Space, check_space, parse_space, sample
 from squadron.tune.spec import Record, SweepSpec, Winner
+from squadron.tune.trial_store import TrialStore
 
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial keeps its own metrics
@@ -28,10 +28,10 @@ _TUNE_SETTINGS = {
 
 
 class Sweep(Config):
-    """What a sweep is a run of; `at_once` and what a worker is stand apart, since they decide nothing of the result."""
+    """What a sweep is a run of; `max_parallel` and what a worker is stand apart: they decide nothing of the result."""
 
     sweep: SweepSpec
-    at_once: int | None = None
+    max_parallel: int | None = None
 
 
 def sweep(run: Any, config: Sweep) -> None:
@@ -47,7 +47,7 @@ def space_of(spec: SweepSpec) -> Space:
 def check(spec: SweepSpec) -> None:
     """Raise ConfigError for a setting or value that the job's configuration refuses, before anything starts; of
     settings that are drawn beforehand, for each combination."""
-    job, space = catalog.load_job(spec.job), space_of(spec)
+    job, space = registry.load_job(spec.job), space_of(spec)
     check_space(space, job.config_type, spec.base)
     if spec.search == "random":
         for number in range(spec.trials):
@@ -59,21 +59,27 @@ def check(spec: SweepSpec) -> None:
 def try_settings(stage: Stage, spec: SweepSpec) -> Winner:
     """Try settings, one run of the job each, and keep the best."""
     space = space_of(spec)
-    book = Book(stage.run.folder, fingerprint([spec.job, spec.base, spec.over, spec.search, spec.metric, spec.seed]))
+    trial_store = TrialStore(
+        stage.run.folder, fingerprint([spec.job, spec.base, spec.over, spec.search, spec.metric, spec.seed])
+    )
     asked = stage.run.config
     assert isinstance(asked, Sweep)
-    shares = deal(stage.cluster().nodes, stage.run.profile, asked.at_once)
+    shares = partition(stage.cluster().nodes, stage.run.profile, asked.max_parallel)
     say_start(spec, shares)
-    _run_trials(stage, spec, space, book, shares)
-    records = {name: record for name in book.begun() if (record := book.read(name)) and record.number < spec.trials}
+    _run_trials(stage, spec, space, trial_store, shares)
+    records = {
+        name: record
+        for name in trial_store.begun()
+        if (record := trial_store.read(name)) and record.number < spec.trials
+    }
     for name, record in records.items():
         if record.status == "failed":
             stage.fail(f"trial {name}", record.error)
     winner = _choose(spec, records)
-    job = catalog.load_job(spec.job)
+    job = registry.load_job(spec.job)
     best = from_values(job.config_type, spec.base, winner.settings)
     stage.run.folder.write_bytes("best.yaml", to_yaml(best).encode())
-    figures.show(stage, spec, space, records, {name: book.curve(name) for name in records}, winner)
+    figures.show(stage, spec, space, records, {name: trial_store.curve(name) for name in records}, winner)
     return winner
 
 
@@ -86,7 +92,9 @@ def say_start(spec: SweepSpec, shares: list[Share | None]) -> None:
     console.say(f"[dim]{spec.trials} trials, {count} at a time, each on {share}[/dim]")
 
 
-def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares: list[Share | None]) -> None:
+def _run_trials(
+    stage: Stage, spec: SweepSpec, space: Space, trial_store: TrialStore, shares: list[Share | None]
+) -> None:
     """Let Ray Tune run all trials. What one has come to stands in its record."""
     os.environ |= _TUNE_SETTINGS
     for noisy in ("ray.tune", "ray.train", "ray.air"):
@@ -94,23 +102,23 @@ def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares:
     warnings.filterwarnings("ignore", "Consider boosting PBT")  # trials have processes of their own
     from ray import tune
 
+    from squadron.tune.progress_callback import ProgressCallback
     from squadron.tune.search import Suggestions, listed, make_scheduler
-    from squadron.tune.teller import Teller
     from squadron.tune.trial import NAME, Trials, follow
 
-    trials = Trials(spec, book, stage.run.profile, tuple(shares), stage.run.track, uuid.uuid4().hex, os.getcwd())
+    trials = Trials(spec, trial_store, stage.run.profile, tuple(shares), stage.run.track, uuid.uuid4().hex, os.getcwd())
     with tempfile.TemporaryDirectory() as scratch:
         # One byte, since Ray Tune wants a trial to take something: what its job takes is counted by its share.
         work = tune.with_resources(tune.with_parameters(follow, trials=trials), {"memory": 1})
-        storage = book.folder.url if spec.scheduler == "pbt" else scratch
+        storage = trial_store.folder.url if spec.scheduler == "pbt" else scratch
         adaptive = spec.search == "optuna"
         tuner = tune.Tuner(
             work,
-            param_space=None if adaptive else listed(spec, space, book),
+            param_space=None if adaptive else listed(spec, space, trial_store),
             tune_config=tune.TuneConfig(
                 metric=spec.metric,
                 mode=spec.goal,
-                search_alg=Suggestions(spec, space, book) if adaptive else None,
+                search_alg=Suggestions(spec, space, trial_store) if adaptive else None,
                 scheduler=make_scheduler(spec, space),
                 num_samples=spec.trials if adaptive else 1,
                 max_concurrent_trials=len(shares),
@@ -123,7 +131,7 @@ def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares:
                 name=".tune",
                 storage_path=storage,
                 verbose=0,
-                callbacks=[Teller(spec, book)],
+                callbacks=[ProgressCallback(spec, trial_store)],
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
@@ -131,7 +139,7 @@ def _run_trials(stage: Stage, spec: SweepSpec, space: Space, book: Book, shares:
             tuner.fit()
         finally:
             if spec.scheduler == "pbt":
-                book.folder.remove(".tune")
+                trial_store.folder.remove(".tune")
 
 
 def _choose(spec: SweepSpec, records: dict[str, Record]) -> Winner:

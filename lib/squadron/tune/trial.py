@@ -21,13 +21,13 @@ from typing import Any
 import ray
 
 from squadron.core.folder import Folder
-from squadron.core.lend import copy_stage
 from squadron.core.profile import Profile
-from squadron.tune.book import Book, number_of
+from squadron.core.stage_cache import copy_stage
+from squadron.tune.partition import Share
 from squadron.tune.process import Task
-from squadron.tune.share import Share
 from squadron.tune.space import Settings
 from squadron.tune.spec import Record, SweepSpec
+from squadron.tune.trial_store import TrialStore, number_of
 
 NAME = "sweep/trial"
 """Under which Ray Tune's configuration of a new trial holds its name; no setting's path has a slash."""
@@ -42,21 +42,22 @@ class Trials:
     which are tried again. Paths that settings name begin at `directory`."""
 
     spec: SweepSpec
-    book: Book
+    trial_store: TrialStore
     profile: Profile
     shares: tuple[Share | None, ...]
     track: tuple[str, ...]
     session: str
     directory: str
 
-    def task(self, name: str, settings: Settings, begun: Mapping[str, Folder]) -> Task:
+    def task(self, name: str, settings: Settings, warm_start: Mapping[str, Folder]) -> Task:
         """What the process of a trial is told."""
         context = ray.get_runtime_context()
         return Task(
-            name=name, settings=settings, spec=self.spec, folder=self.book.folder.url, sweep=self.book.sweep,
+            name=name, settings=settings, spec=self.spec,
+            folder=self.trial_store.folder.url, sweep=self.trial_store.sweep,
             session=self.session, profile=self.profile, track=self.track,
             share=self.shares[number_of(name) % len(self.shares)],
-            begun={stage: folder.url for stage, folder in begun.items()},
+            warm_start={stage: folder.url for stage, folder in warm_start.items()},
             address=context.gcs_address, runtime_env=dict(context.runtime_env),
         )  # fmt: skip
 
@@ -67,25 +68,25 @@ def follow(config: Mapping[str, Any], trials: Trials) -> None:
     so, and Ray Tune, which would start it again, does not hear of it."""
     from ray import tune
 
-    name, book = tune.get_context().get_trial_name(), trials.book
+    name, trial_store = tune.get_context().get_trial_name(), trials.trial_store
     settings = {key: config[key] for key in trials.spec.over}
     checkpoint = tune.get_checkpoint()
-    sent = 0 if checkpoint is None else len(book.curve(name))
+    sent = 0 if checkpoint is None else len(trial_store.curve(name))
 
     def send() -> None:
         nonlocal sent
-        for row in book.curve(name)[sent:]:
+        for row in trial_store.curve(name)[sent:]:
             sent += 1
             _report({trials.spec.metric: row["value"]}, name, row)
             if trials.spec.scheduler == "pbt":  # the run waits to be told that it may go on as it is
-                book.notes(name).write_json("taken.json", sent)
+                trial_store.notes(name).write_json("taken.json", sent)
 
-    record = book.read(name)
+    record = trial_store.read(name)
     if record is None or not _has_ended(record, trials.session):
-        begun = _begun(checkpoint, trials, name)
-        if record is not None and not begun and trials.spec.scheduler == "pbt":
+        warm_start = _warm_start(checkpoint, trials, name)
+        if record is not None and not warm_start and trials.spec.scheduler == "pbt":
             settings = record.settings  # those that it has come to, in an earlier start
-        record = _run_watched(trials, trials.task(name, settings, begun), send)
+        record = _run_watched(trials, trials.task(name, settings, warm_start), send)
     send()
     if record.status == "finished":
         tune.report({trials.spec.metric: record.value})
@@ -98,15 +99,15 @@ def _has_ended(record: Record, session: str) -> bool:
 
 def _run_watched(trials: Trials, task: Task, send: Callable[[], None]) -> Record:
     """The record of a run that has ended; one whose process dies, or is lost, goes on in another."""
-    book, name = trials.book, task.name
+    trial_store, name = trials.trial_store, task.name
     for _ in range(_ATTEMPTS):
-        book.write(name, task.record())
-        code = _run_process(book.notes(name), task, trials.directory, send)
-        record = book.read(name)
+        trial_store.write(name, task.record())
+        code = _run_process(trial_store.notes(name), task, trials.directory, send)
+        record = trial_store.read(name)
         if record is not None and record.status != "running":
             return record
     record = task.record(status="failed", error=f"its process ended with status {code}, {_ATTEMPTS} times")
-    book.write(name, record)
+    trial_store.write(name, record)
     return record
 
 
@@ -145,7 +146,7 @@ def _report(metrics: Mapping[str, float], name: str, row: Mapping[str, Any]) -> 
         tune.report(dict(metrics), checkpoint=tune.Checkpoint.from_directory(scratch))
 
 
-def _begun(checkpoint: Any, trials: Trials, name: str) -> dict[str, Folder]:
+def _warm_start(checkpoint: Any, trials: Trials, name: str) -> dict[str, Folder]:
     """Another trial's work that Ray Tune wants this one to go on from, by the stage that it is of: a copy, since the
     other goes on meanwhile. What it has kept since stands in for what it keeps no longer. A trial's own work is found
     in its run folder."""
@@ -156,8 +157,8 @@ def _begun(checkpoint: Any, trials: Trials, name: str) -> dict[str, Folder]:
     if row["trial"] == name:
         return {}
     wanted = Folder(row["work"])
-    kept, stage = trials.book.notes(row["trial"]) / "work", wanted.name.rpartition("-")[0]
-    given = trials.book.notes(name) / "given" / uuid.uuid4().hex[:8]
+    kept, stage = trials.trial_store.notes(row["trial"]) / "work", wanted.name.rpartition("-")[0]
+    given = trials.trial_store.notes(name) / "given" / uuid.uuid4().hex[:8]
     for _ in range(_ATTEMPTS):
         later = [kept / one for one in kept.ls() if one.startswith(f"{stage}-")]
         try:

@@ -12,8 +12,8 @@ from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.llm.settings import AnyModel
 from squadron.methods.actor_reasoner.prompts import EXAMPLE, PROMPT, question
 from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
+from squadron.train.models.random_init import Size
 from squadron.train.spec import OptimizerConfig, TrainSpec
-from squadron.train.untrained import Size
 
 SCENES: tuple[SceneName, ...] = ("intersection", "roundabout", "merge")
 
@@ -115,7 +115,7 @@ class EvaluationConfig(Config):
     oracle: bool = Field(True, description="also the oracle, which takes longer than all others")
     memory_sizes: tuple[int, ...] = Field((10, 30, 100, 300), description="also with so many memories, the oldest")
     filmed: int = Field(2, ge=0, description="episodes of each scene in the report")
-    deadline_s: float = Field(1800.0, gt=0, description="longest time for one part")
+    timeout_s: float = Field(1800.0, gt=0, description="longest time for one part")
 
 
 class RewardConfig(Config):
@@ -157,7 +157,7 @@ class LiveConfig(Config):
     reasoners: int = Field(1, ge=1, description="language models that think side by side")
     slowed_s: float = Field(0.0, ge=0, description="every thought takes so much longer")
     killed_every_s: float | None = Field(None, gt=0, description="a Reasoner is killed so often, to see what happens")
-    deadline_s: float = Field(30.0, gt=0, description="a Reasoner that thinks longer is replaced")
+    timeout_s: float = Field(30.0, gt=0, description="a Reasoner that thinks longer is replaced")
 
 
 class ActorReasonerConfig(Config):

@@ -12,8 +12,7 @@ from squadron.core.folder import relative
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.methods.actor_reasoner import figures, film
-from squadron.methods.actor_reasoner.config import EvaluationConfig, LiveConfig, MemoryConfig
-from squadron.methods.actor_reasoner.contest import (
+from squadron.methods.actor_reasoner.benchmark import (
     ABLATIONS,
     ALONE,
     FULL,
@@ -29,11 +28,12 @@ from squadron.methods.actor_reasoner.contest import (
     read_memory,
     store_memory,
 )
+from squadron.methods.actor_reasoner.config import EvaluationConfig, LiveConfig, MemoryConfig
 from squadron.methods.actor_reasoner.episodes import LIVE, outcomes, run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
-from squadron.methods.actor_reasoner.records import Comparison, Learned, Live, Memories
+from squadron.methods.actor_reasoner.records import Comparison, LearnedDriver, Live, Memories
 
 _TOGETHER = 25
 
@@ -50,7 +50,7 @@ def build_memory(stage: Stage, world: World, config: MemoryConfig) -> Memories:
         {"id": f"episodes {start}", "episodes": [start, min(start + _TOGETHER, config.episodes)]}
         for start in range(0, config.episodes, _TOGETHER)
     ]
-    lots = map_rows(stage, rows, _gather, unit="lot", deadline_s=3600.0, world=world) if rows else []
+    lots = map_rows(stage, rows, _gather, unit="lot", timeout_s=3600.0, world=world) if rows else []
     candidates = [candidate for lot in lots for candidate in lot["candidates"]]
     fill(memory, texts, candidates)
     asked, unread = sum(lot["asked"] for lot in lots), sum(lot["unread"] for lot in lots)
@@ -61,7 +61,7 @@ def build_memory(stage: Stage, world: World, config: MemoryConfig) -> Memories:
         raise InputError(f"the Actor has nothing to remember{unreadable}", where=f"scene {world.scene}", fix=fix)
     digest = store_memory(stage.folder, "memory.safetensors", memory)
     stage.show(figures.memory_table(world.scene, memory, len(candidates), asked, unread))
-    stage.figure(f"memories, {world.scene}", f"{len(memory):,}")
+    stage.headline(f"memories, {world.scene}", f"{len(memory):,}")
     file = relative(stage.folder, stage.run.folder, "memory.safetensors")
     return Memories(scene=world.scene, file=file, sha256=digest, count=len(memory), unread=unread)
 
@@ -87,7 +87,9 @@ def _earlier(config: MemoryConfig, width: int) -> Memory:
     return memory
 
 
-def compare(stage: Stage, world: World, memories: Memories, learned: Learned, config: EvaluationConfig) -> Comparison:
+def compare(
+    stage: Stage, world: World, memories: Memories, learned: LearnedDriver, config: EvaluationConfig
+) -> Comparison:
     """Drive the same unseen episodes by every method."""
     methods = [FULL.name, WAITING.name, ALONE.name, RULE]
     methods += [variant.name for variant in ABLATIONS] if config.ablations else []
@@ -111,7 +113,7 @@ def compare(stage: Stage, world: World, memories: Memories, learned: Learned, co
         rows,
         _drive,
         unit="part",
-        deadline_s=config.deadline_s,
+        timeout_s=config.timeout_s,
         world=world,
         memories=memories.file,
         learned=learned.file,
@@ -133,8 +135,8 @@ def compare(stage: Stage, world: World, memories: Memories, learned: Learned, co
     driven = tuple(figures.driven(method, result) for (method, size), result in whole.items() if size is None)
     for one in driven:
         if one.method in (FULL.name, RULE):
-            stage.figure(f"{one.method} collided, {world.scene}", f"{one.collided:.1%}")
-            stage.figure(f"{one.method} succeeded, {world.scene}", f"{one.succeeded:.1%}")
+            stage.headline(f"{one.method} collided, {world.scene}", f"{one.collided:.1%}")
+            stage.headline(f"{one.method} succeeded, {world.scene}", f"{one.succeeded:.1%}")
         if one.method == FULL.name:
             stage.measure(collided=one.collided, succeeded=one.succeeded)
     return Comparison(scene=world.scene, driven=driven)
@@ -168,7 +170,7 @@ def drive_live(stage: Stage, world: World, memories: Memories, config: LiveConfi
     account = mailbox.account
     stage.show(figures.live_table(world.scene, clock, account, outcomes(track)))
     ticks = len(track.wanted_TB)
-    stage.figure(f"control ticks missed of {ticks}, {world.scene}", str(clock.missed))
+    stage.headline(f"control ticks missed of {ticks}, {world.scene}", str(clock.missed))
     if account.ages_s:
-        stage.figure(f"median age of a thought, {world.scene}", f"{np.median(account.ages_s):.2f} s")
+        stage.headline(f"median age of a thought, {world.scene}", f"{np.median(account.ages_s):.2f} s")
     return Live(ticks=ticks, missed=clock.missed, restarts=account.lost)

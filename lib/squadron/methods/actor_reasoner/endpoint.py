@@ -18,18 +18,18 @@ from pydantic import Field
 from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.results import outputs, settings
+from squadron.core.run_reader import outputs, settings
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS, ActionName, View, how_safe
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.prompts import INTENTIONS, Intention, Situation, Thought
-from squadron.methods.actor_reasoner.records import Memories, Mind
+from squadron.methods.actor_reasoner.records import Memories, ReasonerModel
+from squadron.serve.rollout_video import WatchAnswer, WatchRequest, watch_answer, watch_route
 from squadron.serve.service import Route, Service, Services
-from squadron.serve.watching import WatchAnswer, WatchRequest, watch_answer, watch_route
 from squadron.sim.driving.spec import STYLES, SceneName, Style
 from squadron.sim.driving.traffic import time_to
 
 if TYPE_CHECKING:
-    from squadron.methods.actor_reasoner.contest import Contestant, World
+    from squadron.methods.actor_reasoner.benchmark import Contestant, World
     from squadron.methods.actor_reasoner.memory import Memory
     from squadron.methods.actor_reasoner.reasoner import Reasoner
 
@@ -113,16 +113,16 @@ class ThinkAnswer(Config):
 def services(folder: Folder) -> Services:
     """The Actor and the Reasoner of a run, behind one address. Raises InputError for a run that has filled no memory,
     or whose memories are gone."""
-    from squadron.methods.actor_reasoner.contest import World
+    from squadron.methods.actor_reasoner.benchmark import World
 
-    mind = outputs(folder, "prepare_reasoner", Mind)[0]
+    reasoner_model = outputs(folder, "prepare_reasoner", ReasonerModel)[0]
     config = settings(folder, ActorReasonerConfig)
     memories = {record.scene: record.file for record in outputs(folder, "build_memory", Memories)}
     for scene, file in memories.items():
         if not folder.exists(file):
             fix = "run the job again without the folder of that stage"
             raise InputError(f"the memories of {scene} are gone", where=str(folder / file), fix=fix)
-    worlds = {scene: World(folder, config.world(scene), mind) for scene in memories}
+    worlds = {scene: World(folder, config.world(scene), reasoner_model) for scene in memories}
     car = {"own_m": 20, "own_speed": 8, "other_m": 25, "other_speed": 7}
     act = Route("/v1/act", "act", ActRequest, ActAnswer, "what each car does now, from memory", example={"cars": [car]})
     watch = watch_route("Actor and Reasoner at the wheel, in an episode that took no part in filling the memory")
@@ -142,7 +142,7 @@ class LoadActor:
     memories: Mapping[SceneName, str]
 
     def __call__(self) -> ServedActor:
-        from squadron.methods.actor_reasoner.contest import read_memory
+        from squadron.methods.actor_reasoner.benchmark import read_memory
 
         found = {scene: read_memory(self.worlds[scene].run_folder, file) for scene, file in self.memories.items()}
         return ServedActor(self.worlds, found)
@@ -163,7 +163,7 @@ class ServedActor:
     """Answers from memory."""
 
     def __init__(self, worlds: Mapping[SceneName, World], memories: Mapping[SceneName, Memory]) -> None:
-        from squadron.methods.actor_reasoner.contest import Texts
+        from squadron.methods.actor_reasoner.benchmark import Texts
 
         self._worlds, self._memories = worlds, memories
         self._texts = Texts(next(iter(worlds.values())).config.embedder)
@@ -171,7 +171,7 @@ class ServedActor:
 
     def act(self, request: ActRequest) -> ActAnswer:
         """As it was decided when things were most alike. Raises InputError for a scene without memories."""
-        from squadron.methods.actor_reasoner.contest import FULL
+        from squadron.methods.actor_reasoner.benchmark import FULL
         from squadron.methods.actor_reasoner.policy import UNTHOUGHT, remember
 
         world = _world(self._worlds, request.scene)
@@ -198,7 +198,7 @@ class ServedReasoner:
 
     def watch(self, request: WatchRequest) -> WatchAnswer:
         """An episode from above, with what is thought, decided and shown beside; the next scene with the next."""
-        from squadron.methods.actor_reasoner.contest import Contestant
+        from squadron.methods.actor_reasoner.benchmark import Contestant
         from squadron.methods.actor_reasoner.film import CAPTION, film_track
 
         scenes = list(self._worlds)

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from squadron.core.panels import Curves, Film, Series
 from squadron.core.run import Stage
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS
+from squadron.methods.actor_reasoner.benchmark import World, contestant
 from squadron.methods.actor_reasoner.config import EvaluationConfig
-from squadron.methods.actor_reasoner.contest import World, contestant
 from squadron.methods.actor_reasoner.episodes import Track
 from squadron.methods.actor_reasoner.policy import UNTHOUGHT
 from squadron.methods.actor_reasoner.prompts import INTENTIONS, Thought

@@ -17,10 +17,10 @@ from squadron.llm.providers import open_model
 from squadron.methods.actor_reasoner.algorithm import ACTIONS
 from squadron.methods.actor_reasoner.config import LessonsConfig, WorldConfig
 from squadron.methods.actor_reasoner.episodes import LESSONS
-from squadron.methods.actor_reasoner.lessons import Lesson, by_stake, draw_lessons
 from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, answer, question
 from squadron.methods.actor_reasoner.reasoner import Reasoner
-from squadron.methods.actor_reasoner.records import Mind
+from squadron.methods.actor_reasoner.records import ReasonerModel
+from squadron.methods.actor_reasoner.training_data import Lesson, by_stake, draw_lessons
 from squadron.metrics.statistics import wilson_interval
 
 SHORT = Sampling(max_tokens=48)
@@ -29,13 +29,13 @@ _TOGETHER = 100
 _CHECKED = 2000
 
 
-def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> Mind:
+def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> ReasonerModel:
     """Train the small model on all scenes, and measure what it has learned on episodes that were held out."""
-    from squadron.train import several
-    from squadron.train.models import Pretrained
+    from squadron.train.models.builders import Pretrained
+    from squadron.train.models.random_init import store_untrained
+    from squadron.train.multi_run import TrainJob, train_several
     from squadron.train.objectives.language import SupervisedFineTuning
-    from squadron.train.tokenizer import store_tokenizer
-    from squadron.train.untrained import store_untrained
+    from squadron.train.text.tokenizer import store_tokenizer
 
     words, seed = worlds[0].reasoner.display_words, worlds[0].seed
     learned, kept = _draw(stage, worlds, config)
@@ -48,17 +48,15 @@ def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
     spec = config.training.model_copy(update={"seed": seed, "epochs": 1})  # all of them are in the rows
     objective = SupervisedFineTuning(spec.loss_chunk)
     build = Pretrained(start, precision=spec.precision)
-    (trained,) = several.train_several(
-        stage, [several.Lesson("reasoner", build, objective, rows, spec, tokenizer=start)]
-    )
+    (trained,) = train_several(stage, [TrainJob("reasoner", build, objective, rows, spec, tokenizer=start)])
     losses = Series(name="training", x=list(range(1, len(trained.losses) + 1)), y=list(trained.losses))
     stage.show(Curves(title="Loss of the small model", x_label="step", y_label="loss", series=[losses]))
-    mind = Mind(model=None, path=trained.path, template=BRIEF)
-    stage.figure("parameters of the small model", f"{size:,}")
-    stage.figure("situations learned", f"{len(learned):,}")
-    with open_model(mind.settings(stage.run.folder)) as model:
+    reasoner_model = ReasonerModel(model=None, path=trained.path, template=BRIEF)
+    stage.headline("parameters of the small model", f"{size:,}")
+    stage.headline("situations learned", f"{len(learned):,}")
+    with open_model(reasoner_model.settings(stage.run.folder)) as model:
         check(stage, Reasoner(model, BRIEF, SHORT, words), kept[:: max(1, len(kept) // _CHECKED)])
-    return mind
+    return reasoner_model
 
 
 def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
@@ -77,14 +75,14 @@ def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
         share = f"{sum(right) / len(right):.1%}"
         most = f"{possible[name]:.1%}" if name in possible else None
         rows.append([what, share, f"{low:.1%} to {high:.1%}", f"{commonest:.1%}", most])
-        stage.figure(f"{what}, right", share)
+        stage.headline(f"{what}, right", share)
     unread = sum(bool(thought.error) for thought in thoughts)
     columns = ["what", "right", "95% interval", "if always the commonest", "possible"]
     lost_s = _mean_loss_s(lessons, [thought.action for thought in thoughts])
     always_s, always = min(
         (_mean_loss_s(lessons, [action] * len(lessons)), name) for action, name in enumerate(ACTIONS)
     )
-    stage.figure("a decision loses", f"{lost_s:.2f} s")
+    stage.headline("a decision loses", f"{lost_s:.2f} s")
     note = (
         f"A decision loses {lost_s:.2f} s on average to the oracle's, where a collision counts for "
         f"lessons.collision_s; always {always} would lose {always_s:.2f} s. "
@@ -110,7 +108,7 @@ def _draw(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
         rows,
         _draw_some,
         unit="lot",
-        deadline_s=3600.0,
+        timeout_s=3600.0,
         worlds=tuple(worlds),
         explore=config.explore,
         collision_s=config.collision_s,
@@ -139,8 +137,8 @@ def _draw_some(
 def _encode(tokenizer: str, lessons: Sequence[Lesson], words: int) -> Iterator[dict[str, Any]]:
     from transformers import AutoTokenizer
 
-    from squadron.train.conversations import encode_conversation
-    from squadron.train.models import local_folder
+    from squadron.train.models.builders import local_folder
+    from squadron.train.text.conversations import encode_conversation
 
     known = AutoTokenizer.from_pretrained(local_folder(tokenizer))
     for lesson in lessons:

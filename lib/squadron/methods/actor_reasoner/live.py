@@ -19,8 +19,8 @@ import numpy as np
 from squadron.core.actors import ActorPool
 from squadron.core.errors import WorkerError
 from squadron.core.profile import WorkerResources
+from squadron.methods.actor_reasoner.benchmark import Texts, World
 from squadron.methods.actor_reasoner.config import LiveConfig
-from squadron.methods.actor_reasoner.contest import Texts, World
 from squadron.methods.actor_reasoner.policy import Car
 from squadron.methods.actor_reasoner.prompts import Situation, Thought, memory_words
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
@@ -132,7 +132,7 @@ class Mailbox:
             while not self._ended.is_set():
                 if pool.outstanding < len(pool) and (offer := self._take_up()) is not None:
                     under_way[number] = offer
-                    pool.submit(number, "think", list(offer.situations), timeout_s=self._config.deadline_s)
+                    pool.submit(number, "think", list(offer.situations), timeout_s=self._config.timeout_s)
                     number += 1
                 if not pool.outstanding:
                     time.sleep(_POLL_S)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from squadron.core.profile import Profile
+from squadron.methods.actor_reasoner.benchmark import ABLATIONS
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
-from squadron.methods.actor_reasoner.contest import ABLATIONS
 
 
 def estimate(config: ActorReasonerConfig, workers: int, profile: Profile) -> Sequence[tuple[str, str]]:

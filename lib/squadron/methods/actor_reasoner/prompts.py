@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from squadron.llm.structured import Unreadable
+from squadron.llm.parsing import Unreadable
 from squadron.methods.actor_reasoner.algorithm import ACTIONS, LONGEST_BETWEEN_S, SLOWER
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
 from squadron.sim.driving.spec import STYLES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from squadron.llm.chat import ChatModel, ChatRequest, Sampling, user
-from squadron.llm.structured import Unreadable
+from squadron.llm.parsing import Unreadable
 from squadron.methods.actor_reasoner.prompts import Situation, Thought, careful, question, read_thought
 
 

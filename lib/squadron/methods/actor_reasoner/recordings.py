@@ -13,9 +13,9 @@ import numpy as np
 
 from squadron.core.panels import Table
 from squadron.core.run import Stage
-from squadron.methods.actor_reasoner.contest import ALONE, FULL, PPO, RULE, World, contestant
+from squadron.methods.actor_reasoner.benchmark import ALONE, FULL, PPO, RULE, World, contestant
 from squadron.methods.actor_reasoner.episodes import Track, run_episodes
-from squadron.methods.actor_reasoner.records import Learned, Memories, Recordings
+from squadron.methods.actor_reasoner.records import LearnedDriver, Memories, Recordings
 from squadron.sim.driving.recorded import Recorded, read_recorded, replay_traffic
 from squadron.sim.driving.traffic import Traffic
 
@@ -27,7 +27,7 @@ def check_recordings(paths: tuple[str, ...]) -> None:
 
 
 def drive_recorded(
-    stage: Stage, world: World, memories: Memories, learned: Learned, paths: tuple[str, ...]
+    stage: Stage, world: World, memories: Memories, learned: LearnedDriver, paths: tuple[str, ...]
 ) -> Recordings:
     """Drive each file once by each method."""
     drives = contestant(world, memories.file, learned.file)
@@ -47,7 +47,7 @@ def drive_recorded(
     note = f"With memories of the scene {memories.scene}. Recorded drivers do not react to the automated car."
     stage.show(Table(title="Among recorded cars", columns=columns, rows=rows, note=note))
     reached = sum(row[2] is not None for row in rows if row[1] == FULL.name)
-    stage.figure(f"of {len(paths)} recordings driven to the goal, {memories.scene}", str(reached))
+    stage.headline(f"of {len(paths)} recordings driven to the goal, {memories.scene}", str(reached))
     return Recordings(driven=len(rows))
 
 

@@ -8,7 +8,7 @@ from squadron.llm.settings import AnyModel, HfModel
 from squadron.sim.driving.spec import SceneName
 
 
-class Mind(Config):
+class ReasonerModel(Config):
     """The Reasoner's model: one of the user's, or the small one of this run; and what it is asked by."""
 
     model: AnyModel | None
@@ -33,7 +33,7 @@ class Memories(Config):
     unread: int
 
 
-class Learned(Config):
+class LearnedDriver(Config):
     """A policy learned by reinforcement, if there is one."""
 
     file: str | None

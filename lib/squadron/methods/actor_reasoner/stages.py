@@ -11,17 +11,17 @@ from squadron.methods.actor_reasoner.config import (
     PpoConfig,
     WorldConfig,
 )
-from squadron.methods.actor_reasoner.records import Comparison, Learned, Live, Memories, Mind, Recordings
+from squadron.methods.actor_reasoner.records import Comparison, LearnedDriver, Live, Memories, ReasonerModel, Recordings
 
 
-def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: LessonsConfig) -> Mind:
+def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: LessonsConfig) -> ReasonerModel:
     """See to it that the language model is there, or teach a small one to think."""
     asked = worlds[0].reasoner
     if asked.model is not None:
         from squadron.llm.providers import check_models
 
         check_models([asked.model])
-        return Mind(model=asked.model, path=None, template=asked.template)
+        return ReasonerModel(model=asked.model, path=None, template=asked.template)
     from squadron.methods.actor_reasoner.language import teach
 
     return teach(stage, worlds, lessons)
@@ -35,15 +35,17 @@ def check_recordings(stage: Stage, paths: tuple[str, ...], file_stamps: tuple[st
     return Recordings(driven=0)
 
 
-def build_memory(stage: Stage, world: WorldConfig, mind: Mind, memory: MemoryConfig, file_stamp: str) -> Memories:
+def build_memory(
+    stage: Stage, world: WorldConfig, reasoner_model: ReasonerModel, memory: MemoryConfig, file_stamp: str
+) -> Memories:
     """Let the Reasoner drive, and remember what it decides."""
     from squadron.methods.actor_reasoner import driving
-    from squadron.methods.actor_reasoner.contest import World
+    from squadron.methods.actor_reasoner.benchmark import World
 
-    return driving.build_memory(stage, World(stage.run.folder, world, mind), memory)
+    return driving.build_memory(stage, World(stage.run.folder, world, reasoner_model), memory)
 
 
-def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig) -> Learned:
+def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig) -> LearnedDriver:
     """Learn to drive by reinforcement, to compare with."""
     from squadron.core.folder import relative
     from squadron.methods.actor_reasoner.ppo import POLICY_FILE, train_ppo
@@ -51,38 +53,45 @@ def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig) 
     stage.cluster()
     scenes = [world.scene for world in worlds]
     train_ppo(scenes, worlds[0].traffic, worlds[0].drivers, config, stage.folder)
-    return Learned(file=relative(stage.folder, stage.run.folder, POLICY_FILE))
+    return LearnedDriver(file=relative(stage.folder, stage.run.folder, POLICY_FILE))
 
 
 def compare(
-    stage: Stage, world: WorldConfig, mind: Mind, memories: Memories, learned: Learned, evaluation: EvaluationConfig
+    stage: Stage,
+    world: WorldConfig,
+    reasoner_model: ReasonerModel,
+    memories: Memories,
+    learned: LearnedDriver,
+    evaluation: EvaluationConfig,
 ) -> Comparison:
     """Drive unseen episodes by every method."""
     from squadron.methods.actor_reasoner import driving
-    from squadron.methods.actor_reasoner.contest import World
+    from squadron.methods.actor_reasoner.benchmark import World
 
-    return driving.compare(stage, World(stage.run.folder, world, mind), memories, learned, evaluation)
+    return driving.compare(stage, World(stage.run.folder, world, reasoner_model), memories, learned, evaluation)
 
 
-def drive_live(stage: Stage, world: WorldConfig, mind: Mind, memories: Memories, live: LiveConfig) -> Live:
+def drive_live(
+    stage: Stage, world: WorldConfig, reasoner_model: ReasonerModel, memories: Memories, live: LiveConfig
+) -> Live:
     """Drive by the clock, with Reasoners that run beside."""
     from squadron.methods.actor_reasoner import driving
-    from squadron.methods.actor_reasoner.contest import World
+    from squadron.methods.actor_reasoner.benchmark import World
 
-    return driving.drive_live(stage, World(stage.run.folder, world, mind), memories, live)
+    return driving.drive_live(stage, World(stage.run.folder, world, reasoner_model), memories, live)
 
 
 def drive_recorded(
     stage: Stage,
     world: WorldConfig,
-    mind: Mind,
+    reasoner_model: ReasonerModel,
     memories: Memories,
-    learned: Learned,
+    learned: LearnedDriver,
     paths: tuple[str, ...],
     file_stamps: tuple[str, ...],
 ) -> Recordings:
     """Drive among recorded cars."""
     from squadron.methods.actor_reasoner import recordings
-    from squadron.methods.actor_reasoner.contest import World
+    from squadron.methods.actor_reasoner.benchmark import World
 
-    return recordings.drive_recorded(stage, World(stage.run.folder, world, mind), memories, learned, paths)
+    return recordings.drive_recorded(stage, World(stage.run.folder, world, reasoner_model), memories, learned, paths)

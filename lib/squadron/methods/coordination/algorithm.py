@@ -17,7 +17,7 @@ import numpy as np
 
 from squadron.core.errors import InputError
 from squadron.methods.coordination.config import CostName
-from squadron.methods.coordination.crowding import Crowding, limited
+from squadron.methods.coordination.density_limits import Crowding, limited
 from squadron.methods.coordination.graph import Graph
 
 

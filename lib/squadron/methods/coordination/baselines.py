@@ -12,7 +12,7 @@ import numpy as np
 
 from squadron.methods.coordination.algorithm import COSTS, Plans, entry_times, from_ranks, ranks
 from squadron.methods.coordination.config import CostName, SamplingConfig
-from squadron.methods.coordination.crowding import Crowding, limited
+from squadron.methods.coordination.density_limits import Crowding, limited
 from squadron.methods.coordination.graph import Graph
 from squadron.methods.coordination.schedule import Schedule
 from squadron.methods.coordination.search import Proposals

@@ -65,7 +65,7 @@ class LabelsConfig(Config):
     )
     solver: SolverName = Field("cpsat", description="highs is the literal mixed-integer programme, and slower")
     time_limit_s: float = Field(20.0, gt=0, description="for each plan; one that is not proven best keeps its gap")
-    deadline_s: float = Field(900.0, gt=0, description="longest time for one problem")
+    timeout_s: float = Field(900.0, gt=0, description="longest time for one problem")
 
 
 class ModelConfig(Config):
@@ -135,7 +135,7 @@ class EvaluationConfig(Config):
     )
     evolution_times: float = Field(10.0, gt=0, description="CMA-ES may take so many times as long as the network")
     back_tracking_s: float = Field(10.0, gt=0)
-    deadline_s: float = Field(1800.0, gt=0, description="longest time for one problem")
+    timeout_s: float = Field(1800.0, gt=0, description="longest time for one problem")
     seed: int = Field(1, ge=0)
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from pydantic import Field
 from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.results import outputs, settings
+from squadron.core.run_reader import outputs, settings
 from squadron.methods.coordination.config import CoordinationConfig, CostName, FloorLimits, SamplingConfig
 from squadron.methods.coordination.records import Planners
 from squadron.serve.service import Route, Service, Services

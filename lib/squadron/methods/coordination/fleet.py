@@ -53,7 +53,7 @@ def plan_fleet(stage: Stage, planner: Planner, fleet: Fleet, limits: FloorLimits
     name = f"fleet.{media_type(data).rpartition('/')[2]}"
     stage.folder.write_bytes(name, data)
     stage.show(Film(title="Your fleet, all at once and by plan", file=name, caption=CAPTION))
-    stage.figure(f"your fleet, {planner.cost.replace('_', ' ')}", f"{value:.1f} s")
+    stage.headline(f"your fleet, {planner.cost.replace('_', ' ')}", f"{value:.1f} s")
     return Planned(file=relative(stage.folder, stage.run.folder, "schedule.json"), cost=value)
 
 

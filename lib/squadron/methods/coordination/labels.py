@@ -33,7 +33,7 @@ def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorL
     rows = [{"id": str(number), "number": number} for number in range(problems.count)]
     shared: dict[str, Any] = {"cost": cost, "problems": problems, "limits": limits, "config": config}
     answers = map_rows(
-        stage, rows, best_plans, unit="problem", deadline_s=config.deadline_s, at_once=_AT_ONCE, **shared
+        stage, rows, best_plans, unit="problem", timeout_s=config.timeout_s, batch_size=_AT_ONCE, **shared
     )
     stage.show(label_table(answers))
     solved = [answer for answer in answers if answer["plans"]]
@@ -46,7 +46,7 @@ def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorL
         write_rows(stage.folder, f"{name}.arrow", _training_rows(part))
     plans = [plan for answer in solved for plan in answer["plans"]]
     proven = sum(plan["optimal"] for plan in plans)
-    stage.figure(f"optimal plans, {cost.replace('_', ' ')}", f"{len(plans):,} of {len(solved):,} problems")
+    stage.headline(f"optimal plans, {cost.replace('_', ' ')}", f"{len(plans):,} of {len(solved):,} problems")
     return Labels(
         cost=cost,
         train=relative(stage.folder, stage.run.folder, "train.arrow"),

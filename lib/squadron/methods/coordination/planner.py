@@ -113,17 +113,17 @@ def _decode(model: GraphVae, graph: Graph, latent_LZ: np.ndarray) -> tuple[np.nd
     from torch.nn import functional
 
     count = len(latent_LZ)
-    at_once = min(count, max(1, _NODES_AT_ONCE // graph.nodes))
-    copies = join([features(graph)] * at_once)
+    batch_size = min(count, max(1, _NODES_AT_ONCE // graph.nodes))
+    copies = join([features(graph)] * batch_size)
     batch = {name: torch.as_tensor(values) for name, values in copies.items()}
     latents = torch.as_tensor(latent_LZ, dtype=torch.float32)
     bids, confidences = [], []
     with torch.inference_mode():
-        for first in range(0, count, at_once):
-            some = latents[first : first + at_once]
-            decoded = model.decode(batch, functional.pad(some, (0, 0, 0, at_once - len(some))))
-            bids.append(decoded.bid_N.reshape(at_once, graph.nodes)[: len(some)])
-            confidences.append(decoded.confidence_E.reshape(at_once, graph.edges)[: len(some)])
+        for first in range(0, count, batch_size):
+            some = latents[first : first + batch_size]
+            decoded = model.decode(batch, functional.pad(some, (0, 0, 0, batch_size - len(some))))
+            bids.append(decoded.bid_N.reshape(batch_size, graph.nodes)[: len(some)])
+            confidences.append(decoded.confidence_E.reshape(batch_size, graph.edges)[: len(some)])
     return torch.cat(bids).double().numpy(), torch.cat(confidences).double().numpy()
 
 

@@ -54,9 +54,9 @@ def drive(graph: Graph, proposals: Proposals, regrants: int = 0) -> Driven:
     """The plans of proposals and their times; and so often the same orders with following granted anew, to the edges on
     which most time would be lost without it (`lost`), behind those of infinite confidence. A few samples at a time, so
     that memory holds what there is of each edge."""
-    at_once = max(1, _CELLS_AT_ONCE // max(1, graph.edges))
-    starts = range(0, len(proposals.rank_SN), at_once)
-    return stack([_drive(graph, Proposals(*(one[i : i + at_once] for one in proposals)), regrants) for i in starts])
+    batch_size = max(1, _CELLS_AT_ONCE // max(1, graph.edges))
+    starts = range(0, len(proposals.rank_SN), batch_size)
+    return stack([_drive(graph, Proposals(*(one[i : i + batch_size] for one in proposals)), regrants) for i in starts])
 
 
 def _drive(graph: Graph, proposals: Proposals, regrants: int) -> Driven:

@@ -50,7 +50,8 @@ def compare(
     config: EvaluationConfig,
 ) -> Comparison:
     """Plan unseen problems, up to hundreds of robots, with the network and with everything else."""
-    from squadron.methods.coordination import contest, figures, film
+    from squadron.methods.coordination import benchmark as contest
+    from squadron.methods.coordination import figures, film
 
     planners = trained.planners
     results = contest.compete(stage, planners, limits, sampling, config)
@@ -64,7 +65,7 @@ def compare(
     film.show(stage, planners[0], limits, sampling, config)
     for row in table:
         if row.method == planners[0].name:
-            stage.figure(
+            stage.headline(
                 f"{cost.replace('_', ' ')}, {row.robots} robots, {row.world}", f"{row.mean:.3f} of the best known"
             )
     stage.measure(ratio=fmean(row.mean for row in table if row.method == planners[0].name))

@@ -21,9 +21,9 @@ from squadron.data.rows import ArrowRows
 from squadron.methods.coordination.config import LossConfig, ModelConfig
 from squadron.methods.coordination.features import MESSAGE_FEATURES, NODE_FEATURES, join
 from squadron.methods.coordination.records import Labels, Planner
-from squadron.train.batches import RowSource
-from squadron.train.place import place
-from squadron.train.several import goes_alone, side_by_side, train_alone
+from squadron.train.batching.batches import RowSource
+from squadron.train.multi_run import goes_alone, side_by_side, train_alone
+from squadron.train.planning.allocation import place
 from squadron.train.spec import TrainSpec
 from squadron.train.worker import PREFIX
 
@@ -131,7 +131,7 @@ def read_metrics(store: Folder) -> list[dict[str, float]]:
 
 
 def _write(store: Folder, course: Course, step: int) -> None:
-    from squadron.train.checkpoint import Reader
+    from squadron.train.checkpoints.checkpoint import Reader
 
     with Reader(store, step) as reader:
         weights = {name.removeprefix(PREFIX): weight for name, weight in reader.tensors()}

@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
+from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
-from squadron.llm.collect import CollectConfig
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
-from squadron.llm.reward import AnyReward, ColumnReward, VerifierReward
+from squadron.llm.rewards.reward import AnyReward, ColumnReward, VerifierReward
 from squadron.llm.settings import AnyModel
-from squadron.methods.crowdselect.world import WorldConfig
+from squadron.methods.crowdselect.synthetic_task import WorldConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
 
 Arm = Literal[

@@ -38,13 +38,13 @@ def embed(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Embeddings:
         "folder": stage.folder,
     }
     share = resources(HfModel(name="embedder", path=""), stage.run.profile)
-    answers = map_rows(stage, chunks, embed_chunk, unit="chunk", deadline_s=3600, resources=share, **shared)
+    answers = map_rows(stage, chunks, embed_chunk, unit="chunk", timeout_s=3600, resources=share, **shared)
     if failures := stage.failures():
         what = f"{len(failures)} of {len(chunks)} chunks of instructions have no embeddings: {failures[0]['error']}"
         raise WorkerError(what, where=str(stage.folder), fix="mend the cause and give the same command")
     dimensions = answers[0]["dimensions"]
     stage.folder.put("embeddings.npy", _joined(stage.folder, chunks, pool.count, dimensions))
-    stage.figure("dimensions of an embedding", str(dimensions))
+    stage.headline("dimensions of an embedding", str(dimensions))
     return Embeddings(file=relative(stage.folder, stage.run.folder, "embeddings.npy"), dimensions=dimensions)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from squadron.core.folder import Folder
-from squadron.core.results import outputs, settings
+from squadron.core.run_reader import outputs, settings
 from squadron.methods.crowdselect.config import CrowdSelectConfig
 from squadron.methods.crowdselect.records import Students
 from squadron.serve.chat import chat_service

@@ -12,7 +12,7 @@ from squadron.core.panels import Bar, Bars, Cloud, Heatmap, Histogram, Points, S
 from squadron.core.run import Stage
 from squadron.methods.crowdselect.algorithm import METRICS, Metrics
 from squadron.methods.crowdselect.config import SelectionConfig
-from squadron.methods.crowdselect.records import Comparison, CrowdModel
+from squadron.methods.crowdselect.records import Comparison, ResponseModel
 
 if TYPE_CHECKING:
     from squadron.methods.crowdselect.selection import Field
@@ -22,7 +22,7 @@ _FITTED_ON = 20_000
 _SHOWN_CHARACTERS = 160
 
 
-def show_crowd(stage: Stage, field: Field, crowd: Sequence[CrowdModel]) -> None:
+def show_crowd(stage: Stage, field: Field, crowd: Sequence[ResponseModel]) -> None:
     """Mean score by model and cluster, and how the metrics are distributed."""
     cluster_N = field.cluster_N if field.cluster_N is not None else np.zeros(len(field.ids), np.intp)
     clusters = int(cluster_N.max()) + 1

@@ -18,13 +18,13 @@ from squadron.core.folder import Folder
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.batch.collect import CollectConfig, collect, read_answers
 from squadron.llm.chat import Sampling
-from squadron.llm.collect import CollectConfig, collect, read_answers
+from squadron.llm.parsing import Unreadable, read_json, read_number
 from squadron.llm.providers import resources
 from squadron.llm.settings import HfModel
-from squadron.llm.structured import Unreadable, read_json, read_number
 from squadron.methods.crowdselect.config import SelectionConfig
-from squadron.methods.crowdselect.records import Crowd
+from squadron.methods.crowdselect.records import ResponseModels
 from squadron.train.objectives.layout import IGNORED
 
 Row = Mapping[str, Sequence[int]]
@@ -104,7 +104,7 @@ def read_tags(answer: str) -> list[str]:
 
 
 def ifd_losses(
-    stage: Stage, questions: ArrowRows, response: Callable[[int], str | None], crowd: Crowd
+    stage: Stage, questions: ArrowRows, response: Callable[[int], str | None], crowd: ResponseModels
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean loss of each response's tokens [N], after its instruction and without it, by the students' base model.
 
@@ -126,7 +126,7 @@ def ifd_losses(
     chunks = [{"id": f"ifd-{start:09d}", "start": start, "stop": min(start + _CHUNK, len(asked))} for start in starts]
     share = resources(HfModel(name="ifd", path=""), stage.run.profile)
     shared: dict[str, Any] = {"folder": stage.folder, "base": base}
-    for answer in map_rows(stage, chunks, chunk_losses, unit="chunk", deadline_s=4 * 3600, resources=share, **shared):
+    for answer in map_rows(stage, chunks, chunk_losses, unit="chunk", timeout_s=4 * 3600, resources=share, **shared):
         rows = asked[answer["start"] : answer["stop"]]
         loss_2N[:, rows] = answer["losses"]
         for row in np.array(rows)[np.isnan(answer["losses"][0])].tolist():
@@ -148,7 +148,7 @@ def chunk_losses(chunk: dict[str, Any], folder: Folder, base: str) -> dict[str, 
 
 def encode_pair(tokenizer: Any, instruction: str, response: str, limit: int) -> tuple[Row, ...]:
     """A response after its instruction, and without it; nothing if it leaves no room in `limit` tokens."""
-    from squadron.train.conversations import encode_conversation
+    from squadron.train.text.conversations import encode_conversation
 
     turns = [{"role": "user", "content": instruction}, {"role": "assistant", "content": response}]
     whole = encode_conversation(tokenizer, turns)
@@ -184,7 +184,7 @@ def mean_losses(model: Any, rows: Sequence[Row]) -> np.ndarray:
 def _header(tokenizer: Any) -> list[int]:
     """What an answer begins with where nothing was asked: the template's first token and the header of the assistant's
     turn. Never empty: the response's first token is foreseen from something."""
-    from squadron.train.conversations import prompt_text, token_ids
+    from squadron.train.text.conversations import prompt_text, token_ids
 
     asked = [{"role": "user", "content": "?"}]
     whole = prompt_text(tokenizer, asked)
@@ -198,8 +198,8 @@ def _header(tokenizer: Any) -> list[int]:
 @functools.lru_cache(maxsize=1)
 def _loaded(base: str) -> tuple[Any, Any]:
     """Ray reuses a task's process for the next chunk: the model is loaded once."""
-    from squadron.train.models import Pretrained, local_folder
-    from squadron.train.quiet import quiet_libraries
+    from squadron.train.library_setup import quiet_libraries
+    from squadron.train.models.builders import Pretrained, local_folder
 
     quiet_libraries()
     import torch

@@ -13,11 +13,11 @@ from squadron.core.folder import relative
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.collect import ANSWER_TYPES, Answers
+from squadron.llm.batch.collect import ANSWER_TYPES, Answers
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect.config import PoolConfig
-from squadron.methods.crowdselect.records import CrowdModel, Pool
-from squadron.methods.crowdselect.world import WorldConfig, held_out_tasks, pool_tasks
+from squadron.methods.crowdselect.records import Pool, ResponseModel
+from squadron.methods.crowdselect.synthetic_task import WorldConfig, held_out_tasks, pool_tasks
 
 _TYPES = {"id": "string", "instruction": "string", "reference": "string"}
 _GIVEN_TYPES = {"response": "string", "score": "float64"}
@@ -28,7 +28,7 @@ class _Seen:
     """What a first reading finds: which rows count, and the models of their responses in order of appearance."""
 
     ids: dict[str, str] = field(default_factory=dict)
-    models: dict[str, CrowdModel] = field(default_factory=dict)
+    models: dict[str, ResponseModel] = field(default_factory=dict)
     repeats: int = 0
 
 
@@ -53,9 +53,9 @@ def read(stage: Stage, config: PoolConfig, world: WorldConfig, models: tuple[Any
     count = write_rows(stage.folder, "pool.arrow", rows, types=_TYPES | given)
     rows = _held_out(config, world, crowd, kept_out)
     held_out = write_rows(stage.folder, "held_out.arrow", rows, types=_TYPES)
-    stage.figure("instructions, and kept out", f"{count:,} + {held_out:,}")
+    stage.headline("instructions, and kept out", f"{count:,} + {held_out:,}")
     if seen.repeats:
-        stage.figure("repeated instructions left out", f"{seen.repeats:,}")
+        stage.headline("repeated instructions left out", f"{seen.repeats:,}")
     return Pool(
         questions=f"{place}/pool.arrow",
         count=count,
@@ -121,12 +121,12 @@ def _responses(record: Record) -> list[dict[str, Any]]:
     return responses
 
 
-def _given_model(response: Mapping[str, Any]) -> CrowdModel:
-    return CrowdModel(name=response["model"], family=response.get("family"), size_b=response.get("size_b"))
+def _given_model(response: Mapping[str, Any]) -> ResponseModel:
+    return ResponseModel(name=response["model"], family=response.get("family"), size_b=response.get("size_b"))
 
 
-def _crowd_model(model: AnyModel) -> CrowdModel:
-    return CrowdModel(name=model.name, family=model.family, size_b=model.size_b)
+def _crowd_model(model: AnyModel) -> ResponseModel:
+    return ResponseModel(name=model.name, family=model.family, size_b=model.size_b)
 
 
 def _keep_out(ids: list[str], config: PoolConfig) -> set[str]:
@@ -138,7 +138,7 @@ def _keep_out(ids: list[str], config: PoolConfig) -> set[str]:
 
 
 def _rows(
-    config: PoolConfig, world: WorldConfig, crowd: tuple[CrowdModel, ...], kept_out: set[str], *, inside: bool
+    config: PoolConfig, world: WorldConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str], *, inside: bool
 ) -> Iterator[dict[str, Any]]:
     """The rows that are (`inside`) or are not among those kept out, each once."""
     done: set[str] = set()
@@ -160,7 +160,7 @@ def _row(identifier: str, record: Record, config: PoolConfig) -> dict[str, Any]:
 
 
 def _held_out(
-    config: PoolConfig, world: WorldConfig, crowd: tuple[CrowdModel, ...], kept_out: set[str]
+    config: PoolConfig, world: WorldConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str]
 ) -> Iterator[dict[str, Any]]:
     if config.held_out_path is not None:
         settings = config.model_copy(update={"path": config.held_out_path, "layout": "instructions", "limit": None})
@@ -175,7 +175,7 @@ def _held_out(
         yield from _rows(config, world, crowd, kept_out, inside=True)
 
 
-def _given(record: Record, config: PoolConfig, crowd: tuple[CrowdModel, ...]) -> dict[str, Any]:
+def _given(record: Record, config: PoolConfig, crowd: tuple[ResponseModel, ...]) -> dict[str, Any]:
     """The responses that a row came with, in columns that are numbered as the models are."""
     if config.layout == "responses":
         by_model = {one["model"]: (one.get("content"), one.get("score")) for one in _responses(record)}

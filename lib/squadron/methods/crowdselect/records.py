@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
-from squadron.llm.collect import Answers
+from squadron.llm.batch.collect import Answers
 from squadron.llm.settings import AnyModel
 
 
-class CrowdModel(Config):
+class ResponseModel(Config):
     """A model whose answers are scored."""
 
     name: str
@@ -24,10 +24,10 @@ class Pool(Config):
     held_out: str
     held_out_count: int
     answers: tuple[Answers, ...] = ()
-    crowd: tuple[CrowdModel, ...] = ()
+    crowd: tuple[ResponseModel, ...] = ()
 
 
-class Crowd(Config):
+class ResponseModels(Config):
     """Who answers: the models to ask, and what students start from. Of a crowd `inside_run`, folders are named relative
     to the run folder."""
 
@@ -46,7 +46,7 @@ class Crowd(Config):
 class Collected(Config):
     """Every model's answers to every instruction, in the order of `crowd`."""
 
-    crowd: tuple[CrowdModel, ...]
+    crowd: tuple[ResponseModel, ...]
     answers: tuple[Answers, ...]
 
 

@@ -12,14 +12,22 @@ from squadron.core import console
 from squadron.core.folder import Folder, relative
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.collect import read_answers
-from squadron.llm.scoring import Scores, mean_over_samples, read_sample_scores
+from squadron.llm.batch.collect import read_answers
+from squadron.llm.batch.scoring import Scores, mean_over_samples, read_sample_scores
 from squadron.methods.crowdselect import algorithm, baselines, figures
 from squadron.methods.crowdselect.clustering import cluster
 from squadron.methods.crowdselect.config import Arm, SelectionConfig
 from squadron.methods.crowdselect.embedding import read_embeddings
 from squadron.methods.crowdselect.judging import ask_marks, ask_tags, ifd_losses
-from squadron.methods.crowdselect.records import Choice, Collected, Crowd, CrowdModel, Embeddings, Pool, Selection
+from squadron.methods.crowdselect.records import (
+    Choice,
+    Collected,
+    Embeddings,
+    Pool,
+    ResponseModel,
+    ResponseModels,
+    Selection,
+)
 
 _METRIC_WEIGHTS = {"difficulty": (1, 0, 0), "separability": (0, 1, 0), "stability": (0, 0, 1)}
 
@@ -54,7 +62,7 @@ class Field:
 def select(
     stage: Stage,
     pool: Pool,
-    crowd: Crowd,
+    crowd: ResponseModels,
     collected: Collected,
     scores: Scores,
     embeddings: Embeddings,
@@ -84,12 +92,12 @@ def select(
         figures.show_map(stage, field, read_embeddings(stage.run.folder, embeddings), rows_by_arm["crowdselect"])
         figures.show_examples(stage, field, rows_by_arm["crowdselect"])
     unscored = int((~field.metrics.eligible_N).sum())
-    stage.figure("mean stability", f"{field.metrics.stability_N[field.metrics.eligible_N].mean():.3f}")
-    stage.figure("instructions with scores enough", f"{len(field.ids) - unscored:,} of {len(field.ids):,}")
+    stage.headline("mean stability", f"{field.metrics.stability_N[field.metrics.eligible_N].mean():.3f}")
+    stage.headline("instructions with scores enough", f"{len(field.ids) - unscored:,} of {len(field.ids):,}")
     return Selection(choices=tuple(choices))
 
 
-def families_of(crowd: Sequence[CrowdModel]) -> list[list[int]]:
+def families_of(crowd: Sequence[ResponseModel]) -> list[list[int]]:
     """The columns of each family, small to large; models without a family or a size are in none."""
     named: dict[str, list[int]] = {}
     for column, model in enumerate(crowd):
@@ -127,7 +135,13 @@ def _field(
 
 
 def _pick(
-    stage: Stage, field: Field, crowd: Crowd, config: SelectionConfig, arm: Arm, seed: int, cap_usd: float | None
+    stage: Stage,
+    field: Field,
+    crowd: ResponseModels,
+    config: SelectionConfig,
+    arm: Arm,
+    seed: int,
+    cap_usd: float | None,
 ) -> np.ndarray:
     """The rows that one arm takes, best first."""
     eligible_N = field.metrics.eligible_N
@@ -144,7 +158,13 @@ def _pick(
 
 
 def _arm_score(
-    stage: Stage, field: Field, crowd: Crowd, config: SelectionConfig, arm: Arm, seed: int, cap_usd: float | None
+    stage: Stage,
+    field: Field,
+    crowd: ResponseModels,
+    config: SelectionConfig,
+    arm: Arm,
+    seed: int,
+    cap_usd: float | None,
 ) -> np.ndarray:
     """What an arm goes by, high first."""
     match arm:
@@ -172,7 +192,9 @@ def _words(field: Field) -> np.ndarray:
     return np.array([len(text.split()) for text in texts])
 
 
-def _write(stage: Stage, field: Field, crowd: Sequence[CrowdModel], arm: Arm, seed: int, picked: np.ndarray) -> Choice:
+def _write(
+    stage: Stage, field: Field, crowd: Sequence[ResponseModel], arm: Arm, seed: int, picked: np.ndarray
+) -> Choice:
     def rows() -> Iterator[dict[str, Any]]:
         for row in picked.tolist():
             question = field.questions[row]

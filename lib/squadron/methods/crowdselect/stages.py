@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from squadron.core.panels import Table
 from squadron.core.run import Stage
-from squadron.llm.collect import CollectConfig
-from squadron.llm.reward import AnyReward
-from squadron.llm.scoring import Scores
+from squadron.llm.batch.collect import CollectConfig
+from squadron.llm.batch.scoring import Scores
+from squadron.llm.rewards.reward import AnyReward
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect.config import (
     EmbeddingConfig,
@@ -18,14 +18,14 @@ from squadron.methods.crowdselect.config import (
 from squadron.methods.crowdselect.records import (
     Collected,
     Comparison,
-    Crowd,
-    CrowdModel,
     Embeddings,
     Pool,
+    ResponseModel,
+    ResponseModels,
     Selection,
     Students,
 )
-from squadron.methods.crowdselect.world import WorldConfig
+from squadron.methods.crowdselect.synthetic_task import WorldConfig
 
 
 def read_pool(
@@ -37,19 +37,19 @@ def read_pool(
     return pool.read(stage, config, world, models)
 
 
-def gather_crowd(
+def prepare_models(
     stage: Stage, world: WorldConfig, models: tuple[AnyModel, ...], base: str | None, trained: Trained
-) -> Crowd:
+) -> ResponseModels:
     """Find the models that answer, or train the small world's."""
-    from squadron.methods.crowdselect import crowd
+    from squadron.methods.crowdselect import response_models as crowd
 
     return crowd.gather(stage, world, models, base, trained)
 
 
-def collect_answers(stage: Stage, pool: Pool, crowd: Crowd, config: CollectConfig) -> Collected:
+def collect_answers(stage: Stage, pool: Pool, crowd: ResponseModels, config: CollectConfig) -> Collected:
     """Ask every model every instruction, once."""
     from squadron.data.rows import ArrowRows
-    from squadron.llm.collect import collect
+    from squadron.llm.batch.collect import collect
 
     if pool.answers:
         return Collected(crowd=pool.crowd, answers=pool.answers)
@@ -60,21 +60,21 @@ def collect_answers(stage: Stage, pool: Pool, crowd: Crowd, config: CollectConfi
     ]
     columns = ["model", "answers", "failed", "tokens asked", "tokens answered", "cost [USD]"]
     stage.show(Table(title="Answers by model", columns=columns, rows=rows))
-    stage.figure("answers", f"{sum(one.answered for one in answers):,}")
+    stage.headline("answers", f"{sum(one.answered for one in answers):,}")
     if cost := sum(one.cost_usd for one in answers):
-        stage.figure("cost of the answers", f"{cost:,.2f} USD")
-    asked = tuple(CrowdModel(name=model.name, family=model.family, size_b=model.size_b) for model in models)
+        stage.headline("cost of the answers", f"{cost:,.2f} USD")
+    asked = tuple(ResponseModel(name=model.name, family=model.family, size_b=model.size_b) for model in models)
     return Collected(crowd=asked, answers=tuple(answers))
 
 
 def score_answers(stage: Stage, pool: Pool, collected: Collected, reward: AnyReward, cap_usd: float | None) -> Scores:
     """Score every answer."""
     from squadron.data.rows import ArrowRows
-    from squadron.llm.scoring import score
+    from squadron.llm.batch.scoring import score
 
     questions = ArrowRows(stage.run.folder, [pool.questions])
     scores = score(stage, questions, collected.answers, reward, cap_usd)
-    stage.figure("scored answers", f"{scores.scored:,}" + (f", {scores.failed:,} failed" if scores.failed else ""))
+    stage.headline("scored answers", f"{scores.scored:,}" + (f", {scores.failed:,} failed" if scores.failed else ""))
     return scores
 
 
@@ -88,7 +88,7 @@ def embed_instructions(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Emb
 def select(
     stage: Stage,
     pool: Pool,
-    crowd: Crowd,
+    crowd: ResponseModels,
     collected: Collected,
     scores: Scores,
     embeddings: Embeddings,
@@ -102,7 +102,7 @@ def select(
     return selection.select(stage, pool, crowd, collected, scores, embeddings, config, seeds, cap_usd)
 
 
-def train_students(stage: Stage, selection: Selection, crowd: Crowd, config: StudentsConfig) -> Students:
+def train_students(stage: Stage, selection: Selection, crowd: ResponseModels, config: StudentsConfig) -> Students:
     """Train a student on each choice, with every seed."""
     from squadron.methods.crowdselect import students
 

@@ -12,9 +12,9 @@ from squadron.core.folder import relative
 from squadron.core.panels import Curves, Series
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.collect import CollectConfig, collect
-from squadron.llm.reward import AnyReward
-from squadron.llm.scoring import read_scores, score
+from squadron.llm.batch.collect import CollectConfig, collect
+from squadron.llm.batch.scoring import read_scores, score
+from squadron.llm.rewards.reward import AnyReward
 from squadron.llm.settings import HfModel
 from squadron.methods.crowdselect import figures
 from squadron.methods.crowdselect.config import StudentsConfig
@@ -22,8 +22,8 @@ from squadron.methods.crowdselect.records import (
     ArmResult,
     Choice,
     Comparison,
-    Crowd,
     Pool,
+    ResponseModels,
     Selection,
     Student,
     Students,
@@ -31,16 +31,16 @@ from squadron.methods.crowdselect.records import (
 from squadron.metrics.statistics import cluster_bootstrap_interval, mean_t_interval
 
 
-def train(stage: Stage, selection: Selection, crowd: Crowd, config: StudentsConfig) -> Students:
+def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: StudentsConfig) -> Students:
     """Train a student of each arm and seed on its choice; equal arms of equal size see equally many rows.
 
     Raises ConfigError or ResourceError as training does.
     """
     from transformers import AutoTokenizer
 
-    from squadron.train.models import Pretrained, local_folder
+    from squadron.train.models.builders import Pretrained, local_folder
+    from squadron.train.multi_run import TrainJob, train_several
     from squadron.train.objectives.language import SupervisedFineTuning
-    from squadron.train.several import Lesson, train_several
 
     assert crowd.base is not None
     base = stage.run.folder.file(crowd.base) if crowd.base_inside_run else crowd.base
@@ -51,7 +51,7 @@ def train(stage: Stage, selection: Selection, crowd: Crowd, config: StudentsConf
     ]
     encoded = {choice.file: _encode(stage, choice, tokenizer, config) for choice, _ in chosen}
     lessons = [
-        Lesson(
+        TrainJob(
             name=f"{choice.arm}-{seed}",
             build=build,
             objective=SupervisedFineTuning(config.training.loss_chunk),
@@ -68,7 +68,7 @@ def train(stage: Stage, selection: Selection, crowd: Crowd, config: StudentsConf
         if one.name.endswith("-0")
     ]
     stage.show(Curves(title="Training loss", x_label="step", y_label="loss", series=curves, note="First seed."))
-    stage.figure("students trained", str(len(learned)))
+    stage.headline("students trained", str(len(learned)))
     students = [
         Student(
             name=one.name, arm=choice.arm, seed=seed, path=one.path, steps=len(one.losses), loss=float(one.losses[-1])
@@ -107,9 +107,9 @@ def compare(
     result = _against_random(stage, Comparison(results=results), by_arm)
     intervals = {arm: _over_questions(scores) for arm, scores in by_arm.items()}
     figures.show_students(stage, result, base_score, intervals)
-    stage.figure("mean score before training", f"{base_score:.3f}")
+    stage.headline("mean score before training", f"{base_score:.3f}")
     for arm in results:
-        stage.figure(f"mean score, {arm.arm}", f"{float(np.mean(arm.means)):.3f}")
+        stage.headline(f"mean score, {arm.arm}", f"{float(np.mean(arm.means)):.3f}")
         if arm.arm == "crowdselect":
             stage.measure(score=float(np.mean(arm.means)))
     return result
@@ -122,13 +122,13 @@ def _against_random(stage: Stage, result: Comparison, by_arm: dict[str, np.ndarr
     by_seed = np.nanmean(difference_QS, axis=0)
     low, high = _over_questions(difference_QS)
     mean = float(by_seed.mean())
-    stage.figure("CrowdSelect − random", f"{mean:+.3f}")
+    stage.headline("CrowdSelect − random", f"{mean:+.3f}")
     stage.measure(difference=mean)
-    stage.figure("its 95% interval over instructions", f"{low:+.3f} to {high:+.3f}")
+    stage.headline("its 95% interval over instructions", f"{low:+.3f} to {high:+.3f}")
     if len(by_seed) > 1:
         t_low, t_high = mean_t_interval(by_seed.tolist())
-        stage.figure("its 95% interval over seeds", f"{t_low:+.3f} to {t_high:+.3f}")
-        stage.figure("seed by seed", ", ".join(f"{value:+.3f}" for value in by_seed))
+        stage.headline("its 95% interval over seeds", f"{t_low:+.3f} to {t_high:+.3f}")
+        stage.headline("seed by seed", ", ".join(f"{value:+.3f}" for value in by_seed))
     return result.model_copy(update={"difference": mean, "low": low, "high": high})
 
 
@@ -144,7 +144,7 @@ def _seeds(choice: Choice, config: StudentsConfig) -> list[int]:
 
 def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: StudentsConfig) -> ArrowRows:
     """The choice as token ids; what is over the length that is trained on is cut off, and counted."""
-    from squadron.train.conversations import encode_conversation
+    from squadron.train.text.conversations import encode_conversation
 
     limit = config.training.max_length
     cut = 0
@@ -163,5 +163,5 @@ def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: StudentsConfig
     name = f"rows/{os.path.basename(choice.file)}"
     write_rows(stage.folder, name, rows())
     if cut:
-        stage.figure(f"rows cut to {limit} tokens, {choice.arm}", f"{cut:,} of {choice.count:,}")
+        stage.headline(f"rows cut to {limit} tokens, {choice.arm}", f"{cut:,} of {choice.count:,}")
     return ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, name)])

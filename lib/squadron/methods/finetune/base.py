@@ -14,8 +14,8 @@ from squadron.data.rows import ArrowRows
 from squadron.methods.finetune.config import DataConfig, ModelConfig, ObjectiveName, ScratchConfig
 from squadron.methods.finetune.encoding import check_template, wanted_columns
 from squadron.methods.finetune.records import BaseModel, Dataset
-from squadron.train.models import FromConfig, local_folder
-from squadron.train.quiet import quiet_libraries
+from squadron.train.library_setup import quiet_libraries
+from squadron.train.models.builders import FromConfig, local_folder
 
 
 def prepare(
@@ -31,7 +31,7 @@ def prepare(
     else:
         model = _found(config.path)
     check_template(load_tokenizer(stage.run.folder, model), settings)
-    stage.figure(f"parameters, {config.path or 'from scratch'}", f"{model.parameters / 1e6:,.2f} M")
+    stage.headline(f"parameters, {config.path or 'from scratch'}", f"{model.parameters / 1e6:,.2f} M")
     return model
 
 
@@ -51,7 +51,7 @@ def resolve(run: Folder, path: str, inside_run: bool) -> str:
 def _found(path: str) -> BaseModel:
     from transformers import AutoTokenizer
 
-    from squadron.train.memory import read_shapes
+    from squadron.train.planning.memory import read_shapes
 
     place = os.path.abspath(path) if os.path.isdir(path) else path
     config = load_config(place)
@@ -79,7 +79,7 @@ def load_config(path: str) -> Any:
     """
     from transformers import AutoConfig
 
-    from squadron.train.architectures import find_architecture
+    from squadron.train.models.architectures import find_architecture
 
     known = None if os.path.isdir(path) else find_architecture(path)
     try:
@@ -99,7 +99,7 @@ def _from_scratch(
 
     import torch
 
-    from squadron.train.tokenizer import END, PAD, train_tokenizer
+    from squadron.train.text.tokenizer import END, PAD, train_tokenizer
 
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)

@@ -44,7 +44,7 @@ def read(stage: Stage, objective: ObjectiveName, data: DataConfig) -> Dataset:
     write_rows(stage.folder, "train.arrow", train)
     write_rows(stage.folder, "held_out.arrow", [records[number] for number in sorted(held_out)])
     classes = _classes(objective, data, records)
-    stage.figure("records, and held out", f"{len(train):,} + {count:,}")
+    stage.headline("records, and held out", f"{len(train):,} + {count:,}")
     place = relative(stage.folder, stage.run.folder)
     return Dataset(
         train=f"{place}/train.arrow",

@@ -7,8 +7,8 @@ from typing import Any
 
 from squadron.core.errors import ConfigError
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
-from squadron.train.conversations import encode_conversation, prompt_text, token_ids
 from squadron.train.objectives.layout import IGNORED
+from squadron.train.text.conversations import encode_conversation, prompt_text, token_ids
 
 Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
 

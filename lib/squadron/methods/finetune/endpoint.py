@@ -6,7 +6,7 @@ from functools import partial
 
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.results import outputs, settings
+from squadron.core.run_reader import outputs, settings
 from squadron.methods.finetune.base import resolve
 from squadron.methods.finetune.config import FinetuneConfig
 from squadron.methods.finetune.records import BaseModel, Dataset, Export

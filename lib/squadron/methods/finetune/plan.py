@@ -12,7 +12,7 @@ from squadron.train.spec import TrainSpec
 
 if TYPE_CHECKING:
     from squadron.core.run import Stage
-    from squadron.train.memory import Shapes
+    from squadron.train.planning.memory import Shapes
 
 _LONGEST = 2048
 """Tokens of a row where no limit is set, for planning."""
@@ -20,7 +20,8 @@ _LONGEST = 2048
 
 def estimate(config: FinetuneConfig, workers: int, profile: Profile) -> list[tuple[str, str]]:
     """Rows for `squadron plan`: parameters, memory of each worker, whether it fits, what a billion tokens cost."""
-    from squadron.train import cost, fitting, memory
+    from squadron.train.planning import cost, memory
+    from squadron.train.planning import memory_search as fitting
 
     spec, lora = config.training, config.model.lora
     try:
@@ -60,7 +61,8 @@ def check_fits(
     longest: int,
 ) -> None:
     """Raise ResourceError, with the nearest setting that would work, if the model cannot be trained here."""
-    from squadron.train import fitting, memory
+    from squadron.train.planning import memory
+    from squadron.train.planning import memory_search as fitting
 
     shapes = _shapes(stage, model)
     if shapes is None:
@@ -93,7 +95,7 @@ def utilisation(
     rows: Rows,
 ) -> list[list[Any]]:
     """Model FLOPs utilisation: the arithmetic that the model asks for over what the hardware could do."""
-    from squadron.train import cost
+    from squadron.train.planning import cost
 
     shapes = _shapes(stage, model)
     if shapes is None:
@@ -104,7 +106,7 @@ def utilisation(
     peak = cost.GPUS[gpu].tflops * 1e12 * workers if gpu and resources.gpus else _matrix_product_rate() * workers
     source = f"{gpu}'s peak" if gpu and resources.gpus else "this machine's own rate of large matrix products"
     share = flops / seconds / peak
-    stage.figure("MFU" if gpu and resources.gpus else "MFU, of own matrix products", f"{share:.0%}")
+    stage.headline("MFU" if gpu and resources.gpus else "MFU, of own matrix products", f"{share:.0%}")
     return [["arithmetic", f"{flops / seconds / 1e9:,.1f} GFLOP/s"], ["MFU", f"{share:.1%} of {source}"]]
 
 
@@ -125,7 +127,7 @@ def _matrix_product_rate() -> float:
 
 def _architecture(config: ModelConfig) -> Any:
     from squadron.methods.finetune.base import load_config, small_model
-    from squadron.train.architectures import find_architecture
+    from squadron.train.models.architectures import find_architecture
 
     if config.path is None:
         return small_model(config.scratch, config.scratch.vocabulary).config()
@@ -136,8 +138,8 @@ def _architecture(config: ModelConfig) -> Any:
 def _shapes(stage: Stage, model: BaseModel) -> Shapes | None:
     """The model's shapes; None for a kind of model that the plan does not know."""
     from squadron.methods.finetune.base import load_config, resolve
-    from squadron.train.memory import read_shapes
-    from squadron.train.models import local_folder
+    from squadron.train.models.builders import local_folder
+    from squadron.train.planning.memory import read_shapes
 
     try:
         return read_shapes(load_config(local_folder(resolve(stage.run.folder, model.path, model.inside_run))))
@@ -147,8 +149,8 @@ def _shapes(stage: Stage, model: BaseModel) -> Shapes | None:
 
 def _card_gb(stage: Stage) -> float | None:
     """Memory of one card: by the profile's name for it, else as this process sees it."""
-    from squadron.train.cost import GPUS
-    from squadron.train.memory import GB
+    from squadron.train.planning.cost import GPUS
+    from squadron.train.planning.memory import GB
 
     if stage.run.profile.gpu:
         return GPUS[stage.run.profile.gpu].gb
@@ -158,7 +160,7 @@ def _card_gb(stage: Stage) -> float | None:
 
 
 def _parts(plan: Any) -> str:
-    from squadron.train.memory import GB
+    from squadron.train.planning.memory import GB
 
     names = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "context")
     parts = ", ".join(f"{name} {getattr(plan, name) / GB:.1f}" for name in names if getattr(plan, name) >= GB / 20)

@@ -15,8 +15,8 @@ from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesC
 from squadron.methods.finetune.encoding import encoder
 from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export
 from squadron.metrics.statistics import wilson_interval
+from squadron.train.library_setup import quiet_libraries
 from squadron.train.objectives.layout import IGNORED
-from squadron.train.quiet import quiet_libraries
 
 
 def compare(
@@ -70,7 +70,7 @@ def answer(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from squadron.train.models import local_folder
+    from squadron.train.models.builders import local_folder
 
     tokenizer = load_tokenizer(stage.run.folder, model)
     network: Any = AutoModelForCausalLM.from_pretrained(local_folder(path), use_safetensors=True).eval()
@@ -134,6 +134,6 @@ def _show_scores(stage: Stage, right: Sequence[int], scored: int) -> None:
         low, high = wilson_interval(count, scored)
         rows.append([name, f"{count} of {scored}", f"{count / scored:.1%}", f"{low:.1%} to {high:.1%}"])
     stage.show(Table(title="Right answers", columns=["model", "right", "share", "95% interval"], rows=rows))
-    stage.figure(f"right answers, {scored} held-out problems", f"{rows[0][2]} → {rows[1][2]}")
-    stage.figure("its 95% interval", rows[1][3])
+    stage.headline(f"right answers, {scored} held-out problems", f"{rows[0][2]} → {rows[1][2]}")
+    stage.headline("its 95% interval", rows[1][3])
     stage.measure(right_answers=right[1] / scored)

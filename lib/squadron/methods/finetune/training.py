@@ -17,9 +17,9 @@ from squadron.methods.finetune import plan
 from squadron.methods.finetune.base import resolve
 from squadron.methods.finetune.config import DpoConfig, ExportConfig, ModelConfig, ObjectiveName
 from squadron.methods.finetune.records import BaseModel, Dataset, Export, Rows, Trained
-from squadron.train.batches import RowSource
-from squadron.train.models import Head, PolicyWithReference, Pretrained
-from squadron.train.quiet import quiet_libraries
+from squadron.train.batching.batches import RowSource
+from squadron.train.library_setup import quiet_libraries
+from squadron.train.models.builders import Head, PolicyWithReference, Pretrained
 from squadron.train.spec import TrainSpec
 
 HEADS: dict[ObjectiveName, Head] = {
@@ -49,7 +49,7 @@ def run(
     model cannot fit.
     """
     from squadron.train.loop import fit
-    from squadron.train.place import place
+    from squadron.train.planning.allocation import place
 
     workers, resources = place(stage, spec)
     plan.check_fits(stage, model, config, spec, workers, resources, rows.longest)
@@ -78,9 +78,9 @@ def run(
     show_curves(stage, steps)
     show_speed(stage, steps, model, config, spec, workers, resources, rows)
     held_out = [step["held_out_loss"] for step in steps if step.get("held_out_loss") is not None]
-    stage.figure("training loss", f"{steps[0]['loss']:.4f} → {_recent(steps):.4f}")
+    stage.headline("training loss", f"{steps[0]['loss']:.4f} → {_recent(steps):.4f}")
     if held_out:
-        stage.figure(
+        stage.headline(
             "held-out loss", f"{held_out[0]:.4f} → {held_out[-1]:.4f}" if held_out[1:] else f"{held_out[0]:.4f}"
         )
     stage.measure(loss=_recent(steps), **({"held_out_loss": min(held_out)} if held_out else {}))
@@ -107,8 +107,8 @@ def export(
     import tempfile
     from pathlib import Path
 
-    from squadron.train.checkpoint import Reader
-    from squadron.train.export import export as write
+    from squadron.train.checkpoints.checkpoint import Reader
+    from squadron.train.checkpoints.export import export as write
 
     quiet_libraries()
     build = make_build(stage, data, model, objective, config, spec)
@@ -130,9 +130,9 @@ def export(
             for file in sorted(place.iterdir()):
                 stage.folder.put(f"model/{file.name}", str(file))
     path = f"{relative(stage.folder, run_folder)}/model"
-    stage.figure("model files", path)
+    stage.headline("model files", path)
     if exported.largest_difference is not None:
-        stage.figure("largest change of a logit, reloaded", f"{exported.largest_difference:.1e}")
+        stage.headline("largest change of a logit, reloaded", f"{exported.largest_difference:.1e}")
     return Export(
         path=path,
         kind=exported.kind,
@@ -212,7 +212,7 @@ def show_speed(
     rate = median(step["tokens"] / step["seconds"] for step in steady)
     tokens = median(step["tokens"] for step in steady)
     seconds = median(step["seconds"] for step in steady)
-    stage.figure("tokens a second", f"{rate:,.0f}")
+    stage.headline("tokens a second", f"{rate:,.0f}")
     table: list[list[Any]] = [
         ["workers", f"{workers}, each {resources.cpus:g} CPU and {resources.gpus:g} GPU"],
         ["steps", len(steps)],

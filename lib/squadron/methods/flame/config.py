@@ -43,7 +43,7 @@ class DemosConfig(Config):
     )
     max_steps: int = Field(300, ge=1, description="steps of 50 ms")
     seed: int = Field(0, ge=0, description="which episodes are drawn")
-    deadline_s: float = Field(1800.0, gt=0, description="longest time for one home")
+    timeout_s: float = Field(1800.0, gt=0, description="longest time for one home")
 
 
 class TrainingConfig(Config):
@@ -76,7 +76,7 @@ class FederationConfig(Config):
     candidate_every: int = Field(
         5, ge=1, description="keep the policy of every so many rounds, and of the last, as a candidate"
     )
-    deadline_s: float = Field(3600.0, gt=0, description="longest time for one client's visit")
+    timeout_s: float = Field(3600.0, gt=0, description="longest time for one client's visit")
     seed: int = Field(0, ge=0, description="initial weights, choice of clients, order of batches")
 
 
@@ -85,7 +85,7 @@ class BaselinesConfig(Config):
 
     centralised: bool = Field(True, description="one policy trained on all homes' data pooled")
     local_only: int = Field(0, ge=0, description="so many homes each train a policy on their own data alone")
-    deadline_s: float = Field(6 * 3600.0, gt=0)
+    timeout_s: float = Field(6 * 3600.0, gt=0)
 
 
 class EvaluationConfig(Config):
@@ -96,7 +96,7 @@ class EvaluationConfig(Config):
     film_homes: int = Field(4, ge=0, description="test homes shown in the film")
     film_size: int = Field(160, ge=64, le=512, description="pixels")
     seed: int = Field(1, ge=0, description="which episodes are drawn")
-    deadline_s: float = Field(1800.0, gt=0, description="longest time for one home")
+    timeout_s: float = Field(1800.0, gt=0, description="longest time for one home")
 
 
 class FlameConfig(Config):

@@ -19,11 +19,11 @@ from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
-from squadron.core.results import outputs, settings
+from squadron.core.run_reader import outputs, settings
 from squadron.methods.flame.config import EvaluationConfig, FlameConfig
 from squadron.methods.flame.records import Homes, Policy, load_specs
+from squadron.serve.rollout_video import WatchAnswer, WatchRequest, watch_answer, watch_route
 from squadron.serve.service import Route, Service, Services
-from squadron.serve.watching import WatchAnswer, WatchRequest, watch_answer, watch_route
 
 if TYPE_CHECKING:
     from squadron.methods.flame.algorithm import BCPolicy

@@ -48,7 +48,7 @@ def evaluate_policies(
         rows,
         evaluate_home,
         unit="evaluation",
-        deadline_s=config.deadline_s,
+        timeout_s=config.timeout_s,
         run_folder=stage.run.folder,
         config=config,
     )
@@ -87,7 +87,7 @@ def film_policy(stage: Stage, policy: Policy, homes: Homes, config: EvaluationCo
         rows,
         film_home,
         unit="film",
-        deadline_s=config.deadline_s,
+        timeout_s=config.timeout_s,
         run_folder=stage.run.folder,
         folder=folder,
         config=config,

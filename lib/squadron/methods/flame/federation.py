@@ -56,7 +56,7 @@ def run_rounds(
             len(shards),
             stage.run.profile.worker,
             workers,
-            client_timeout_s=config.deadline_s,
+            client_timeout_s=config.timeout_s,
             purpose="federated clients",
         ) as grid,
         progress(config.rounds, "federate", "round", done=len(rounds_done(stage))) as bar,
@@ -76,7 +76,7 @@ def run_rounds(
         return federate(
             grid, chosen, initial_arrays(image_size, config.seed), config.rounds, stage.folder / "server",
             seed=config.seed, train_config=ConfigRecord(), evaluate_fn=keep_candidate, on_round=on_round,
-            timeout_s=config.deadline_s * max(1, -(-config.clients_per_round // workers)),
+            timeout_s=config.timeout_s * max(1, -(-config.clients_per_round // workers)),
         )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def build_homes(stage: Stage, config: HomesConfig) -> Homes:
     train, evaluation, test = TRAIN[: config.clients], EVAL[: config.eval_homes], TEST[: config.test_homes]
     specs = {n: sample_environment(config.task, n, config.seed, config.factors) for n in (*train, *evaluation, *test)}
     file, digest = write_record(stage.folder, stage.run.folder, "homes.json", Specs(specs=specs))
-    stage.figure("homes that train", str(len(train)))
+    stage.headline("homes that train", str(len(train)))
     return Homes(
         task=config.task,
         file=file,
@@ -60,7 +60,7 @@ def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     from squadron.methods.flame.simulation import collect_home
 
     run_folder, folder = stage.run.folder, stage.folder / "shards"
-    place: dict[str, Any] = {"folder": folder, "prefix": relative(folder, run_folder), "deadline_s": config.deadline_s}
+    place: dict[str, Any] = {"folder": folder, "prefix": relative(folder, run_folder), "timeout_s": config.timeout_s}
     train = _import_recordings(stage, config, place) if config.recordings else []
     specs, held_out = load_specs(run_folder, homes), (*homes.eval, *homes.test)
     rows = [
@@ -81,7 +81,7 @@ def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     listing = Shards(train=tuple(train), held_out=tuple(rest))
     file, digest = write_record(stage.folder, run_folder, "shards.json", listing)
     attempts, kept = sum(s.attempts for s in shards), sum(s.episodes for s in shards)
-    stage.figure("expert success", f"{kept / attempts:.1%}")
+    stage.headline("expert success", f"{kept / attempts:.1%}")
     stage.folder.write_bytes("homes.png", evaluation.picture_of_homes(run_folder, train))
     stage.show(Images(title="Some of the homes, as the robot sees them", files=["homes.png"], captions=[""]))
     stage.show(figures.demonstrations(train, rest))
@@ -138,7 +138,7 @@ def choose_round(stage: Stage, rounds: Federated, homes: Homes, demos: Demos, co
         rounds.candidates,
         key=lambda c: (scores[c.name].successes / scores[c.name].episodes, -scores[c.name].rmse, c.round),
     )
-    stage.figure("chosen round", str(best.round))
+    stage.headline("chosen round", str(best.round))
     chosen = scores[best.name]
     stage.measure(success=chosen.successes / chosen.episodes, rmse=chosen.rmse)
     return best
@@ -174,7 +174,7 @@ def train_baselines(
         "folder": stage.folder, "run_folder": stage.run.folder,
         "prefix": relative(stage.folder, stage.run.folder),
         "image_size": demos.image_size, "training": training, "seed": federation.seed,
-        "deadline_s": config.deadline_s, "unit": "policy",
+        "timeout_s": config.timeout_s, "unit": "policy",
     }  # fmt: skip
     answers = map_rows(stage, alone, train_alone, **arguments) if alone else []
     if pooled:
@@ -200,9 +200,9 @@ def evaluate(
     results = evaluation.evaluate_policies(stage, (chosen, *others.policies), homes.test, homes, demos, config)
     scores = figures.score(results)
     federated = scores["federated"]
-    stage.figure("success on unseen homes", f"{federated.successes / federated.episodes:.0%}")
-    stage.figure("its 95% interval", f"{federated.low:.0%} to {federated.high:.0%}")
-    stage.figure("RMSE on unseen homes", f"{federated.rmse:.4f}")
+    stage.headline("success on unseen homes", f"{federated.successes / federated.episodes:.0%}")
+    stage.headline("its 95% interval", f"{federated.low:.0%} to {federated.high:.0%}")
+    stage.headline("RMSE on unseen homes", f"{federated.rmse:.4f}")
     stage.show(figures.comparison(homes.task, list(scores.values())))
     if config.film_homes:
         stage.show(evaluation.film_policy(stage, chosen, homes, config))

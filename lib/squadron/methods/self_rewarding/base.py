@@ -12,11 +12,11 @@ from squadron.methods.self_rewarding import algorithm
 from squadron.methods.self_rewarding.config import PromptsConfig
 from squadron.methods.self_rewarding.conversations import judge_messages
 from squadron.methods.self_rewarding.records import Lessons, Model
+from squadron.methods.self_rewarding.synthetic_task import WorldConfig, base_texts, draw
 from squadron.methods.self_rewarding.tuning import train_model
-from squadron.methods.self_rewarding.world import WorldConfig, base_texts, draw
-from squadron.train.quiet import quiet_libraries
-from squadron.train.tokenizer import load_chat_tokenizer, store_tokenizer
-from squadron.train.untrained import store_untrained
+from squadron.train.library_setup import quiet_libraries
+from squadron.train.models.random_init import store_untrained
+from squadron.train.text.tokenizer import load_chat_tokenizer, store_tokenizer
 
 _TOKENIZED = 3000
 """Rows of each kind of lesson that the tokenizer is trained on."""
@@ -55,8 +55,8 @@ def _texts(stage: Stage, lessons: Lessons, prompts: PromptsConfig) -> Iterator[s
 def _encode(stage: Stage, tokenizer: str, world: WorldConfig, seed: int, rounds: int) -> ArrowRows:
     from transformers import AutoTokenizer
 
-    from squadron.train.conversations import encode_completion
-    from squadron.train.models import local_folder
+    from squadron.train.models.builders import local_folder
+    from squadron.train.text.conversations import encode_completion
 
     words = AutoTokenizer.from_pretrained(local_folder(tokenizer))
     texts = base_texts(draw(world, seed, rounds), world, seed)

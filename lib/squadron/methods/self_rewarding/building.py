@@ -14,10 +14,10 @@ from squadron.core.errors import InputError
 from squadron.core.panels import Table
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
+from squadron.llm.batch.model_client import check_served
+from squadron.llm.batch.programs import Ask, Program, run_programs
 from squadron.llm.chat import ChatReply, ChatRequest, Sampling
-from squadron.llm.programs import Ask, Program, run_programs
-from squadron.llm.reward import Answered, Score
-from squadron.llm.served import check_served
+from squadron.llm.rewards.reward import Answered, Score
 from squadron.methods.self_rewarding import algorithm
 from squadron.methods.self_rewarding.config import InstructionConfig, JudgingDataConfig, PromptsConfig
 from squadron.methods.self_rewarding.conversations import ask_chat, judge_both, step_of, step_sampling, verdict_of

@@ -7,10 +7,10 @@ from pydantic import Field, field_validator, model_validator
 from squadron.core.config import Config
 from squadron.data.records import stamp
 from squadron.llm.chat import Sampling
-from squadron.llm.reward import AnyReward
+from squadron.llm.rewards.reward import AnyReward
 from squadron.llm.settings import AnyModel
 from squadron.methods.self_rewarding.algorithm import JUDGE, NO_STEPS, SOLVE
-from squadron.methods.self_rewarding.world import WorldConfig
+from squadron.methods.self_rewarding.synthetic_task import WorldConfig
 from squadron.search.steps import StepSearchConfig
 from squadron.search.tree import TreeSearchConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, ScheduleConfig, TrainSpec
@@ -96,7 +96,7 @@ class GenerationConfig(Config):
     batch_size: int = Field(256, ge=1, description="hf: conversations generated together")
     gpus: int = Field(1, ge=1, description="vllm: cards that share the weights")
     max_length: int | None = Field(None, ge=16, description="vllm: tokens of prompt and answer")
-    deadline_s: float = Field(3600.0, gt=0, description="longest time for one batch before its worker is replaced")
+    timeout_s: float = Field(3600.0, gt=0, description="longest time for one batch before its worker is replaced")
 
 
 class RoundsConfig(Config):

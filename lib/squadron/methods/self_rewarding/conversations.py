@@ -1,4 +1,4 @@
-"""What a model is asked in a self-rewarding run, as programs for `squadron.llm.programs`: solve, judge, search.
+"""What a model is asked in a self-rewarding run, as programs for `squadron.llm.batch.programs`: solve, judge, search.
 
 A search knows nothing of prompts, and a model nothing of searches: here each proposal and each contest of a search
 becomes one conversation, and its reply a step or a verdict.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from squadron.core.run import Stage
+from squadron.llm.batch.programs import Ask, Program
 from squadron.llm.chat import ChatReply, ChatRequest, Message, Sampling
-from squadron.llm.programs import Ask, Program
 from squadron.methods.self_rewarding import algorithm
 from squadron.methods.self_rewarding.config import PromptsConfig
 from squadron.search import Compare, Found, Propose, StepSearchConfig, search_steps

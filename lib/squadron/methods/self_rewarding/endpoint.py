@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.results import outputs
+from squadron.core.run_reader import outputs
 from squadron.methods.self_rewarding.records import Model
 from squadron.serve.chat import chat_service
 from squadron.serve.service import Services

@@ -9,8 +9,8 @@ from typing import Any
 from squadron.core.errors import InputError
 from squadron.core.run import Stage
 from squadron.data.answers import is_right
+from squadron.llm.batch.programs import run_programs
 from squadron.llm.chat import ChatReply
-from squadron.llm.programs import run_programs
 from squadron.methods.self_rewarding import algorithm, figures
 from squadron.methods.self_rewarding.config import EvaluationConfig, GenerationConfig, PromptsConfig, RoundsConfig
 from squadron.methods.self_rewarding.conversations import (
@@ -61,7 +61,7 @@ def measure(
     for number, row in enumerate(contests):
         shown = row["question"], row["steps"], (row["first"], row["second"])
         programs[f"contest {number}"] = partial(judge_both, MODEL, prompts, rounds.judging, *shown)
-    answers = run_programs(stage, programs, models, unit="answer", deadline_s=generation.deadline_s)
+    answers = run_programs(stage, programs, models, unit="answer", timeout_s=generation.timeout_s)
     results = []
     for name, rows in benchmarks:
         replies = [answers[f"{name}: {row['id']}"] for row in rows]
@@ -103,7 +103,7 @@ def scale(
     )
     programs = {row["id"]: partial(search, row["id"], row["question"]) for row in rows}
     models = {MODEL: open_settings(stage, model, generation)}
-    searched = run_programs(stage, programs, models, deadline_s=generation.deadline_s)
+    searched = run_programs(stage, programs, models, timeout_s=generation.timeout_s)
     fail_searches(stage, searched)
     return _searched(name, rows, searched)
 

@@ -124,8 +124,8 @@ def show_evaluation(stage: Stage, result: Evaluation) -> None:
     ]
     stage.show(Table(title=f"{result.model} judges", columns=["what", "figure"], rows=table))
     first = result.benchmarks[0]
-    stage.figure(f"{result.model} solves", f"{first.accuracy:.1%}")
-    stage.figure(f"{result.model} judges right", f"{judge.accuracy:.1%}")
+    stage.headline(f"{result.model} solves", f"{first.accuracy:.1%}")
+    stage.headline(f"{result.model} judges right", f"{judge.accuracy:.1%}")
 
 
 def show_rounds(
@@ -157,14 +157,14 @@ def show_rounds(
     names = [one.name for one in results[0].benchmarks]
     columns = ["model", *names, "steps a solution", "judge accuracy", "position bias"]
     stage.show(Table(title="Round by round", columns=columns, rows=rows))
-    stage.figure(f"{results[-1].model} − {results[1].model}", f"{gain.gain:+.1%}")
+    stage.headline(f"{results[-1].model} − {results[1].model}", f"{gain.gain:+.1%}")
     stage.measure(accuracy=results[-1].benchmarks[0].accuracy, gain=gain.gain)
-    stage.figure("its 95% interval over problems", f"{gain.low:+.1%} to {gain.high:+.1%}")
+    stage.headline("its 95% interval over problems", f"{gain.low:+.1%} to {gain.high:+.1%}")
     if searched is not None:
         first = results[-1].benchmarks[0]
         greedy = first.model_copy(update={"right": first.right[: len(searched.right)]})
-        stage.figure(f"{results[-1].model} with a search, of {len(searched.answered):,}", f"{searched.accuracy:.1%}")
-        stage.figure(f"{results[-1].model} greedily, of the same", f"{greedy.accuracy:.1%}")
+        stage.headline(f"{results[-1].model} with a search, of {len(searched.answered):,}", f"{searched.accuracy:.1%}")
+        stage.headline(f"{results[-1].model} greedily, of the same", f"{greedy.accuracy:.1%}")
 
 
 def _telling(asked: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched]) -> list[Mapping[str, Any]]:

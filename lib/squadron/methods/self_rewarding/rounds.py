@@ -14,7 +14,7 @@ from squadron.core.errors import InputError
 from squadron.core.folder import relative
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.programs import run_programs
+from squadron.llm.batch.programs import run_programs
 from squadron.llm.providers import check_models
 from squadron.llm.settings import AnyModel
 from squadron.methods.self_rewarding import algorithm, figures
@@ -51,7 +51,7 @@ def prefer(
     if config.judge is not None:
         check_models([config.judge])
         models[JUDGE] = config.judge
-    searched = run_programs(stage, programs, models, deadline_s=generation.deadline_s)
+    searched = run_programs(stage, programs, models, timeout_s=generation.timeout_s)
     fail_searches(stage, searched)
     rows = [
         {"id": row["id"], "question": row["question"], "steps": list(one.steps), "chosen": one.chosen,
@@ -93,14 +93,14 @@ def optimize(
     """
     from transformers import AutoTokenizer
 
-    from squadron.train.models import local_folder
+    from squadron.train.models.builders import local_folder
     from squadron.train.objectives.language import DirectPreference
 
     tokenizer = AutoTokenizer.from_pretrained(local_folder(model.at(stage.run.folder)), trust_remote_code=False)
     records = stage.run.folder.read_lines(preferences.file)
     count = write_rows(stage.folder, "rows.arrow", preference_rows(tokenizer, records, prompts, spec.max_length))
     if left_out := len(records) - count:
-        stage.figure(f"preferences of more than {spec.max_length:,} tokens, left out", f"{left_out:,}")
+        stage.headline(f"preferences of more than {spec.max_length:,} tokens, left out", f"{left_out:,}")
     if not count:
         fix = "raise rounds.training.max_length"
         raise InputError(f"all {len(records):,} preferences are longer than {spec.max_length:,} tokens", fix=fix)
@@ -113,7 +113,7 @@ def preference_rows(
     tokenizer: Any, records: Sequence[dict[str, Any]], prompts: PromptsConfig, longest: int | None
 ) -> Iterator[dict[str, Any]]:
     """Preferences as token ids: `prompt_ids`, `chosen_ids`, `rejected_ids`, `length`."""
-    from squadron.train.conversations import prompt_text, token_ids
+    from squadron.train.text.conversations import prompt_text, token_ids
 
     for record in records:
         steps = "".join(f"{step}\n" for step in record["steps"])

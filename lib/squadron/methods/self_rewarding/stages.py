@@ -14,7 +14,7 @@ from squadron.methods.self_rewarding.config import (
     RoundsConfig,
 )
 from squadron.methods.self_rewarding.records import Comparison, Evaluation, Lessons, Model, Preferences, Sources
-from squadron.methods.self_rewarding.world import WorldConfig
+from squadron.methods.self_rewarding.synthetic_task import WorldConfig
 from squadron.train.spec import LoraSettings, TrainSpec
 
 
@@ -28,7 +28,7 @@ def read_problems(
     file_stamps: tuple[str, ...],
 ) -> Sources:
     """Read every problem, and see to it that the answers of benchmarks can be checked."""
-    from squadron.methods.self_rewarding import sources
+    from squadron.methods.self_rewarding import datasets as sources
 
     return sources.read(stage, problems, benchmarks, world, rounds, seed)
 
@@ -45,7 +45,7 @@ def build_lessons(
     file_stamps: tuple[str, ...],
 ) -> Lessons:
     """Gather solutions in steps and judged pairs of steps, and keep some pairs out."""
-    from squadron.methods.self_rewarding import sources as module
+    from squadron.methods.self_rewarding import datasets as module
 
     return module.lessons(stage, sources, instruction, judging, prompts, world, rounds, seed)
 

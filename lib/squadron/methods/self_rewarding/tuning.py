@@ -35,14 +35,14 @@ def fine_tune(
     left out, and counted."""
     from transformers import AutoTokenizer
 
-    from squadron.train.models import local_folder
+    from squadron.train.models.builders import local_folder
     from squadron.train.objectives.language import SupervisedFineTuning
 
     tokenizer = AutoTokenizer.from_pretrained(local_folder(base.at(stage.run.folder)), trust_remote_code=False)
     total = lessons.instruction_count + lessons.evaluation_count
     count = write_rows(stage.folder, "rows.arrow", _encode(stage, lessons, tokenizer, prompts, spec.max_length))
     if count < total:
-        stage.figure(f"rows of more than {spec.max_length:,} tokens, left out", f"{total - count:,} of {total:,}")
+        stage.headline(f"rows of more than {spec.max_length:,} tokens, left out", f"{total - count:,} of {total:,}")
     if not count:
         fix = "raise tuning.max_length"
         raise InputError(f"all {total:,} rows are longer than {spec.max_length:,} tokens", fix=fix)
@@ -53,7 +53,7 @@ def fine_tune(
 def _encode(
     stage: Stage, lessons: Lessons, tokenizer: Any, prompts: PromptsConfig, longest: int | None
 ) -> Iterator[dict[str, Any]]:
-    from squadron.train.conversations import encode_conversation
+    from squadron.train.text.conversations import encode_conversation
 
     folder = stage.run.folder
 
@@ -85,14 +85,14 @@ def train_model(
 
     Raises ConfigError, ResourceError or WorkerError as training does; the same command then goes on where it was.
     """
-    from squadron.train.models import PolicyWithReference, Pretrained
-    from squadron.train.several import Lesson, train_several
+    from squadron.train.models.builders import PolicyWithReference, Pretrained
+    from squadron.train.multi_run import TrainJob, train_several
 
     path = start.at(stage.run.folder)
     policy = Pretrained(path, precision=spec.precision, lora=lora, fused=spec.fused_kernels)
     frozen = reference and lora is None  # with adapters, the reference is the model without them
     build = PolicyWithReference(policy, replace(policy, lora=None)) if frozen else policy
-    (learned,) = train_several(stage, [Lesson(name, build, objective, rows, spec, tokenizer=path)])
+    (learned,) = train_several(stage, [TrainJob(name, build, objective, rows, spec, tokenizer=path)])
     losses = Series(name=name, x=list(range(1, len(learned.losses) + 1)), y=list(learned.losses))
     stage.show(Curves(title=f"Training loss of {name}", x_label="step", y_label="loss", series=[losses]))
     return Model(name=name, path=learned.path)

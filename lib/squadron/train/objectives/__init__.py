@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from squadron.train.batches import Row
+from squadron.train.batching.batches import Row
 
 if TYPE_CHECKING:
     import torch

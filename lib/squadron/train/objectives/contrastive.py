@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from squadron.core.errors import InputError
-from squadron.train.batches import Row
+from squadron.train.batching.batches import Row
 from squadron.train.objectives.layout import padded
 
 if TYPE_CHECKING:

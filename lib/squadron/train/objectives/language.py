@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from squadron.train.batches import Row
+from squadron.train.batching.batches import Row
 from squadron.train.objectives.layout import IGNORED, end_to_end
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def token_logprobs(model: Any, batch: dict[str, torch.Tensor], chunk: int = 0) -
 
 def _fused(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
     """The sum of the negative log-likelihoods by Liger's kernel; None where there is no GPU for it."""
-    from squadron.train import kernels
+    from squadron.train.models import kernels
 
     if not kernels.available() or not len(batch["targets"]) or not _head_is_all(model):
         return None

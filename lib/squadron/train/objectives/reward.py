@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from squadron.train.batches import Row
+from squadron.train.batching.batches import Row
 from squadron.train.objectives.language import preference_loss
 from squadron.train.objectives.layout import IGNORED, padded
 

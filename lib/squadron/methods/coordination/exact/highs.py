@@ -9,7 +9,7 @@ import highspy
 import numpy as np
 
 from squadron.methods.coordination.config import CostName
-from squadron.methods.coordination.crowding import crowds
+from squadron.methods.coordination.density_limits import crowds
 from squadron.methods.coordination.exact import Found, horizon
 from squadron.methods.coordination.graph import Graph
 

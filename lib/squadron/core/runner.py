@@ -1,0 +1,153 @@
+"""From the words on the command line to a finished run and its report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from squadron.core import console, registry
+from squadron.core.config import Config, load_config
+from squadron.core.errors import InputError, SquadronError
+from squadron.core.folder import Folder
+from squadron.core.job import Job, Servable
+from squadron.core.profile import Profile, find_profile
+from squadron.core.run import Run
+
+
+def resolve(options: argparse.Namespace) -> tuple[Job, Config, Folder, Profile]:
+    """The job, its validated configuration, its run folder and the hardware profile. Raises ConfigError."""
+    job = registry.load_job(options.job)
+    words = list(options.settings)
+    named = words.pop(0) if words and "=" not in words[0] else None
+    path = registry.find_config(job.name, named)
+    config = load_config(job.config_type, path, words)
+    folder = Folder(options.run) if options.run else default_folder(f"{job.name}-{path.stem if path else 'default'}")
+    profile = find_profile(options.profile)
+    if options.workers is not None:
+        profile = Profile.model_validate(profile.model_dump() | {"workers": options.workers})
+    return job, config, folder, profile
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a job to its end, write its report, and say what came out. Ctrl-C and errors keep finished work."""
+    job, config, folder, profile = resolve(options)
+    work = Run(job.name, config, folder, profile, options.address, tracks(options))
+    work.open()
+    console.say(f"[bold]{job.name}[/bold] in {console.plain(str(folder))}")
+    try:
+        report = execute(job, work)
+    finally:
+        work.close()
+    print_summary(work, report)
+
+
+def tracks(options: argparse.Namespace) -> tuple[str, ...]:
+    """The trackers that were asked for."""
+    return tuple(name for name in options.track.split(",") if name and name != "none")
+
+
+def execute(job: Job, work: Run) -> str:
+    """Run a job in its open folder, and return the path of its report, which it also gets where it fails."""
+    try:
+        job(work, work.config)
+    except SquadronError:
+        if work.stages:
+            write_report(work.folder)
+            console.say("Finished work is kept: mend the cause and give the same command again to go on.")
+        raise
+    return write_report(work.folder)
+
+
+def write_report(folder: Folder) -> str:
+    """Render `report.html` from what the run folder holds, and return its path. Raises InputError if it is no run."""
+    from squadron.core.report import render
+
+    page = render(read_view(folder))
+    folder.write_bytes("report.html", page.encode())
+    return folder.file("report.html")
+
+
+def read_view(folder: Folder) -> Any:
+    """What the report shows, gathered from a run folder."""
+    from squadron.core.report import RunView
+
+    if not folder.exists("run.json"):
+        raise InputError(
+            "not a run folder: it has no run.json",
+            where=str(folder),
+            fix="`squadron ls` lists the runs in ./runs",
+        )
+    manifest = folder.read_json("run.json")
+    names = manifest.get("stages") or []
+    stages = [
+        _stage_view(folder / "stages" / name) for name in names if (folder / "stages" / name).exists("started.json")
+    ]
+    figures = [tuple(figure) for stage in stages for figure in stage.folder.find_json("headlines.json", [])]
+    failures = [{"stage": stage.name, **row} for stage in stages for row in stage.folder.read_lines("failures.jsonl")]
+    return RunView(
+        title=manifest["job"],
+        summary=registry.list_jobs().get(manifest["job"], ""),
+        figures=figures,
+        stages=stages,
+        failures=failures,
+        config_yaml=folder.read_bytes("config.yaml").decode(),
+        manifest={key: value for key, value in manifest.items() if key != "stages"},
+        next_commands=next_commands(manifest["job"], folder),
+    )
+
+
+def find_services(folder: Folder) -> Servable:
+    """What the job of a run folder offers from what it has trained. Raises InputError if the folder is no run, its job
+    serves nothing, or training has not finished."""
+    if not folder.exists("run.json"):
+        fix = "`squadron ls` lists the runs in ./runs"
+        raise InputError("not a run folder: it has no run.json", where=str(folder), fix=fix)
+    name = folder.read_json("run.json")["job"]
+    if name.startswith("sweep of "):
+        fix = f"serve one of its trials: {folder.url}/trials/…; its report names the best"
+        raise InputError("a sweep trains nothing itself", where=str(folder), fix=fix)
+    job = registry.load_job(name)
+    if job.services is None:
+        raise InputError(f"nothing that {job.name} trains can be served", where=str(folder))
+    return job.services(folder)
+
+
+def next_commands(job: str, folder: Folder) -> list[str]:
+    """What a user would try after this run."""
+    # The shell's word for where we are: the folder of a submitted job may be gone by now, and getcwd would raise.
+    shown = folder.path.removeprefix(f"{os.environ.get('PWD', '')}/") or folder.url
+    others = [name for name in registry.list_configs(job) if name not in ("smoke", "demo")]
+    return [f"squadron plan {job} {other}" for other in others[:1]] + [f"squadron report {shown}"]
+
+
+def default_folder(name: str) -> Folder:
+    """`runs/<name>` here; at home inside a submitted job, whose own folder is a temporary copy."""
+    root = Path.home() / "squadron" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
+    return Folder(root / "runs" / name)
+
+
+def _stage_view(folder: Folder) -> Any:
+    from squadron.core.panels import read_panel
+    from squadron.core.report import StageView
+
+    done = folder.find_json("done.json", {})
+    panels = folder / "panels"
+    return StageView(
+        name=folder.name.rpartition("-")[0],
+        seconds=done.get("seconds", 0.0),
+        status="finished" if done else "unfinished",
+        panels=[read_panel(panels.read_json(name)) for name in panels.ls()],
+        folder=folder,
+    )
+
+
+def print_summary(work: Run, report: str) -> None:
+    """Print a run's headline numbers, where its report is, and what one would do next."""
+    figures = [figure for stage in work.stages for figure in stage.folder.find_json("headlines.json", [])]
+    failures = sum(len(stage.failures()) for stage in work.stages)
+    console.table(("result", ""), [*figures, *([("failed rows", str(failures))] if failures else [])], title="")
+    console.say(f"Report: [bold]{console.plain(report)}[/bold]")
+    for command in next_commands(work.job, work.folder):
+        console.say(f"Next:   {console.plain(command)}")

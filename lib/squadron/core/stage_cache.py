@@ -1,0 +1,75 @@
+"""Stages that one run takes over from others, so that runs that begin alike do not do the same work again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from squadron.core import console
+from squadron.core.folder import Folder
+
+if TYPE_CHECKING:
+    from squadron.core.run import Stage
+
+
+@dataclass(frozen=True)
+class StageCache:
+    """Where a run may take stages from.
+
+    `runs` is a folder of run folders: what one of them has finished, another that would do the same (the fingerprint
+    says so) takes over. `warm_start` names for stages, by their functions, work of another run that this one resumes
+    with settings of its own, as population-based training does.
+    """
+
+    runs: Folder
+    warm_start: Mapping[str, Folder] = field(default_factory=dict)
+
+    def lend(self, stage: Stage) -> None:
+        """Fill the folder of a stage that has not warm_start here with what others have done, if they have."""
+        if stage.folder.exists("started.json"):
+            return
+        if (work := self.warm_start.get(stage.name)) is not None:
+            copy_stage(work, stage.folder)
+            return
+        for name in self.runs.ls():
+            finished = self.runs / name / "stages" / stage.folder.name
+            if finished != stage.folder and finished.exists("done.json") and not _to_retry(finished):
+                copy_stage(finished, stage.folder)
+                console.say(f"[dim]  {stage.name}: taken over from {console.plain(name)}[/dim]")
+                return
+
+
+def copy_stage(source: Folder, target: Folder) -> None:
+    """Copy a stage's folder, whole or not at all. On a disk that can, files are linked and take no room: nothing
+    changes a file that has been written."""
+    if source.path and target.path:
+        scratch = f"{target.path}.{uuid.uuid4().hex[:8]}.tmp"
+        os.makedirs(os.path.dirname(target.path), exist_ok=True)
+        try:
+            shutil.copytree(source.path, scratch, copy_function=_link)
+            os.rename(scratch, target.path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return
+    marker = "done.json"
+    names = [name for name in source.walk() if name != marker]
+    for name in [*names, *([marker] if source.exists(marker) else [])]:  # the marker last: it says that all is there
+        target.write_bytes(name, source.read_bytes(name))
+
+
+def _link(source: str, target: str) -> None:
+    """Logs are appended to in place, and copied; so is what cannot be linked."""
+    if ".jsonl" not in os.path.basename(source):
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
+
+
+def _to_retry(finished: Folder) -> bool:
+    return any(row["retry"] for row in finished.read_lines("failures.jsonl"))

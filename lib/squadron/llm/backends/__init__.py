@@ -1,0 +1,1 @@
+"""Ways to reach a model: transformers and vLLM in this process, an OpenAI-compatible address, a script."""

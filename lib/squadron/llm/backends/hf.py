@@ -1,0 +1,176 @@
+"""Chat models by transformers, in this process."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from squadron.llm.chat import ChatReply, ChatRequest, Closing, ModelUnavailable, Sampling, with_system
+from squadron.llm.decoding.generation import ending, generate, sampler
+from squadron.llm.settings import HfModel
+from squadron.train.text.conversations import prompt_text, token_ids
+
+if TYPE_CHECKING:
+    import torch
+
+_WINDOW_BATCHES = 16
+"""Batches whose conversations are read ahead, to be generated in order of length."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on its device with its tokenizer, the tokens that end an answer, and how many tokens it holds."""
+
+    model: Any
+    tokenizer: Any
+    ends: set[int]
+    context: int
+
+
+def load_model(settings: HfModel) -> Loaded:
+    """A model of the hub or of a local folder. Loads safetensors only, and runs no code that comes with a model.
+
+    Raises ModelUnavailable if there is no such model.
+    """
+    from squadron.train.library_setup import quiet_libraries
+    from squadron.train.models.builders import loading_errors, local_folder
+
+    quiet_libraries()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    path = local_folder(settings.path)
+    options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=_dtype(settings, device), use_safetensors=True, **options
+        )
+    except loading_errors() as error:
+        first = str(error).strip().partition("\n")[0]
+        fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
+        raise ModelUnavailable(f"{settings.name} cannot be loaded: {first}", where=settings.path, fix=fix) from error
+    model = model.to(device).eval()
+    context = int(getattr(model.config, "max_position_embeddings", 0) or 2**20)
+    return Loaded(model, tokenizer, _ends(model, tokenizer), context)
+
+
+class HfChat(Closing):
+    """Batched generation with a model of the hub or of a local folder.
+
+    Greedy and sampled answers do not depend on which other conversations share a batch: each draws from a generator of
+    its own, seeded by its request. Raises ModelUnavailable if there is no such model, or it has no chat template.
+    """
+
+    def __init__(self, settings: HfModel) -> None:
+        loaded = load_model(settings)
+        if loaded.tokenizer.chat_template is None:
+            fix = "use the instruction-tuned model, or add a chat template to its tokenizer"
+            raise ModelUnavailable(f"{settings.name} has no chat template", where=settings.path, fix=fix)
+        self._settings, self._model, self._tokenizer = settings, loaded.model, loaded.tokenizer
+        self._context, self._ends, self._device = loaded.context, loaded.ends, loaded.model.device
+
+    def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
+        stream = iter(requests)
+        while window := list(itertools.islice(stream, _WINDOW_BATCHES * self._settings.batch_size)):
+            encoded = [(request, self._encode(request)) for request in window]
+            for request, ids in encoded:
+                if len(ids) >= self._context:
+                    error = f"the conversation has {len(ids):,} tokens, {self._settings.name} holds {self._context:,}"
+                    yield ChatReply(request.key, finish_reason="error", prompt_tokens=len(ids), error=error)
+            fitting = [(request, ids) for request, ids in encoded if len(ids) < self._context]
+            # A batch has one temperature and one set of stops; equal conversations come together, to be read once.
+            fitting.sort(key=lambda pair: (repr(_common(pair[0].sampling)), len(pair[1]), pair[1]))
+            for _, alike in itertools.groupby(fitting, key=lambda pair: _common(pair[0].sampling)):
+                while batch := list(itertools.islice(alike, self._settings.batch_size)):
+                    yield from self._answer(batch)
+
+    def close(self) -> None:
+        import gc
+
+        import torch
+
+        del self._model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _encode(self, request: ChatRequest) -> list[int]:
+        messages = [dict(message) for message in with_system(request.messages, self._settings.system)]
+        return token_ids(self._tokenizer, prompt_text(self._tokenizer, messages))
+
+    def _answer(self, batch: list[tuple[ChatRequest, list[int]]]) -> Iterator[ChatReply]:
+        """The batch's replies; in two halves if it does not fit into memory."""
+        import torch
+
+        try:
+            replies = self._generate(batch)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if len(batch) == 1:
+                request, ids = batch[0]
+                what = f"out of memory on one conversation of {len(ids):,} tokens: {str(error).splitlines()[0]}"
+                yield ChatReply(request.key, finish_reason="error", prompt_tokens=len(ids), error=what)
+                return
+            half = len(batch) // 2
+            yield from self._answer(batch[:half])
+            yield from self._answer(batch[half:])
+            return
+        yield from replies
+
+    def _generate(self, batch: list[tuple[ChatRequest, list[int]]]) -> list[ChatReply]:
+        import time
+
+        started = time.perf_counter()
+        sampling = batch[0][0].sampling
+        answers = generate(
+            self._model,
+            [ids for _, ids in batch],
+            [min(sampling.max_tokens, self._context - len(ids)) for _, ids in batch],
+            sampler(sampling, [request.sampling.seed for request, _ in batch], self._device),
+            ending(self._tokenizer, self._ends, sampling.stop),
+        )
+        seconds = (time.perf_counter() - started) / len(batch)
+        return [
+            self._reply(request, ids, answer, seconds) for (request, ids), answer in zip(batch, answers, strict=True)
+        ]
+
+    def _reply(self, request: ChatRequest, ids: Sequence[int], answer: list[int], seconds: float) -> ChatReply:
+        ended = answer[-1] in self._ends
+        said = answer[:-1] if ended else answer
+        text, stopped = _cut(str(self._tokenizer.decode(said, skip_special_tokens=True)), request.sampling.stop)
+        return ChatReply(
+            request.key,
+            text,
+            finish_reason="stop" if stopped or ended else "length",
+            prompt_tokens=len(ids),
+            completion_tokens=len(said),
+            seconds=seconds,
+        )
+
+
+def _common(sampling: Sampling) -> tuple[Any, ...]:
+    return sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.stop
+
+
+def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop in it, and whether there was one."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def _dtype(settings: HfModel, device: torch.device) -> Any:
+    import torch
+
+    named: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return named.get(settings.precision, "auto" if device.type == "cuda" else torch.float32)
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens that end an answer: a model's generation settings may name more than its tokenizer does."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ends = set(named if isinstance(named, list) else [] if named is None else [named])
+    return ends | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())

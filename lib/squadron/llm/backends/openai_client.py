@@ -1,0 +1,182 @@
+"""Models behind an OpenAI-compatible address: chat completions and embeddings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from squadron.core.errors import ResourceError
+from squadron.llm.backends.rate_limits import Limits
+from squadron.llm.backends.transport import Answer, Call, Endpoint, Outcome
+from squadron.llm.batch.budget import Budget
+from squadron.llm.chat import ChatReply, ChatRequest, Closing, Sampling, continues_assistant
+from squadron.llm.settings import OpenAiModel
+
+BYTES_PER_TOKEN = 4
+"""About so many, in English. Only for what a server does not count."""
+
+WRAPPING_TOKENS = 16
+"""What a chat template puts around a message, at most."""
+
+
+class OpenAiChat(Closing):
+    """A chat model behind an OpenAI-compatible address.
+
+    Conversations are sent again after failures that may pass: time-outs, broken connections, cut-off answers and the
+    states 408, 409, 429 and from 500 on. One that has been answered is never sent again. Several `chat` at a time share
+    the limits of the settings.
+    """
+
+    def __init__(self, settings: OpenAiModel, budget: Budget | None = None) -> None:
+        self._settings = settings
+        free = settings.prompt_usd_per_million == settings.completion_usd_per_million == 0
+        self._budget = None if free else budget
+        self._endpoint = Endpoint(
+            f"{settings.base_url}/chat/completions",
+            api_key_env=settings.api_key_env,
+            max_concurrency=settings.max_concurrency,
+            timeout_s=settings.timeout_s,
+            max_attempts=settings.max_attempts,
+            limits=Limits(settings.requests_per_minute, settings.tokens_per_minute),
+        )
+
+    def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
+        """See ChatModel. `seconds` of a reply is what its last attempt took; closing the iterator cancels the rest."""
+        with closing(self._endpoint.run(map(self._call, requests), self._budget)) as outcomes:
+            for outcome in outcomes:
+                yield _reply(outcome)
+
+    def close(self) -> None:
+        """Cancel what is under way and close all connections."""
+        self._endpoint.close()
+
+    def _call(self, request: ChatRequest) -> Call:
+        messages = [dict(message) for message in request.messages]
+        if self._settings.system is not None:
+            messages.insert(0, {"role": "system", "content": self._settings.system})
+        size = sum(_size(message["content"]) for message in messages)
+        most = request.sampling.max_tokens
+        about = math.ceil(size / BYTES_PER_TOKEN)
+        body = {"model": self._settings.model, "messages": messages, **_parameters(request.sampling)}
+        if continues_assistant(request.messages):  # understood by vLLM's and SGLang's servers
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        return Call(
+            request.key,
+            json.dumps(body).encode(),
+            partial(self._read, about),
+            tokens=about + most,
+            worst_usd=self._cost(size + WRAPPING_TOKENS * len(messages), most),  # no token is shorter than a byte
+        )
+
+    def _read(self, about: int, payload: Any) -> Answer:
+        """The reply that a server's JSON holds. `about`: the prompt's tokens where the server does not count them."""
+        choice = payload["choices"][0]
+        text, reason, usage = choice["message"].get("content"), choice.get("finish_reason"), payload.get("usage")
+        prompt = _count(usage, "prompt_tokens", about)
+        completion = _count(usage, "completion_tokens", math.ceil(_size(text or "") / BYTES_PER_TOKEN))
+        paid = ChatReply("", text or "", _reason(reason), prompt, completion, self._cost(prompt, completion))
+        if text is None:
+            said = choice["message"].get("refusal") or "no reason given"
+            error = f"the answer holds no text (finish_reason {reason}): {said}"
+            paid = replace(paid, finish_reason="error", error=error)
+        return Answer(paid, prompt + completion, paid.cost_usd)
+
+    def _cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        settings = self._settings
+        prompt = prompt_tokens * settings.prompt_usd_per_million
+        return (prompt + completion_tokens * settings.completion_usd_per_million) / 1e6
+
+
+class OpenAiEmbeddings(Closing):
+    """An embedding model behind an OpenAI-compatible address; failures are dealt with as in OpenAiChat."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        api_key_env: str | None = None,
+        *,
+        batch_size: int = 128,
+        max_concurrency: int = 8,
+        timeout_s: float = 120.0,
+        max_attempts: int = 8,
+    ) -> None:
+        self._model, self._batch_size = model, batch_size
+        self._endpoint = Endpoint(
+            f"{base_url.rstrip('/')}/embeddings",
+            api_key_env=api_key_env,
+            max_concurrency=max_concurrency,
+            timeout_s=timeout_s,
+            max_attempts=max_attempts,
+        )
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """One row per text, in their order. Raises ResourceError if the server refuses a batch of them."""
+        starts = range(0, len(texts), self._batch_size)
+        parts: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+        with closing(self._endpoint.run(self._call(start, texts) for start in starts)) as outcomes:
+            for outcome in outcomes:
+                if outcome.answer is None:
+                    what = f"the texts from number {outcome.call.key} on have no embedding: {outcome.error}"
+                    raise ResourceError(what, where=self._endpoint.url)
+                parts[outcome.call.key] = outcome.answer.value
+        return np.concatenate([parts[str(start)] for start in starts]) if parts else np.empty((0, 0), np.float32)
+
+    def close(self) -> None:
+        """Cancel what is under way and close all connections."""
+        self._endpoint.close()
+
+    def _call(self, start: int, texts: Sequence[str]) -> Call:
+        batch = list(texts[start : start + self._batch_size])
+        body = json.dumps({"model": self._model, "input": batch, "encoding_format": "float"}).encode()
+        return Call(str(start), body, partial(_rows, len(batch)))
+
+
+def _reply(outcome: Outcome) -> ChatReply:
+    attempts, seconds = outcome.attempts, outcome.seconds
+    if outcome.answer is None:
+        return ChatReply(
+            outcome.call.key, finish_reason="error", seconds=seconds, attempts=attempts, error=outcome.error
+        )
+    reply: ChatReply = replace(outcome.answer.value, key=outcome.call.key, seconds=seconds, attempts=attempts)
+    return reply
+
+
+def _parameters(sampling: Sampling) -> dict[str, Any]:
+    """What differs from every server's own defaults; theirs for max_tokens and temperature are not ours."""
+    parameters: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
+    if sampling.top_p < 1:
+        parameters["top_p"] = sampling.top_p
+    if sampling.seed is not None:
+        parameters["seed"] = sampling.seed
+    if sampling.stop:
+        parameters["stop"] = list(sampling.stop)
+    return parameters
+
+
+def _rows(count: int, payload: Any) -> Answer:
+    rows = sorted(payload["data"], key=lambda row: int(row["index"]))
+    vectors = np.array([row["embedding"] for row in rows], np.float32)
+    if vectors.ndim != 2 or len(vectors) != count:
+        raise ValueError("not one vector for every text")
+    return Answer(vectors)
+
+
+def _reason(reason: Any) -> Literal["stop", "length", "other"]:
+    return reason if reason in ("stop", "length") else "other"
+
+
+def _count(usage: Any, name: str, otherwise: int) -> int:
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else otherwise
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))

@@ -1,0 +1,289 @@
+"""Posts JSON to one address: many requests at once, within its limits, each until it is answered or refused.
+
+Requests are read in the caller's thread, as answers are given out; they are sent from an event loop in a thread of
+its own, so that answers keep coming in while the caller is busy with the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import aiohttp
+
+from squadron.core.errors import ConfigError
+from squadron.llm.backends.rate_limits import Limits, backoff, retry_after
+from squadron.llm.batch.budget import Budget, SpendCapReached
+from squadron.llm.chat import Closing, ModelUnavailable, secret
+
+PASSING = frozenset({408, 409, 429})
+"""States that may pass, besides those from 500 on: the request is sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was made of a server's JSON. `tokens`: how many the server counted, None if it did not."""
+
+    value: Any
+    tokens: int | None = None
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A body to post. `read` makes an answer of the JSON that comes back; what it raises means: send it again."""
+
+    key: str
+    body: bytes
+    read: Callable[[Any], Answer]
+    tokens: float = 0.0
+    worst_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call: an answer, or an error. `seconds`: what its last attempt took."""
+
+    call: Call
+    answer: Answer | None
+    attempts: int
+    seconds: float
+    error: str = ""
+
+
+class _Passing(Exception):
+    """An attempt failed in a way that may pass. `unreached`: nobody was there to hear it."""
+
+    def __init__(self, cause: str, wait: float = 0.0, unreached: bool = False) -> None:
+        super().__init__(cause)
+        self.wait, self.unreached = wait, unreached
+
+
+class _Refused(Exception):
+    """The server will not answer this request, however often it is asked."""
+
+
+Done = SimpleQueue[tuple[Call, "asyncio.Task[Outcome]"]]
+
+
+class Endpoint(Closing):
+    """One address that JSON is posted to, with its connections, limits and retries."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key_env: str | None,
+        max_concurrency: int,
+        timeout_s: float,
+        max_attempts: int,
+        limits: Limits | None = None,
+    ) -> None:
+        self.url, self._key_env, self._key = url, api_key_env, secret(api_key_env)
+        if self._key is not None and not (self._key.isascii() and self._key.isprintable()):
+            raise ConfigError(
+                f"the value of {api_key_env} cannot be a key: it holds line breaks or letters not in ASCII"
+            )
+        self._concurrency, self._timeout_s, self._max_attempts = max_concurrency, timeout_s, max_attempts
+        self._limits = limits or Limits()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._contacted = self._answered = False
+        self._unreached_in_a_row = 0
+
+    def run(self, calls: Iterable[Call], budget: Budget | None = None) -> Generator[Outcome, None, None]:
+        """Make every call once, in the order of completion. At most twice `max_concurrency` are read ahead.
+
+        Closing the iterator cancels what is under way. What that may have cost is unknown and not counted.
+        """
+        loop, done = self._start(), Done()
+        tasks: set[asyncio.Task[Outcome]] = set()
+        source, held, under_way = iter(calls), None, 0
+        try:
+            while True:
+                while under_way < 2 * self._concurrency:
+                    held = held or next(source, None)
+                    if held is None or (budget is not None and not budget.reserve(held.worst_usd)):
+                        break
+                    loop.call_soon_threadsafe(self._begin, held, tasks, done)
+                    held, under_way = None, under_way + 1
+                    if not done.empty():  # however slow the source, an answer does not wait for more than one question
+                        break
+                if not under_way:
+                    if held is None:
+                        return
+                    raise _cap_reached(held)
+                task = _settle(done, budget)
+                under_way -= 1
+                if task.cancelled():
+                    raise RuntimeError("the model was closed while it was being asked")
+                yield task.result()
+        finally:
+            if under_way and not loop.is_closed() and not sys.is_finalizing():
+                # Waits with a limit: garbage collection may run this in the loop's own thread.
+                stopped = asyncio.run_coroutine_threadsafe(_cancel(tasks), loop)
+                concurrent.futures.wait([stopped], timeout=10)
+            while not done.empty():
+                _settle(done, budget)
+
+    def close(self) -> None:
+        """Cancel what is under way, close all connections and end the thread."""
+        with self._lock:
+            if self._thread is not None:
+                self._loop.call_soon_threadsafe(self._closing.set)
+                self._thread.join()
+                self._thread = None
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._thread is None:
+                ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+                self._thread = threading.Thread(target=self._work, args=(ready,), name="squadron-llm", daemon=True)
+                self._thread.start()
+                ready.result()
+            return self._loop
+
+    def _work(self, ready: concurrent.futures.Future[None]) -> None:
+        with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+            runner.run(self._stay_open(ready))
+
+    async def _stay_open(self, ready: concurrent.futures.Future[None]) -> None:
+        headers = {"Content-Type": "application/json"}
+        if self._key is not None:
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
+        self._slots = asyncio.Semaphore(self._concurrency)
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._concurrency, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, 30.0)),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as self._session:
+            ready.set_result(None)
+            await self._closing.wait()
+
+    def _begin(self, call: Call, tasks: set[asyncio.Task[Outcome]], done: Done) -> None:
+        task = self._loop.create_task(self._exchange(call))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda task: done.put((call, task)))
+
+    async def _exchange(self, call: Call) -> Outcome:
+        """Attempt a call until it is answered or refused. Waiting for the next attempt takes nobody's slot."""
+        for attempt in range(1, self._max_attempts + 1):
+            async with self._slots:
+                await self._limits.admit(call.tokens)
+                started = time.perf_counter()
+                try:
+                    answer = await self._post(call)
+                    return Outcome(call, answer, attempt, time.perf_counter() - started)
+                except _Refused as error:
+                    return Outcome(call, None, attempt, time.perf_counter() - started, str(error))
+                except _Passing as error:
+                    failure, seconds = error, time.perf_counter() - started
+            if attempt < self._max_attempts:
+                await asyncio.sleep(max(failure.wait, backoff(call.key, attempt)))
+        if failure.unreached:
+            self._unreached_in_a_row += 1
+            if not self._contacted or self._unreached_in_a_row >= 3 * self._concurrency:
+                fix = "check base_url, and that the server is up and can be reached from this machine"
+                raise ModelUnavailable(f"the model's server cannot be reached: {failure}", where=self.url, fix=fix)
+        return Outcome(call, None, attempt, seconds, f"{failure} (given up after {attempt} attempts)")
+
+    async def _post(self, call: Call) -> Answer:
+        try:
+            # A redirect is not followed: it could carry the key elsewhere.
+            async with self._session.post(self.url, data=call.body, allow_redirects=False) as response:
+                self._contacted, self._unreached_in_a_row = True, 0
+                body = await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            raise _Passing(f"no connection: {_short(str(error))}", unreached=True) from None
+        except TimeoutError:
+            raise _Passing(f"no answer within {self._timeout_s:g} s") from None
+        except aiohttp.ClientPayloadError:
+            raise _Passing("the answer was cut off") from None
+        except aiohttp.ClientError as error:
+            raise _Passing(f"the connection broke: {_short(str(error)) or type(error).__name__}") from None
+        if response.status != 200:
+            raise self._failure(response, body)
+        try:
+            answer = call.read(json.loads(body))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise _Passing(f"status 200, but not the JSON of an answer: {self._quoted(body)!r}") from None
+        self._answered = True
+        if answer.tokens is not None:
+            self._limits.correct(call.tokens, answer.tokens)
+        return answer
+
+    def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> Exception:
+        """The exception to raise for a state that is not 200. Pauses all requests where the server asks for it."""
+        status = response.status
+        said = f"status {status}: {self._quoted(body)}"
+        if status in (401, 403):
+            where = f"{self.url}, with the key in the variable {self._key_env}" if self._key_env else self.url
+            fix = "let api_key_env name a variable that holds a key which may use this model"
+            return ModelUnavailable(f"the server refuses the key: {said}", where=where, fix=fix)
+        if status == 404 and not self._answered:
+            fix = "check model and base_url; the address often ends with /v1"
+            return ModelUnavailable(f"there is no such model or address: {said}", where=self.url, fix=fix)
+        if status not in PASSING and status < 500:
+            return _Refused(said)
+        wait = retry_after(response.headers)
+        if status == 429 and wait is not None:
+            self._limits.pause(wait)
+        return _Passing(said, wait or 0.0)
+
+    def _quoted(self, body: bytes) -> str:
+        """What a server says went wrong, on one line, short, and without the key, which some servers repeat."""
+        text = body.decode(errors="replace")
+        try:
+            said = json.loads(text)
+            said = said.get("error") or said.get("message") or said.get("detail") or said
+            text = str(said.get("message") or said) if isinstance(said, dict) else str(said)
+        except (ValueError, AttributeError):
+            pass
+        return _short(text.replace(self._key, "***") if self._key else text)
+
+
+def _settle(done: Done, budget: Budget | None) -> asyncio.Task[Outcome]:
+    """Wait for the next call to end and pay for it."""
+    call, task = done.get()
+    answer = None if task.cancelled() or task.exception() is not None else task.result().answer
+    if budget is not None:
+        budget.settle(call.worst_usd, 0.0 if answer is None else answer.cost_usd)
+    return task
+
+
+def _cap_reached(call: Call) -> SpendCapReached:
+    fix = "raise the cap, or lower max_tokens: what an answer may cost at most must be left before it is asked for"
+    what = f"the next request may cost {call.worst_usd:.6f} USD, which is more than is left"
+    return SpendCapReached(what, where=f"request {call.key}", fix=fix)
+
+
+async def _cancel(tasks: set[asyncio.Task[Outcome]]) -> None:
+    stopped = list(tasks)
+    for task in stopped:
+        task.cancel()
+    await asyncio.gather(*stopped, return_exceptions=True)
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _short(text: str, length: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

@@ -1,0 +1,109 @@
+"""Chat models by vLLM, on GPUs. Needs the `gpu` extra."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from squadron.llm.chat import (
+    ChatReply,
+    ChatRequest,
+    Closing,
+    ModelUnavailable,
+    Sampling,
+    continues_assistant,
+    with_system,
+)
+from squadron.llm.settings import VllmModel
+
+_WINDOW = 4096
+"""Conversations that the engine is given at once. It batches them itself; the next are read when these are done."""
+
+
+class VllmChat(Closing):
+    """vLLM's offline engine: continuous batching, prefix caching, tensor parallelism over `settings.gpus` cards.
+
+    Raises ModelUnavailable where vLLM is not installed or the model cannot be loaded.
+    """
+
+    def __init__(self, settings: VllmModel) -> None:
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            fix = "pip install 'squadron[gpu]' -c constraints/gpu.txt, or set the provider to hf"
+            raise ModelUnavailable(f"{settings.name} needs vLLM: {error}", where="provider: vllm", fix=fix) from error
+        self._settings = settings
+        precision = {"bf16": "bfloat16", "fp16": "float16", "auto": "auto"}[settings.precision]
+        options: dict[str, Any] = {"max_model_len": settings.max_length, "quantization": settings.quantization}
+        try:
+            self._engine: Any = LLM(
+                model=settings.path,
+                revision=settings.revision,
+                dtype=precision,
+                tensor_parallel_size=settings.gpus,
+                gpu_memory_utilization=settings.gpu_memory,
+                enable_prefix_caching=True,
+                trust_remote_code=False,
+                **{name: value for name, value in options.items() if value is not None},
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            first = str(error).strip().partition("\n")[0]
+            fix = "check the path and the memory of the cards; set max_length, gpus or quantization"
+            raise ModelUnavailable(
+                f"{settings.name} cannot be loaded: {first}", where=settings.path, fix=fix
+            ) from error
+
+    def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
+        stream = iter(requests)
+        while window := list(itertools.islice(stream, _WINDOW)):
+            for rest in (False, True):  # one call either opens the assistant's turn or goes on with it
+                if alike := [request for request in window if continues_assistant(request.messages) == rest]:
+                    yield from self._answer(alike, rest)
+
+    def close(self) -> None:
+        del self._engine
+
+    def _answer(self, window: list[ChatRequest], rest: bool) -> Iterator[ChatReply]:
+        """vLLM refuses a whole call for one conversation that is too long: that one is then told apart."""
+        conversations = [
+            [dict(message) for message in with_system(request.messages, self._settings.system)] for request in window
+        ]
+        try:
+            outputs = self._engine.chat(
+                conversations,
+                [_sampling(r.sampling) for r in window],
+                use_tqdm=False,
+                add_generation_prompt=not rest,
+                continue_final_message=rest,
+            )
+        except ValueError as error:
+            if len(window) == 1:
+                yield ChatReply(window[0].key, finish_reason="error", error=str(error).strip().partition("\n")[0])
+                return
+            half = len(window) // 2
+            yield from self._answer(window[:half], rest)
+            yield from self._answer(window[half:], rest)
+            return
+        for request, output in zip(window, outputs, strict=True):
+            answer = output.outputs[0]
+            reason = answer.finish_reason
+            yield ChatReply(
+                request.key,
+                answer.text,
+                finish_reason=reason if reason in ("stop", "length") else "other",
+                prompt_tokens=len(output.prompt_token_ids or ()),
+                completion_tokens=len(answer.token_ids),
+            )
+
+
+def _sampling(sampling: Sampling) -> Any:
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        stop=list(sampling.stop) or None,
+    )

@@ -1,0 +1,1 @@
+"""Asking models in bulk: every question answered once, answers cached on disk, costs capped."""

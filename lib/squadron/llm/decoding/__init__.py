@@ -1,0 +1,1 @@
+"""Decoding by transformers models: batches, adapters, grammars."""

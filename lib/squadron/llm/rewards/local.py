@@ -1,0 +1,230 @@
+"""Reward models by transformers, in this process: sequence classifiers, and language models that say a label.
+
+Both load safetensors only, and run no code that comes with a model. B conversations of a batch, T tokens, K places of
+the batch where a label is read, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from squadron.llm.chat import Closing, ModelUnavailable
+from squadron.llm.embed import cannot_load
+from squadron.llm.rewards.reward import (
+    Answered,
+    ClassifierReward,
+    LabelTokenReward,
+    LocalReward,
+    RewardModel,
+    Score,
+    fill_in,
+    scored,
+)
+from squadron.train.models.builders import Head, auto_class, loading_errors, local_folder
+from squadron.train.text.conversations import prompt_text, token_ids
+
+if TYPE_CHECKING:
+    import torch
+
+Row = TypeVar("Row")
+Value = TypeVar("Value")
+_PLAIN = "{instruction}\n{response} "
+"""What is filled in where neither the settings nor the tokenizer have a template."""
+
+
+def open_classifier(settings: ClassifierReward) -> RewardModel:
+    """A sequence classifier with one output; the score is that output.
+
+    Raises ModelUnavailable if it cannot be loaded, or is no such classifier.
+    """
+    model, tokenizer, missing = load_head("sequence", settings)
+    fix = "give a reward model: a sequence classifier with one output"
+    if model.config.num_labels != 1:
+        labels = ", ".join(str(label) for label in model.config.id2label.values())
+        what = f"the classifier has {model.config.num_labels} outputs: {labels}"
+        raise ModelUnavailable(what, where=settings.path, fix=fix)
+    refuse_untrained(settings, missing, fix)
+    # Decoders take the score at the last token that is not padding; without a padding token, at the very last one.
+    pads = model.config.pad_token_id is not None
+    if pads:
+        tokenizer.pad_token_id = model.config.pad_token_id
+    return _InBatches(
+        encode=partial(_conversation, tokenizer),
+        values=partial(_outputs, model, tokenizer, pads),
+        longest=tokens_read(settings, model, tokenizer),
+        batch_size=settings.batch_size if pads else 1,
+    )
+
+
+def open_label_token(settings: LabelTokenReward) -> RewardModel:
+    """A causal language model that says one of two labels next; the score is P(positive) / (P(positive) + P(negative)),
+    as process reward models trained on PRM800K are read (arXiv 2503.03746).
+
+    Raises ModelUnavailable if it cannot be loaded, or a label is not a single token.
+    """
+    model, tokenizer, missing = load_head("causal", settings)
+    refuse_untrained(settings, missing, "give a causal language model")
+    labels = _label_ids(settings, tokenizer)
+    return _InBatches(
+        encode=partial(_up_to_label, tokenizer, settings.template),
+        values=partial(_label_shares, model, labels),
+        longest=tokens_read(settings, model, tokenizer),
+        batch_size=settings.batch_size,
+    )
+
+
+def by_length(
+    rows: Sequence[Row],
+    encode: Callable[[Row], Any],
+    values: Callable[[Sequence[Any]], Sequence[Value]],
+    longest: int,
+    batch_size: int,
+) -> Iterator[tuple[Row, Value | None, str]]:
+    """Each row with its value, or with why it has none: in batches of similar length through `values`.
+
+    `encode` turns a row into what holds its tokens as `input_ids`; `longest` is how many of them the model reads.
+    """
+    fitting: list[tuple[Row, Any]] = []
+    for row, encoded in zip(rows, map(encode, rows), strict=True):
+        if (count := len(encoded["input_ids"])) > longest:
+            yield row, None, f"the row has {count:,} tokens, the reward model reads {longest:,}"
+        elif count == 0:
+            yield row, None, "the row has no text"
+        else:
+            fitting.append((row, encoded))
+    ordered = iter(sorted(fitting, key=lambda pair: len(pair[1]["input_ids"])))
+    while batch := list(islice(ordered, batch_size)):
+        found = values([encoded for _, encoded in batch])
+        yield from ((row, value, "") for (row, _), value in zip(batch, found, strict=True))
+
+
+class _InBatches(Closing):
+    """Scores rows by `by_length`, of values that are the same in any batch."""
+
+    def __init__(
+        self,
+        encode: Callable[[Answered], Any],
+        values: Callable[[Sequence[Any]], list[float]],
+        longest: int,
+        batch_size: int,
+    ) -> None:
+        self._encode, self._values = encode, values
+        self._longest, self._batch_size = longest, batch_size
+
+    def score(self, rows: Sequence[Answered]) -> Iterator[Score]:
+        for row, value, error in by_length(rows, self._encode, self._values, self._longest, self._batch_size):
+            yield Score(row.key, None, error) if value is None else scored(row.key, value)
+
+    def close(self) -> None:
+        import torch
+
+        del self._values
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
+    """The model on its device, its tokenizer, and the names of the weights that its files lack.
+
+    Raises ModelUnavailable if it cannot be loaded.
+    """
+    from squadron.train.library_setup import quiet_libraries
+
+    quiet_libraries()
+    import torch
+    from transformers import AutoTokenizer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    named: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    dtype = named.get(settings.precision, "auto" if device.type == "cuda" else torch.float32)
+    options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
+    path = local_folder(settings.path)
+    try:
+        model, loading = auto_class(head).from_pretrained(
+            path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+        # Right padding: position numbers then begin at the first token, alone and in a batch.
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", **options)
+    except loading_errors() as error:
+        raise cannot_load(settings.path, error) from error
+    return model.to(device).eval(), tokenizer, sorted(loading["missing_keys"])
+
+
+def refuse_untrained(settings: LocalReward, missing: Sequence[str], fix: str) -> None:
+    """Raise ModelUnavailable if there are weights that a model's files lack."""
+    if missing:
+        raise ModelUnavailable(f"the model has no weights for {', '.join(missing)}", where=settings.path, fix=fix)
+
+
+def tokens_read(settings: LocalReward, model: Any, tokenizer: Any) -> int:
+    """How many tokens of a row the model reads."""
+    context = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return min(settings.max_length or context, context, tokenizer.model_max_length)
+
+
+def _turns(row: Answered) -> list[dict[str, str]]:
+    return [{"role": "user", "content": row.instruction}, {"role": "assistant", "content": row.response}]
+
+
+def _conversation(tokenizer: Any, row: Answered) -> Any:
+    if tokenizer.chat_template is None:
+        return tokenizer(row.instruction, row.response)
+    text = tokenizer.apply_chat_template(_turns(row), tokenize=False)
+    return tokenizer(text, add_special_tokens=False)
+
+
+def _outputs(model: Any, tokenizer: Any, pads: bool, batch: Sequence[Any]) -> list[float]:
+    import torch
+
+    inputs = tokenizer.pad(list(batch), padding=pads, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        return model(**inputs).logits[:, 0].float().tolist()
+
+
+def _label_ids(settings: LabelTokenReward, tokenizer: Any) -> tuple[int, int]:
+    """The tokens of the positive and of the negative label."""
+    labels = (settings.positive, settings.negative)
+    found = {label: token_ids(tokenizer, label) for label in labels}
+    if wrong := [label for label, ids in found.items() if len(ids) != 1 or ids[0] == tokenizer.unk_token_id]:
+        pieces = "; ".join(f"{label!r} is {tokenizer.convert_ids_to_tokens(found[label])}" for label in wrong)
+        fix = "set positive and negative to the tokens that the model was trained to say"
+        raise ModelUnavailable(f"a label must be one token: {pieces}", where=settings.path, fix=fix)
+    return found[settings.positive][0], found[settings.negative][0]
+
+
+def _up_to_label(tokenizer: Any, template: str | None, row: Answered) -> dict[str, list[int]]:
+    """The tokens that a row's label follows."""
+    if template is None and tokenizer.chat_template is not None:
+        return {"input_ids": token_ids(tokenizer, prompt_text(tokenizer, _turns(row)))}
+    text = fill_in(_PLAIN if template is None else template, instruction=row.instruction, response=row.response)
+    ids, begin = token_ids(tokenizer, text), _begin(tokenizer)
+    return {"input_ids": ids if ids[:1] == begin else begin + ids}
+
+
+def _begin(tokenizer: Any) -> list[int]:
+    """The token that this tokenizer begins texts with. Whatever it ends them with would stand before the label."""
+    first: list[int] = tokenizer.encode("a")[:1]
+    return first if first == [tokenizer.bos_token_id] else []
+
+
+def _label_shares(model: Any, labels: tuple[int, int], batch: Sequence[dict[str, list[int]]]) -> list[float]:
+    """P(positive) / (P(positive) + P(negative)) of the token that follows each text."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    # Padding stands on the right, where a causal model does not see it from the last token of a text.
+    texts = [torch.tensor(encoded["input_ids"], device=model.device) for encoded in batch]
+    ids_BT = pad_sequence(texts, batch_first=True)
+    mask_BT = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+    places_K, place_B = (mask_BT.sum(1) - 1).unique(return_inverse=True)
+    with torch.inference_mode():
+        # Only where some text of the batch ends: all of (B, T, V) would not fit into memory.
+        logits_BKV: torch.Tensor = model(
+            input_ids=ids_BT, attention_mask=mask_BT, use_cache=False, logits_to_keep=places_K
+        ).logits
+        positive_B, negative_B = logits_BKV[torch.arange(len(batch)), place_B][:, list(labels)].float().unbind(1)
+        shares: list[float] = torch.sigmoid(positive_B - negative_B).tolist()
+    return shares

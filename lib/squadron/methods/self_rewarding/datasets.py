@@ -1,0 +1,160 @@
+"""What a run learns from and is measured by: problems, solutions in steps, and judged contests, written as JSON lines.
+
+All of it comes from the small world, or all from the user's files, models and searches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from squadron.core.errors import InputError
+from squadron.core.folder import relative
+from squadron.core.panels import Table
+from squadron.core.run import Stage
+from squadron.data.arithmetic import Problem
+from squadron.data.problems import question_id, read_problems, read_questions
+from squadron.data.records import check_columns, read_records
+from squadron.data.stepwise import Contest, solution_steps
+from squadron.methods.self_rewarding import algorithm, building
+from squadron.methods.self_rewarding.config import (
+    BenchmarkConfig,
+    InstructionConfig,
+    JudgingDataConfig,
+    ProblemsConfig,
+    PromptsConfig,
+)
+from squadron.methods.self_rewarding.records import Lessons, Problems, Sources
+from squadron.methods.self_rewarding.synthetic_task import WorldConfig, draw, draw_contests
+
+_WORLD = "small world"
+
+
+def read(
+    stage: Stage,
+    problems: ProblemsConfig | None,
+    benchmarks: tuple[BenchmarkConfig, ...],
+    world: WorldConfig,
+    rounds: int,
+    seed: int,
+) -> Sources:
+    """Read every problem, and see to it that the answers of benchmarks can be checked.
+
+    Raises InputError for a file without problems, and for a benchmark's problem without an answer, naming its place.
+    """
+    if problems is None:
+        drawn = draw(world, seed, rounds)
+        return Sources(
+            training=_write(stage, "training.jsonl", map(_of_world, drawn.rounds)),
+            benchmarks=((_WORLD, _write(stage, "benchmarks/world.jsonl", map(_of_world, drawn.held_out))),),
+        )
+    measured = tuple(
+        (one.name, _write(stage, f"benchmarks/{number}.jsonl", _of_benchmark(one)))
+        for number, one in enumerate(benchmarks)
+    )
+    return Sources(training=_write(stage, "training.jsonl", _of_file(problems)), benchmarks=measured)
+
+
+def lessons(
+    stage: Stage,
+    sources: Sources,
+    instruction: InstructionConfig,
+    judging: JudgingDataConfig,
+    prompts: PromptsConfig,
+    world: WorldConfig,
+    rounds: int,
+    seed: int,
+) -> Lessons:
+    """Gather solutions in steps and judged contests, and keep some contests out.
+
+    Raises InputError for rows that lack a column, and where nothing is left to learn from.
+    """
+    if instruction.path is None:
+        drawn = draw(world, seed, rounds)
+        learned, held_out = draw_contests(drawn, seed, world.worked)
+        style = random.Random(f"{seed} solutions")
+        solved: Iterable[Mapping[str, Any]] = (
+            {"question": problem.question, "steps": solution_steps(problem, style, world.worked)}
+            for problem in drawn.solutions
+        )
+        judged, measured = (list(map(_contest_of_world, some)) for some in (learned, held_out))
+    else:
+        building.check(instruction, judging)
+        solved = building.solutions(stage, instruction, judging.cap_usd)
+        judged = _contests_of_file(judging.path) if judging.path else building.search(stage, sources, judging, prompts)
+        judged, measured = _hold_out(judged, judging.held_out, seed)
+    solutions = _write(stage, "instruction.jsonl", solved)
+    contests = _write(stage, "evaluation.jsonl", judged)
+    kept_out = _write(stage, "held_out.jsonl", measured)
+    kinds = [["solutions in steps", solutions.count, None], ["judged contests", contests.count, kept_out.count]]
+    columns = ["lessons", "to tune on", "held out"]
+    stage.show(Table(title="What the first model learns from", columns=columns, rows=kinds))
+    return Lessons(
+        instruction=solutions.file,
+        instruction_count=solutions.count,
+        evaluation=contests.file,
+        evaluation_count=contests.count,
+        held_out=kept_out.file,
+        held_out_count=kept_out.count,
+    )
+
+
+def _write(stage: Stage, name: str, rows: Iterable[Mapping[str, Any]]) -> Problems:
+    lines = [json.dumps(row) for row in rows]
+    stage.folder.write_bytes(name, "".join(f"{line}\n" for line in lines).encode())
+    return Problems(file=relative(stage.folder, stage.run.folder, name), count=len(lines))
+
+
+def _of_benchmark(config: BenchmarkConfig) -> list[dict[str, Any]]:
+    found = read_problems(config.path, config.split, question=config.question, answer=config.answer)
+    return [{"id": one.id, "question": one.question, "reference": one.reference} for one in found[: config.limit]]
+
+
+def _of_file(config: ProblemsConfig) -> Iterator[dict[str, Any]]:
+    """Rounds need no answers: the model is its own judge."""
+    for question in itertools.islice(read_questions(config.path, config.split, question=config.question), config.limit):
+        yield {"id": question_id(question), "question": question}
+
+
+def _of_world(problem: Problem) -> dict[str, Any]:
+    return {"id": question_id(problem.question), "question": problem.question, "reference": str(problem.answer)}
+
+
+def _contest_of_world(contest: Contest) -> dict[str, Any]:
+    return {
+        "question": contest.problem.question,
+        "steps": contest.steps,
+        "first": contest.first,
+        "second": contest.second,
+        "judgement": contest.judgement,
+        "better": contest.better,
+    }
+
+
+def _contests_of_file(path: str) -> list[dict[str, Any]]:
+    names = ("question", "first", "second", "judgement", "better")
+    rows = []
+    for record in read_records(path):
+        check_columns(record, dict(zip(names, names, strict=True)))
+        values = record.values
+        if values["better"] not in ("A", "B"):
+            raise InputError(f"better is {values['better']!r}", where=record.where, fix="say A for first, B for second")
+        if algorithm.read_verdict(values["judgement"]) != ("first" if values["better"] == "A" else "second"):
+            fix = "end each judgement with [[A]] or [[B]], the one that `better` names"
+            raise InputError("the judgement does not end with the verdict of `better`", where=record.where, fix=fix)
+        rows.append({name: values[name] for name in names} | {"steps": values.get("steps") or []})
+    if not rows:
+        raise InputError("there are no contests here", where=path)
+    return rows
+
+
+def _hold_out(rows: list[dict[str, Any]], count: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows to learn from and rows kept out, by the hash of their content; at the most half are kept out."""
+    ordered = sorted(rows, key=lambda row: algorithm.draw_seed(seed, json.dumps(row, sort_keys=True)))
+    kept = min(count, len(ordered) // 2)
+    if not kept:
+        raise InputError(f"{len(rows)} judged contests are too few to tune on and to measure by", where="judging")
+    return ordered[kept:], ordered[:kept]

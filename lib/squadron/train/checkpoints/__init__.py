@@ -1,0 +1,1 @@
+"""Checkpoints without a pickle, and what is exported from them."""

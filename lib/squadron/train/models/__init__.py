@@ -1,0 +1,1 @@
+"""The models that are trained: builders, published architectures, random initialisation, attention, kernels."""
