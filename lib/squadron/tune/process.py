@@ -31,8 +31,8 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Task(Config):
-    """All that the process of a trial is told. `session` is the start of the sweep that it belongs to; `warm_start` gives,
-    by stage, the work of another trial to resume."""
+    """All that the process of a trial is told. `session` is the start of the sweep that it belongs to; `warm_start`
+    gives, by stage, the work of another trial to resume."""
 
     name: str
     settings: dict[str, Any]
