@@ -1,7 +1,7 @@
 """Process-based self-rewarding: a language model proposes steps, judges them itself, and learns from its own judgement.
 
 python jobs/self_rewarding.py                                    # the demo, on this machine
-python jobs/self_rewarding.py hour rounds.beta=0.2
+python jobs/self_rewarding.py full rounds.beta=0.2                 # any setting as key.path=value
 squadron run self_rewarding paper --profile 8xh100 --address auto
 
 Process-based Self-Rewarding Language Models, arXiv 2503.03746.

@@ -21,7 +21,12 @@ LIB = ROOT / "lib" / "squadron"
 METHODS = sorted(path for path in (LIB / "methods").iterdir() if (path / "config.py").exists())
 CAPABILITIES = [LIB / name / "README.md" for name in ("tune", "serve")]
 PAGES = [ROOT / "README.md", *CAPABILITIES, *(method / "README.md" for method in METHODS)]
-HEADINGS = ["What it does", "The one command", "What comes out", "Published and measured", "Where we deviate and why"]
+ALL_PAGES = [*PAGES, *sorted((ROOT / "docs").glob("*.md"))]
+HEADINGS = [
+    "What it does", "The one command", "What comes out", "Published and measured", "Where we deviate and why",
+    "Bad input",
+]  # fmt: skip
+CELL_WORDS, FIRST_SCREEN = 25, 40
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -57,18 +62,72 @@ def test_the_algorithm_never_imports_ray(method: Path) -> None:
     assert not {module.split(".")[0] for module in _imports(method / "algorithm.py")} & {"ray"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def _anchors(page: Path) -> set[str]:
+    """The names by which GitHub links to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_pictures_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name} names {target}"
+            name, _, anchor = target.partition("#")
+            found = page.parent / name if name else page
+            assert found.exists(), f"{page.name} names {target}"
+            assert not anchor or anchor in _anchors(found), f"{page.name} names {target}"
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_cell_of_a_table_is_short(page: Path) -> None:
+    """A cell holds a figure; its conditions stand under the table."""
+    text = re.sub(r"\]\([^)]*\)", "]", page.read_text())
+    cells = [cell for line in text.splitlines() if line.startswith("|") for cell in line.split("|")]
+    assert not [cell for cell in cells if len(cell.split()) > CELL_WORDS]
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_reruns_a_figure_exists(page: Path) -> None:
+    """Scripts, their parts, and files of tests that a page names in code."""
+    for code in re.findall(r"`([^`\n]+)`", page.read_text()):
+        words = code.removeprefix("python tests/bench/").split()
+        if re.fullmatch(r"bench_\w+\.py", words[0]):
+            script = ROOT / "tests" / "bench" / words[0]
+            assert script.exists(), f"{page.name} names {code}"
+            assert all(f"def {part}(" in script.read_text() for part in words[1:]), f"{page.name} names {code}"
+        elif re.fullmatch(r"tests/\S+\.py", words[0]):
+            assert (ROOT / words[0]).exists(), f"{page.name} names {code}"
+
+
+def test_every_figure_on_the_page_of_figures_says_what_reruns_it() -> None:
+    page = (ROOT / "docs" / "measured.md").read_text()
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    figures = [row for row in rows if row[0].strip() not in ("what", "---")]
+    assert figures
+    for row in figures:
+        last = row[-1].strip()
+        assert re.match(r"`(bench_|tests/|squadron run )", last) or last == "see below", row
+
+
+def test_the_first_screen_says_what_for_and_how() -> None:
+    """The two commands, a picture, and what a person wants to do, with every method in it."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    screen = "\n".join(lines[:FIRST_SCREEN])
+    assert "\nmake demo " in screen and "\nmake test " in screen
+    assert re.search(r"!\[[^\]]+\]\([^)]+\)", screen)
+    assert "| what you want to do | one command |" in screen
+    rows = [line for line in lines if re.match(r"\| \[.+?\]\(.+?\) \| `squadron .+?` \|", line)]
+    linked = {target for row in rows for target in re.findall(r"\(lib/squadron/methods/(\w+)/README\.md\)", row)}
+    assert linked == {method.name for method in METHODS}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_on_the_pages_are_understood(page: Path) -> None:
     """Every `squadron …` line parses; jobs, configurations and settings exist. Files of the reader's own are spared."""
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", page.read_text(), re.S))
-    commands = [shlex.split(line, comments=True) for line in blocks.splitlines() if line.startswith("squadron ")]
+    text = page.read_text()
+    lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
+    lines += [code for code in re.findall(r"`(squadron \w+ [^`\n]+)`", text) if "…" not in code]
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("squadron ")]
     assert commands
     for words in commands:
         options = parse(_parser(), words[1:])
@@ -85,5 +144,5 @@ def test_commands_on_the_pages_are_understood(page: Path) -> None:
 @pytest.mark.parametrize("method", METHODS, ids=lambda path: path.name)
 def test_every_method_has_the_same_page(method: Path) -> None:
     text = (method / "README.md").read_text()
-    assert [line[3:] for line in text.splitlines() if line.startswith("## ")][: len(HEADINGS)] == HEADINGS
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == HEADINGS
     assert re.search(r"!\[[^\]]+\]\([^)]+\)", text), "the page shows a picture of what comes out"
