@@ -37,19 +37,15 @@ NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "
 )
 def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     """Cars that meet human drivers: who gets through, how safely and how soon."""
-    stamp = config.memory_stamp  # refused before anything is trained, if at all
-    files = config.recorded, config.recorded_stamps
     if config.recorded:
-        run.stage(check_recordings, *files)
+        run.stage(check_recordings, config.recorded)
     worlds = tuple(map(config.world, config.scenes))
     reasoner_model = run.stage(prepare_reasoner, worlds, config.lessons)
     learned = LearnedDriver(file=None)
     if config.ppo is not None:
         learned = run.stage(reinforce, worlds, config.ppo)  # PPO by RLlib, to compare with
     for world in worlds:
-        memories = run.stage(
-            build_memory, world, reasoner_model, config.memory, stamp
-        )  # the world waits for the Reasoner
+        memories = run.stage(build_memory, world, reasoner_model, config.memory)  # the world waits for the Reasoner
         run.stage(
             compare, world, reasoner_model, memories, learned, config.evaluation
         )  # Actor and Reasoner, and everybody else
@@ -57,7 +53,7 @@ def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
             run.stage(drive_live, world, reasoner_model, memories, config.live)  # by the clock
         if config.recorded:
             run.stage(
-                drive_recorded, world, reasoner_model, memories, learned, *files
+                drive_recorded, world, reasoner_model, memories, learned, config.recorded
             )  # among cars of CommonRoad files
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from squadron.core.job import job
 from squadron.core.run import Run
-from squadron.data.records import stamp
 from squadron.methods.coordination.config import CoordinationConfig
 from squadron.methods.coordination.endpoint import services
 from squadron.methods.coordination.plan import estimate
@@ -25,8 +24,7 @@ def coordination(run: Run, config: CoordinationConfig) -> None:
     """Optimal plans for small problems teach a network that plans large ones."""
     own = config.fleet
     if own is not None:  # refused before anything is trained, if at all
-        files = tuple(stamp(path) for path in (own.routes, own.map, own.starts, own.tasks))
-        fleet = run.stage(read_fleet, own, config.limits, files)
+        fleet = run.stage(read_fleet, own, config.limits)
     for cost in config.costs:
         labels = run.stage(label_problems, cost, config.problems, config.limits, config.labels)  # exact solver
         trained = run.stage(train_planners, labels, config.model, config.loss, config.training)

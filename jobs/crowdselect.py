@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
-from squadron.data.records import stamp
 from squadron.methods.crowdselect.config import CrowdSelectConfig
 from squadron.methods.crowdselect.endpoint import services
 from squadron.methods.crowdselect.plan import estimate
@@ -40,7 +39,7 @@ METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
 def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     """The instructions worth training on, and models trained on them."""
     settings, learn, cap = config.pool, config.students, config.collect.cap_usd
-    pool = run.stage(read_pool, settings, config.world, config.models, stamp(settings.path))  # some kept out
+    pool = run.stage(read_pool, settings, config.world, config.models)  # some kept out
     asked = config.models if settings.layout == "instructions" else ()
     crowd = run.stage(prepare_models, config.world, asked, learn.base, config.trained)  # found, or trained here
     answers = run.stage(collect_answers, pool, crowd, config.collect)  # every model, every instruction

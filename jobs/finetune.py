@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from squadron.core.job import job
 from squadron.core.run import Run
-from squadron.data.records import stamp
 from squadron.methods.finetune.config import FinetuneConfig
 from squadron.methods.finetune.endpoint import services
 from squadron.methods.finetune.plan import estimate
@@ -28,7 +27,7 @@ NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safete
 def finetune(run: Run, config: FinetuneConfig) -> None:
     """A language model that has learned from a file."""
     goal, settings, spec = config.objective, config.data, config.training
-    data = run.stage(read_data, goal, settings, stamp(settings.path))  # every record checked, some held out
+    data = run.stage(read_data, goal, settings)  # every record checked, some held out
     model = run.stage(prepare_model, data, goal, settings, config.model)  # found, or made from scratch
     rows = run.stage(encode, data, model, goal, settings, spec)  # records → token ids
     trained = run.stage(train, rows, data, model, goal, config.model, config.dpo, spec)  # Ray Train, DeepSpeed

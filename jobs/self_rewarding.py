@@ -39,9 +39,9 @@ METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
 def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     """A model that got better at reasoning by its own judgement."""
     prompts, world, rounds, seed = config.prompts, config.world, config.rounds, config.seed
-    count, asked, stamps = sum(rounds.questions), config.generation, config.file_stamps
-    sources = run.stage(read_problems, config.problems, config.evaluation.benchmarks, world, count, seed, stamps)
-    lessons = run.stage(build_lessons, sources, config.instruction, config.judging, prompts, world, count, seed, stamps)
+    count, asked = sum(rounds.questions), config.generation
+    sources = run.stage(read_problems, config.problems, config.evaluation.benchmarks, world, count, seed)
+    lessons = run.stage(build_lessons, sources, config.instruction, config.judging, prompts, world, count, seed)
 
     model = run.stage(prepare_base, lessons, config.base, world, prompts, seed, count)  # M0
     results = [run.stage(evaluate, model, sources, lessons, prompts, config.evaluation, rounds, asked)]

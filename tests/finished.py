@@ -10,6 +10,7 @@ from typing import Any
 
 from squadron.core import registry
 from squadron.core.folder import Folder
+from squadron.core.manifest import FORMAT
 from squadron.core.runner import find_services
 
 
@@ -34,7 +35,7 @@ def store_flame_run(place: Path, image_size: int) -> Folder:
     for stage, output in ((build, homes), (choose, policy)):
         stage.write_json("done.json", {"output": output.model_dump(mode="json"), "seconds": 1.0})
     folder.write_bytes("config.yaml", b"evaluation: {max_steps: 3, film_size: 64}")
-    folder.write_json("run.json", {"job": "flame", "stages": [build.name, choose.name]})
+    folder.write_json("run.json", {"job": "flame", "format": FORMAT, "stages": [build.name, choose.name]})
     return folder
 
 

@@ -16,6 +16,7 @@ import ray
 from squadron.core.cli import main
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
+from squadron.core.manifest import FORMAT
 from squadron.core.runner import find_services
 from squadron.methods.coordination.config import ModelConfig
 from squadron.methods.coordination.endpoint import Load, PlanRequest, services
@@ -39,7 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     planner = {"name": "graph VAE", "cost": "average_delay", "path": place, "sha256": "", "held_out_loss": None}
     stage = folder / "stages" / "train_planners-0123456789ab"
     stage.write_json("done.json", {"output": {"planners": [planner]}, "seconds": 1.0})
-    folder.write_json("run.json", {"job": "coordination", "stages": [stage.name]})
+    folder.write_json("run.json", {"job": "coordination", "format": FORMAT, "stages": [stage.name]})
     folder.write_bytes("config.yaml", b"sampling: {samples: 20, rounds: 2}\n")
     return Path(folder.path)
 
@@ -127,10 +128,10 @@ def test_a_request_whose_replica_is_killed_is_answered_by_the_next(url: str) -> 
 def test_what_cannot_be_served_is_refused(tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         find_services(Folder(tmp_path))
-    (tmp_path / "run.json").write_text('{"job": "flame", "stages": []}')
+    (tmp_path / "run.json").write_text(f'{{"job": "flame", "format": {FORMAT}, "stages": []}}')
     with pytest.raises(InputError, match="choose_round has not finished"):
         find_services(Folder(tmp_path))
-    (tmp_path / "run.json").write_text('{"job": "coordination", "stages": []}')
+    (tmp_path / "run.json").write_text(f'{{"job": "coordination", "format": {FORMAT}, "stages": []}}')
     with pytest.raises(InputError, match="the stage train_planners has not finished"):
         find_services(Folder(tmp_path))
     broken = tmp_path / "broken"

@@ -15,15 +15,41 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from squadron.core.errors import ConfigError, suggest
+from squadron.core.inputs import InputPath
 
 
 class Config(BaseModel):
-    """Base of every setting, specification and record: frozen, and a stranger to unknown keys."""
+    """Base of every setting, specification and record: frozen, and a stranger to unknown keys.
+
+    A field decides the result of the stages that read it, and a change of it runs them again, unless it is declared as
+    `operational`. A field of type `InputPath` decides by the content of what it names.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def operational(default: Any = ..., **constraints: Any) -> Any:
+    """A field that decides nothing of a result, only how fast, how safely or how nicely it is reached: time-outs, batch
+    sizes of inference, intervals of checkpoints, limits of rates and spending. A change of it runs nothing again.
+
+    Takes what `pydantic.Field` takes.
+    """
+    return Field(default, json_schema_extra={"decides": False}, **constraints)
+
+
+def decisive(default: Any = ..., **constraints: Any) -> Any:
+    """A field that decides a result, said for one whose name sounds otherwise. Takes what `pydantic.Field` takes."""
+    return Field(default, json_schema_extra={"decides": True}, **constraints)
+
+
+def decides(field: FieldInfo) -> bool:
+    """Whether a field of a configuration decides the result of the stages that read it."""
+    declared = field.json_schema_extra
+    return not isinstance(declared, dict) or declared.get("decides", True) is True
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -67,10 +93,25 @@ def mask_secrets(value: Any) -> Any:
     return [mask_secrets(item) for item in value] if isinstance(value, list) else value
 
 
+def identity(value: Any) -> Any:
+    """JSON that stands for what decides a result: of configurations the fields that do, of input files the content.
+
+    Takes any structure of configurations and JSON values.
+    """
+    if isinstance(value, InputPath):
+        return value.identity()
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {name: identity(getattr(value, name)) for name, field in fields.items() if decides(field)}
+    if isinstance(value, Mapping):
+        return {str(key): identity(item) for key, item in value.items()}
+    return [identity(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def fingerprint(value: Any) -> str:
-    """Twelve hex digits that stand for a configuration, or for any structure of JSON values and configurations."""
-    text = json.dumps(value, sort_keys=True, default=lambda model: model.model_dump(mode="json"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """Twelve hex digits that stand for the identity of a configuration, or of any structure of JSON values and
+    configurations."""
+    return hashlib.sha256(json.dumps(identity(value), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -81,6 +122,14 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def changes(old: Any, new: Any, most: int | None = None) -> list[str]:
+    """What differs between two structures of settings, as `a.b 1 → 2`; those past `most` are counted."""
+    before, after = flatten(old), flatten(new)
+    differ = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
+    shown = [f"{key} {before.get(key)} → {after.get(key)}" for key in differ[:most]]
+    return shown + ([f"and {len(differ) - len(shown)} more"] if len(differ) > len(shown) else [])
 
 
 def _validate(

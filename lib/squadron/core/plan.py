@@ -37,9 +37,7 @@ class Planner:
         if not any(map(_is_pending, (*inputs, *named.values()))):
             stage = Stage.of(self, function, inputs, named)  # type: ignore[arg-type]
             if stage.done:
-                output = get_type_hints(function)["return"].model_validate(
-                    stage.folder.read_json("done.json")["output"]
-                )
+                output = stage.kept(get_type_hints(function)["return"])
                 state = f"{stage.rows_to_retry} rows to retry" if stage.rows_to_retry else "finished"
             elif stage.folder.exists("started.json"):
                 state = "unfinished, goes on"

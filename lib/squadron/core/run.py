@@ -11,7 +11,8 @@
                 …                           the stage's own files
 
 A changed setting gives another fingerprint and so another folder: what an earlier setting computed stays where it was,
-and is found again if the setting is changed back.
+and is found again if the setting is changed back. Settings that decide nothing (`config.operational`) and the places of
+input files are no part of it.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 from squadron.core import console
-from squadron.core.config import Config, fingerprint, flatten, mask_secrets, to_yaml
+from squadron.core.config import Config, changes, fingerprint, mask_secrets, to_yaml
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
-from squadron.core.manifest import describe_environment
+from squadron.core.inputs import find_inputs, recall, remember, replace_paths
+from squadron.core.manifest import FORMAT, check_manifest, describe_environment
 from squadron.core.profile import Profile, WorkerResources
 
 if TYPE_CHECKING:
@@ -78,9 +80,9 @@ class Run:
             self.stage_cache.lend(stage)
         output_type = get_type_hints(function)["return"]
         if stage.done and not stage.rows_to_retry:
-            console.say(f"[dim]✓ {stage.name}: finished before, kept[/dim]")
-            output: OutputT = output_type.model_validate(stage.folder.read_json("done.json")["output"])
-            return output
+            stage.say_kept()
+            kept: OutputT = stage.kept(output_type)
+            return kept
         stage.explain_rerun()
         console.say(f"[bold]▸ {stage.name}[/bold]  {stage.purpose}")
         stage.begin()
@@ -93,23 +95,23 @@ class Run:
         return output
 
     def open(self) -> None:
-        """Claim the folder for this job. Raises InputError if it belongs to another job or is in use."""
+        """Claim the folder for this job. Raises InputError if it belongs to another job, was written by an earlier
+        version, or is in use."""
         self.folder.make()
         if self.folder.exists("run.json"):
-            owner = self.folder.read_json("run.json").get("job")
+            owner = check_manifest(self.folder)["job"]
             if owner != self.job:
                 fix = "give this job a folder of its own with --run"
-                raise InputError(
-                    f"this run folder belongs to the job {owner!r}, not {self.job!r}",
-                    where=str(self.folder),
-                    fix=fix,
-                )
+                what = f"this run folder belongs to the job {owner!r}, not {self.job!r}"
+                raise InputError(what, where=str(self.folder), fix=fix)
+            recall(self.folder)
         elif foreign := [name for name in self.folder.ls() if name not in ("stages", ".lock")]:
             fix = "choose an empty or new folder with --run"
             raise InputError(f"not a run folder: it holds {', '.join(foreign[:3])}", where=str(self.folder), fix=fix)
         self._lock = _lock(self.folder)
         self._manifest = {
             "job": self.job,
+            "format": FORMAT,
             **describe_environment(),
             "seed": getattr(self.config, "seed", None),
         }
@@ -140,6 +142,7 @@ class Run:
 
     def _note(self, stage: Stage) -> None:
         """Keep the order of this run's stages in its manifest: the report shows these, not what older settings left."""
+        remember(self.folder)
         self.stages.append(stage)
         self._manifest["stages"] = [known.folder.name for known in self.stages]
         self.folder.write_json("run.json", self._manifest)
@@ -153,6 +156,7 @@ class Stage:
     name: str
     purpose: str
     inputs: dict[str, Any]
+    input_paths: list[str]
     folder: Folder
     _tracker: Tracker | None = None
     _panels: int = 0
@@ -162,10 +166,12 @@ class Stage:
     def of(run: Run, function: Callable[..., Any], inputs: tuple[Any, ...], named: dict[str, Any]) -> Stage:
         """The stage that `function` on `inputs` is, whether or not it has run."""
         names = list(get_type_hints(function))[1:]
-        values = {name: _plain(value) for name, value in (dict(zip(names, inputs, strict=False)) | named).items()}
+        given = dict(zip(names, inputs, strict=False)) | named
+        values = {name: _plain(value) for name, value in given.items()}
         name = function.__name__
         purpose = (function.__doc__ or "").strip().partition("\n")[0]
-        return Stage(run, name, purpose, values, run.folder / "stages" / f"{name}-{fingerprint([name, values])}")
+        folder = run.folder / "stages" / f"{name}-{fingerprint([name, given])}"
+        return Stage(run, name, purpose, values, [str(path) for _, path in find_inputs(given)], folder)
 
     @property
     def done(self) -> bool:
@@ -245,14 +251,23 @@ class Stage:
         if not finished:
             return
         last = max(finished, key=lambda marker: marker["finished_at"])
-        old, new = flatten(last["inputs"]), flatten(self.inputs)
-        changed = [
-            f"{key} {old.get(key)} → {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)
-        ]
-        shown = "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
+        shown = "; ".join(changes(last["inputs"], mask_secrets(self.inputs), most=4))
         console.say(
             f"[yellow]{self.name} runs again, its earlier result is kept. Changed:[/yellow] {console.plain(shown)}"
         )
+
+    def kept(self, output_type: type[OutputT]) -> OutputT:
+        """The output of this finished stage. Input files that were moved since are named where they are now."""
+        marker = self.folder.read_json("done.json")
+        moved = dict(zip(marker["input_paths"], self.input_paths, strict=True))
+        return output_type.model_validate(replace_paths(marker["output"], moved))
+
+    def say_kept(self) -> None:
+        """Say that this finished stage is kept, and which settings changed that decide nothing of its result."""
+        marker = self.folder.read_json("done.json")
+        changed = changes(marker["inputs"], mask_secrets(self.inputs), most=4)
+        note = f"; of no effect on it: {console.plain('; '.join(changed))}" if changed else ""
+        console.say(f"[dim]✓ {self.name}: finished before, kept{note}[/dim]")
 
     def begin(self) -> None:
         """Mark the stage as entered and forget what an unfinished attempt showed."""
@@ -270,6 +285,7 @@ class Stage:
         """Write the marker that makes the stage finished."""
         marker = {
             "inputs": mask_secrets(self.inputs),
+            "input_paths": self.input_paths,
             "output": output.model_dump(mode="json"),
             "seconds": round(seconds, 2),
             "finished_at": _now(),

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
+from squadron.core.manifest import check_manifest
 
 RecordT = TypeVar("RecordT", bound=Config)
 
@@ -19,7 +20,7 @@ def outputs(folder: Folder, stage: str, kind: type[RecordT]) -> list[RecordT]:
 
     Raises InputError if none has finished, or what one returned is not of this kind.
     """
-    names = folder.read_json("run.json").get("stages") or []
+    names = check_manifest(folder).get("stages") or []
     mine = [folder / "stages" / name for name in names if name.rpartition("-")[0] == stage]
     done = [one for one in mine if one.exists("done.json")]
     if not done:

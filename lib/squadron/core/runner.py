@@ -11,7 +11,9 @@ from squadron.core import console, registry
 from squadron.core.config import Config, load_config
 from squadron.core.errors import InputError, SquadronError
 from squadron.core.folder import Folder
+from squadron.core.inputs import check_inputs
 from squadron.core.job import Job, Servable
+from squadron.core.manifest import check_manifest
 from squadron.core.profile import Profile, find_profile
 from squadron.core.run import Run
 
@@ -33,6 +35,7 @@ def resolve(options: argparse.Namespace) -> tuple[Job, Config, Folder, Profile]:
 def run(options: argparse.Namespace) -> None:
     """Run a job to its end, write its report, and say what came out. Ctrl-C and errors keep finished work."""
     job, config, folder, profile = resolve(options)
+    check_inputs(config)
     work = Run(job.name, config, folder, profile, options.address, tracks(options))
     work.open()
     console.say(f"[bold]{job.name}[/bold] in {console.plain(str(folder))}")
@@ -73,13 +76,7 @@ def read_view(folder: Folder) -> Any:
     """What the report shows, gathered from a run folder."""
     from squadron.core.report import RunView
 
-    if not folder.exists("run.json"):
-        raise InputError(
-            "not a run folder: it has no run.json",
-            where=str(folder),
-            fix="`squadron ls` lists the runs in ./runs",
-        )
-    manifest = folder.read_json("run.json")
+    manifest = check_manifest(folder)
     names = manifest.get("stages") or []
     stages = [
         _stage_view(folder / "stages" / name) for name in names if (folder / "stages" / name).exists("started.json")
@@ -101,10 +98,7 @@ def read_view(folder: Folder) -> Any:
 def find_services(folder: Folder) -> Servable:
     """What the job of a run folder offers from what it has trained. Raises InputError if the folder is no run, its job
     serves nothing, or training has not finished."""
-    if not folder.exists("run.json"):
-        fix = "`squadron ls` lists the runs in ./runs"
-        raise InputError("not a run folder: it has no run.json", where=str(folder), fix=fix)
-    name = folder.read_json("run.json")["job"]
+    name = check_manifest(folder)["job"]
     if name.startswith("sweep of "):
         fix = f"serve one of its trials: {folder.url}/trials/…; its report names the best"
         raise InputError("a sweep trains nothing itself", where=str(folder), fix=fix)

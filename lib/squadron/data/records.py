@@ -41,16 +41,6 @@ def read_records(path: str, split: str = "train") -> Iterator[Record]:
     yield from _read_hub(path, split)
 
 
-def stamp(path: str | None) -> str:
-    """Size and time of a local file, so that a changed file is not taken for the one that was read before."""
-    import os
-
-    if path is None or not os.path.isfile(path):
-        return ""
-    status = os.stat(path)
-    return f"{status.st_size} bytes, {status.st_mtime_ns}"
-
-
 def check_columns(record: Record, wanted: dict[str, str]) -> None:
     """Raise InputError if a record lacks a column; `wanted` maps the setting that names a column to its name."""
     for setting, column in wanted.items():

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from pydantic import Field
 
-from squadron.core.config import Config
+from squadron.core.config import Config, operational
 from squadron.core.errors import ConfigError, InputError, suggest
+from squadron.core.inputs import InputPath
 from squadron.llm.chat import Closing, ModelUnavailable
 
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
@@ -20,7 +21,7 @@ class EmbedderSettings(Config):
     """What every embedder has."""
 
     normalize: bool = Field(True, description="scale every vector to length 1")
-    batch_size: int = Field(64, ge=1, description="texts embedded together")
+    batch_size: int = operational(64, ge=1, description="texts embedded together")
 
 
 class PackagedEmbedder(EmbedderSettings):
@@ -33,7 +34,7 @@ class SentenceTransformersEmbedder(EmbedderSettings):
     """A model of the hub or of a local folder, by sentence-transformers."""
 
     provider: Literal["sentence-transformers"] = "sentence-transformers"
-    path: str
+    path: InputPath
     revision: str | None = None
     prompt_name: str | None = Field(None, description="one of the prompts that the model brings, such as text-matching")
 
@@ -44,10 +45,10 @@ class OpenAiEmbedder(EmbedderSettings):
     provider: Literal["openai"] = "openai"
     model: str = Field(description="what the server calls it")
     base_url: str = Field("https://api.openai.com/v1", pattern="^https?://")
-    api_key_env: str | None = Field(None, description="environment variable that holds the key; None: no key")
-    max_concurrency: int = Field(8, ge=1, description="requests under way at once")
-    timeout_s: float = Field(120.0, gt=0, description="for one attempt")
-    max_attempts: int = Field(8, ge=1)
+    api_key_env: str | None = operational(None, description="environment variable that holds the key; None: no key")
+    max_concurrency: int = operational(8, ge=1, description="requests under way at once")
+    timeout_s: float = operational(120.0, gt=0, description="for one attempt")
+    max_attempts: int = operational(8, ge=1)
 
 
 AnyEmbedder = Annotated[

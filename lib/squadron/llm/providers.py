@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from squadron.core import config
 from squadron.core.config import fingerprint
 from squadron.core.errors import ConfigError, ResourceError
 from squadron.core.profile import Profile, WorkerResources
@@ -18,7 +17,6 @@ from squadron.llm.chat import ChatModel, ModelUnavailable, secret
 from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
 
 _CHECK_TIMEOUT_S = 15.0
-_SMALL_BYTES = 64 * 2**20
 
 
 def open_model(settings: AnyModel, budget: Budget | None = None) -> ChatModel:
@@ -62,18 +60,11 @@ def check_models(models: Sequence[AnyModel]) -> None:
 
 
 def identity(settings: AnyModel) -> str:
-    """Twelve hex digits that stand for all that decides a model's answers: not its name, its prices or its limits."""
-    fields: dict[type, set[str]] = {
-        HfModel: {"provider", "path", "revision", "precision", "system"},
-        VllmModel: {"provider", "path", "revision", "precision", "quantization", "system"},
-        OpenAiModel: {"provider", "base_url", "model", "system"},
-        ScriptedModel: {"provider", "rules", "replay", "otherwise", "system"},
-    }
-    decides: dict[str, Any] = settings.model_dump(mode="json", include=fields[type(settings)])
-    for place in ("path", "replay"):
-        if content := decides.get(place) and stamp_files(decides[place]):
-            decides[place] = content  # the same files elsewhere are the same model
-    return fingerprint(decides)
+    """Twelve hex digits that stand for all that decides a model's answers: not its name, its prices or its limits. The
+    same files elsewhere are the same model."""
+    decides: dict[str, Any] = config.identity(settings)
+    named = ("name", "family", "size_b", "max_length")
+    return fingerprint({key: value for key, value in decides.items() if key not in named})
 
 
 def resources(settings: AnyModel, profile: Profile) -> WorkerResources | None:
@@ -121,26 +112,3 @@ def _check_folder(model: HfModel | VllmModel) -> None:
     if looks_local and not os.path.exists(os.path.join(model.path, "config.json")):
         fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
         raise ModelUnavailable(f"{model.name} is not there: no config.json", where=model.path, fix=fix)
-
-
-def stamp_files(path: str) -> str:
-    """What tells a local file or model folder from another, wherever it stands: digests of small files, sizes and times
-    of large ones. Empty for what is not here, such as a model of the hub."""
-    if not os.path.exists(path):
-        return ""
-    names = sorted(os.listdir(path)) if os.path.isdir(path) else [""]
-    files = [os.path.join(path, name) if name else path for name in names]
-    found = tuple((file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if os.path.isfile(file))
-    return _digest(found)
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
-    digests = []
-    for file, size, time_ns in files:
-        content: object = (size, time_ns)
-        if size <= _SMALL_BYTES:
-            with open(file, "rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digests.append([os.path.basename(file), content])
-    return fingerprint(digests)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from squadron.core.config import Config
+from squadron.core.config import Config, operational
+from squadron.core.inputs import InputPath
 
 
 class ModelSettings(Config):
@@ -23,23 +24,25 @@ class HfModel(ModelSettings):
     """A model of the hub or of a local folder, by transformers."""
 
     provider: Literal["hf"] = "hf"
-    path: str
+    path: InputPath
     revision: str | None = None
     precision: Literal["fp32", "bf16", "auto"] = "auto"
-    batch_size: int = Field(32, ge=1, description="conversations generated together; halved where memory runs out")
+    batch_size: int = operational(
+        32, ge=1, description="conversations generated together; halved where memory runs out"
+    )
 
 
 class VllmModel(ModelSettings):
     """A model of the hub or of a local folder, by vLLM on GPUs."""
 
     provider: Literal["vllm"] = "vllm"
-    path: str
+    path: InputPath
     revision: str | None = None
     precision: Literal["bf16", "fp16", "auto"] = "auto"
     quantization: str | None = Field(None, description="vLLM's name: fp8, awq, gptq, …")
-    gpus: int = Field(1, ge=1, description="cards that share the weights (tensor parallel)")
+    gpus: int = operational(1, ge=1, description="cards that share the weights (tensor parallel)")
     max_length: int | None = Field(None, ge=16, description="tokens of prompt and answer; None: the model's own")
-    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of each card's memory that vLLM may take")
+    gpu_memory: float = operational(0.9, gt=0, le=1, description="share of each card's memory that vLLM may take")
 
 
 class OpenAiModel(ModelSettings):
@@ -48,14 +51,14 @@ class OpenAiModel(ModelSettings):
     provider: Literal["openai"] = "openai"
     model: str = Field(description="what the server calls it")
     base_url: str = "https://api.openai.com/v1"
-    api_key_env: str | None = Field(None, description="environment variable that holds the key; None: no key")
-    max_concurrency: int = Field(64, ge=1, description="requests under way at once")
-    requests_per_minute: float | None = Field(None, gt=0)
-    tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers together")
-    timeout_s: float = Field(120.0, gt=0, description="for one attempt")
-    max_attempts: int = Field(8, ge=1, description="a request that failed so often is kept as a failure")
-    prompt_usd_per_million: float = Field(0.0, ge=0, description="price of a million tokens of prompts")
-    completion_usd_per_million: float = Field(0.0, ge=0, description="price of a million tokens of answers")
+    api_key_env: str | None = operational(None, description="environment variable that holds the key; None: no key")
+    max_concurrency: int = operational(64, ge=1, description="requests under way at once")
+    requests_per_minute: float | None = operational(None, gt=0)
+    tokens_per_minute: float | None = operational(None, gt=0, description="of prompts and answers together")
+    timeout_s: float = operational(120.0, gt=0, description="for one attempt")
+    max_attempts: int = operational(8, ge=1, description="a request that failed so often is kept as a failure")
+    prompt_usd_per_million: float = operational(0.0, ge=0, description="price of a million tokens of prompts")
+    completion_usd_per_million: float = operational(0.0, ge=0, description="price of a million tokens of answers")
 
     @field_validator("base_url")
     @classmethod
@@ -88,7 +91,7 @@ class ScriptedModel(ModelSettings):
 
     provider: Literal["scripted"] = "scripted"
     rules: tuple[Rule, ...] = Field((), description="the first that matches answers")
-    replay: str | None = None
+    replay: InputPath | None = None
     otherwise: str | None = Field(None, description="the answer where nothing matches; None: an error")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from squadron.core.config import Config
+from squadron.core.config import Config, decisive, identity, operational
 from squadron.core.errors import ConfigError
 
 BUCKET = 500_000_000
@@ -60,8 +60,8 @@ class ShardingConfig(Config):
 class CheckpointConfig(Config):
     """When to save and what to keep."""
 
-    every: int = Field(200, ge=1, description="steps between checkpoints; the last step always saves one")
-    keep_last: int = Field(2, ge=1)
+    every: int = operational(200, ge=1, description="steps between checkpoints; the last step always saves one")
+    keep_last: int = operational(2, ge=1)
     keep_best: bool = Field(False, description="also keep the one with the lowest held-out loss")
 
 
@@ -81,24 +81,26 @@ class TrainSpec(Config):
 
     steps: int | None = Field(None, ge=1, description="optimiser steps; None: as many as `epochs` asks for")
     epochs: float = Field(1.0, gt=0, description="passes over the data, where steps is not given")
-    batch_size: int = Field(8, ge=1, description="rows of one optimiser step, over all workers")
-    micro_batch_size: int = Field(8, ge=1, description="rows of one forward and backward pass of one worker")
+    batch_size: int = decisive(8, ge=1, description="rows of one optimiser step, over all workers")
+    micro_batch_size: int = operational(8, ge=1, description="rows of one forward and backward pass of one worker")
     max_length: int | None = Field(None, ge=2, description="tokens of a row at the most; None: any")
     packing: bool = Field(False, description="fill each row up to max_length with several, which do not see each other")
     precision: Literal["fp32", "bf16"] = "fp32"
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    sharding: ShardingConfig = ShardingConfig()
-    activation_checkpointing: bool = Field(False, description="recompute each layer in the backward pass")
-    loss_chunk: int = Field(
+    sharding: ShardingConfig = operational(ShardingConfig())
+    activation_checkpointing: bool = operational(False, description="recompute each layer in the backward pass")
+    loss_chunk: int = operational(
         0, ge=0, description="tokens whose logits are in memory at once in the loss; 0: all at once"
     )
-    fused_kernels: bool = Field(True, description="Liger's, for language models on GPUs, where they are installed")
-    compile: bool = Field(False, description="torch.compile; worth its minutes on GPUs")
+    fused_kernels: bool = operational(
+        True, description="Liger's, for language models on GPUs, where they are installed"
+    )
+    compile: bool = operational(False, description="torch.compile; worth its minutes on GPUs")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="keep a moving average of the weights")
-    evaluate_every: int | None = Field(None, ge=1, description="steps between held-out losses; None: at the end")
+    evaluate_every: int | None = decisive(None, ge=1, description="steps between held-out losses; None: at the end")
     checkpoint: CheckpointConfig = CheckpointConfig()
-    guard: GuardConfig = GuardConfig()
+    guard: GuardConfig = operational(GuardConfig())
     seed: int = Field(0, ge=0, description="order of rows, dropout")
 
     @model_validator(mode="after")
@@ -155,14 +157,5 @@ class LoraSettings(Config):
 
 def describe(spec: TrainSpec) -> dict[str, Any]:
     """What of the settings decides the weights: a checkpoint of other settings is another run's."""
-    free = {
-        "checkpoint",
-        "guard",
-        "evaluate_every",
-        "sharding",
-        "micro_batch_size",
-        "compile",
-        "fused_kernels",
-        "loss_chunk",
-    }
-    return spec.model_dump(mode="json", exclude=free | {"activation_checkpointing"})
+    decides: dict[str, Any] = identity(spec)
+    return {name: value for name, value in decides.items() if name not in ("evaluate_every", "checkpoint")}

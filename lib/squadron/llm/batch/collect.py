@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from squadron.core import console
-from squadron.core.config import Config
+from squadron.core.config import Config, operational
 from squadron.core.folder import Folder, relative
 from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
@@ -40,7 +40,7 @@ class CollectConfig(Config):
 
     sampling: Sampling = Sampling()
     samples: int = Field(1, ge=1, description="answers to each question; they differ by their seed")
-    cap_usd: float | None = Field(None, ge=0, description="never spend more in this run folder; None: no cap")
+    cap_usd: float | None = operational(None, ge=0, description="never spend more in this run folder; None: no cap")
 
 
 class Answers(Config):

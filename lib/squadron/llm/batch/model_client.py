@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from squadron.core import config
 from squadron.core.config import fingerprint
 from squadron.core.folder import Folder
 from squadron.core.profile import Profile, WorkerResources
 from squadron.llm.batch.answer_cache import Entry
 from squadron.llm.batch.budget import Budget
 from squadron.llm.chat import ChatReply, ChatRequest
-from squadron.llm.providers import check_models, identity, open_model, resources, stamp_files
+from squadron.llm.providers import check_models, identity, open_model, resources
 from squadron.llm.rewards.reward import Answered, AnyReward, JudgeReward, LocalReward, Score, open_reward
 from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
 
@@ -54,12 +55,8 @@ def log_folder(store: Folder, settings: Served) -> Folder:
 
 def reward_identity(reward: AnyReward) -> str:
     """Twelve hex digits that stand for all that decides a score."""
-    decides: dict[str, Any] = reward.model_dump(mode="json", exclude={"batch_size", "model"})
-    if isinstance(reward, JudgeReward):
-        decides["model"] = identity(reward.model)
-    if content := decides.get("path") and stamp_files(decides["path"]):
-        decides["path"] = content
-    return fingerprint(decides)
+    decides: dict[str, Any] = config.identity(reward)
+    return fingerprint(decides | ({"model": identity(reward.model)} if isinstance(reward, JudgeReward) else {}))
 
 
 def reward_resources(reward: AnyReward, profile: Profile) -> WorkerResources | None:

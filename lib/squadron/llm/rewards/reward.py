@@ -15,8 +15,9 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
-from squadron.core.config import Config
+from squadron.core.config import Config, operational
 from squadron.core.errors import InputError
+from squadron.core.inputs import InputPath
 from squadron.llm.chat import ChatModel, ChatRequest, Closing, Sampling, user
 from squadron.llm.parsing import Unreadable, read_number
 from squadron.llm.settings import AnyModel
@@ -37,10 +38,10 @@ _BLANK = re.compile(r"\{(\w+)\}")
 class LocalReward(Config):
     """What every reward model by transformers has, of the hub or of a local folder."""
 
-    path: str
+    path: InputPath
     revision: str | None = None
     precision: Literal["fp32", "bf16", "auto"] = "auto"
-    batch_size: int = Field(16, ge=1, description="conversations scored together")
+    batch_size: int = operational(16, ge=1, description="conversations scored together")
     max_length: int | None = Field(None, ge=2, description="tokens; a longer row is an error; None: the model's own")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from squadron.core.config import Config
-from squadron.core.errors import InputError
-from squadron.data.records import stamp
+from squadron.core.config import Config, decisive, operational
+from squadron.core.inputs import InputPath
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.llm.settings import AnyModel
@@ -28,7 +27,7 @@ class ReasonerConfig(Config):
         8, ge=1, description="a longer display is not shown; official: 5 in training, 8 in tests"
     )
     think_s: float = Field(1.0, ge=0, description="from a question to its answer, in episodes on simulated time")
-    every_s: float = Field(0.5, gt=0, description="a car is thought about at the most so often")
+    every_s: float = decisive(0.5, gt=0, description="a car is thought about at the most so often")
 
     @field_validator("template")
     @classmethod
@@ -89,7 +88,7 @@ class LessonsConfig(Config):
 class MemoryConfig(Config):
     """What the Actor remembers."""
 
-    path: str | None = Field(None, description="memories of an earlier run, which new ones are added to")
+    path: InputPath | None = Field(None, description="memories of an earlier run, which new ones are added to")
     episodes: int = Field(50, ge=0, description="driven by the Reasoner, to fill it; official: 50")
     capacity: int = Field(10_000, ge=1, description="memories of each style; the oldest gives way")
     embedder: AnyEmbedder = PackagedEmbedder()
@@ -110,12 +109,12 @@ class EvaluationConfig(Config):
     """Episodes that nobody has seen, and who drives them."""
 
     episodes: int = Field(300, ge=1, description="of each scene")
-    part: int = Field(50, ge=1, description="episodes that a worker drives together")
+    part: int = operational(50, ge=1, description="episodes that a worker drives together")
     ablations: bool = Field(True, description="also without partition, second layer, speech, display")
     oracle: bool = Field(True, description="also the oracle, which takes longer than all others")
     memory_sizes: tuple[int, ...] = Field((10, 30, 100, 300), description="also with so many memories, the oldest")
-    filmed: int = Field(2, ge=0, description="episodes of each scene in the report")
-    timeout_s: float = Field(1800.0, gt=0, description="longest time for one part")
+    filmed: int = operational(2, ge=0, description="episodes of each scene in the report")
+    timeout_s: float = operational(1800.0, gt=0, description="longest time for one part")
 
 
 class RewardConfig(Config):
@@ -142,11 +141,11 @@ class PpoConfig(Config):
     advantage_decay: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation")
     clip: float = Field(0.2, gt=0)
     entropy: float = Field(0.01, ge=0, description="weight at the start; it falls like the learning rate")
-    decide_every: int = Field(5, ge=1, description="ticks that a decision is kept for")
+    decide_every: int = decisive(5, ge=1, description="ticks that a decision is kept for")
     reward: RewardConfig = RewardConfig()
     envs_per_runner: int = Field(480, ge=3, description="episodes side by side, shared evenly among scenes")
     runners: int = Field(0, ge=0, description="workers that drive, of one core each; 0: this process drives")
-    save_every: int = Field(5, ge=1, description="updates between two savings of the weights")
+    save_every: int = operational(5, ge=1, description="updates between two savings of the weights")
     seed: int = Field(0, ge=0)
 
 
@@ -156,8 +155,8 @@ class LiveConfig(Config):
     cars: int = Field(8, ge=0, description="episodes at once; 0: none are driven by the clock")
     reasoners: int = Field(1, ge=1, description="language models that think side by side")
     slowed_s: float = Field(0.0, ge=0, description="every thought takes so much longer")
-    killed_every_s: float | None = Field(None, gt=0, description="a Reasoner is killed so often, to see what happens")
-    timeout_s: float = Field(30.0, gt=0, description="a Reasoner that thinks longer is replaced")
+    killed_every_s: float | None = decisive(None, gt=0, description="seconds between kills of a Reasoner; None: never")
+    timeout_s: float = decisive(30.0, gt=0, description="a Reasoner that thinks longer is replaced")
 
 
 class ActorReasonerConfig(Config):
@@ -174,7 +173,7 @@ class ActorReasonerConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     ppo: PpoConfig | None = Field(None, description="also a driver learned by reinforcement: some minutes more")
     live: LiveConfig = LiveConfig()
-    recorded: tuple[str, ...] = Field(
+    recorded: tuple[InputPath, ...] = Field(
         (), description="CommonRoad files: the automated car also drives among the cars recorded there"
     )
     seed: int = Field(0, ge=0)
@@ -197,19 +196,3 @@ class ActorReasonerConfig(Config):
             embedder=self.memory.embedder,
             seed=self.seed,
         )
-
-    @property
-    def recorded_stamps(self) -> tuple[str, ...]:
-        """What tells recorded files from others of the same names."""
-        return tuple(stamp(path) for path in self.recorded)
-
-    @property
-    def memory_stamp(self) -> str:
-        """What tells the user's memory file from another of the same name."""
-        if self.memory.path is None:
-            return ""
-        found = stamp(self.memory.path)
-        if not found:
-            fix = "correct memory.path, or leave it out to begin with none"
-            raise InputError("there is no memory file", where=self.memory.path, fix=fix)
-        return found

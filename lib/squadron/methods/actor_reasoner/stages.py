@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from squadron.core.inputs import InputPath
 from squadron.core.run import Stage
 from squadron.methods.actor_reasoner.config import (
     EvaluationConfig,
@@ -27,7 +28,7 @@ def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: Les
     return teach(stage, worlds, lessons)
 
 
-def check_recordings(stage: Stage, paths: tuple[str, ...], file_stamps: tuple[str, ...]) -> Recordings:
+def check_recordings(stage: Stage, paths: tuple[InputPath, ...]) -> Recordings:
     """See to it that the recorded files can be driven in."""
     from squadron.methods.actor_reasoner import recordings
 
@@ -35,9 +36,7 @@ def check_recordings(stage: Stage, paths: tuple[str, ...], file_stamps: tuple[st
     return Recordings(driven=0)
 
 
-def build_memory(
-    stage: Stage, world: WorldConfig, reasoner_model: ReasonerModel, memory: MemoryConfig, file_stamp: str
-) -> Memories:
+def build_memory(stage: Stage, world: WorldConfig, reasoner_model: ReasonerModel, memory: MemoryConfig) -> Memories:
     """Let the Reasoner drive, and remember what it decides."""
     from squadron.methods.actor_reasoner import driving
     from squadron.methods.actor_reasoner.benchmark import World
@@ -87,8 +86,7 @@ def drive_recorded(
     reasoner_model: ReasonerModel,
     memories: Memories,
     learned: LearnedDriver,
-    paths: tuple[str, ...],
-    file_stamps: tuple[str, ...],
+    paths: tuple[InputPath, ...],
 ) -> Recordings:
     """Drive among recorded cars."""
     from squadron.methods.actor_reasoner import recordings

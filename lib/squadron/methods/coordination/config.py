@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from squadron.core.config import Config
+from squadron.core.config import Config, decisive, operational
+from squadron.core.inputs import InputPath
 from squadron.sim.fleet.spec import FloorConfig
 from squadron.train.spec import OptimizerConfig, ScheduleConfig, TrainSpec
 
@@ -64,8 +65,8 @@ class LabelsConfig(Config):
         description="plans that cost more than the best by a larger share are no lesson; paper: any",
     )
     solver: SolverName = Field("cpsat", description="highs is the literal mixed-integer programme, and slower")
-    time_limit_s: float = Field(20.0, gt=0, description="for each plan; one that is not proven best keeps its gap")
-    timeout_s: float = Field(900.0, gt=0, description="longest time for one problem")
+    time_limit_s: float = decisive(20.0, gt=0, description="for each plan; one that is not proven best keeps its gap")
+    timeout_s: float = operational(900.0, gt=0, description="longest time for one problem")
 
 
 class ModelConfig(Config):
@@ -135,7 +136,7 @@ class EvaluationConfig(Config):
     )
     evolution_times: float = Field(10.0, gt=0, description="CMA-ES may take so many times as long as the network")
     back_tracking_s: float = Field(10.0, gt=0)
-    timeout_s: float = Field(1800.0, gt=0, description="longest time for one problem")
+    timeout_s: float = operational(1800.0, gt=0, description="longest time for one problem")
     seed: int = Field(1, ge=0)
 
     @model_validator(mode="after")
@@ -149,10 +150,10 @@ class FleetConfig(Config):
     """Robots of one's own: a file of routes, or a map of MovingAI with starts and tasks as the MAPF competition has
     them."""
 
-    routes: str | None = Field(None, description='a line for each robot: {"route": [[x, y], …]}, in metres')
-    map: str | None = None
-    starts: str | None = None
-    tasks: str | None = None
+    routes: InputPath | None = Field(None, description='a line for each robot: {"route": [[x, y], …]}, in metres')
+    map: InputPath | None = None
+    starts: InputPath | None = None
+    tasks: InputPath | None = None
     robots: int | None = Field(None, ge=1, description="the first so many starts and tasks; None: all")
     seed: int = Field(0, ge=0, description="which of equally short ways on the map robots take")
 

@@ -72,7 +72,7 @@ def compare(
     return Comparison(ratios=tuple(table))
 
 
-def read_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits, file_stamps: tuple[str, ...]) -> Fleet:
+def read_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits) -> Fleet:
     """Read the routes of one's own robots, and see to it that they can be planned."""
     from squadron.methods.coordination.fleet import check_fleet
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from squadron.core.config import Config
+from squadron.core.config import Config, operational
+from squadron.core.inputs import InputPath
 from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
@@ -38,7 +39,7 @@ Trained = tuple[Literal["crowd", "base"], ...]
 class PoolConfig(Config):
     """The instructions to choose from."""
 
-    path: str | None = Field(
+    path: InputPath | None = Field(
         None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: small tasks"
     )
     split: str = Field("train", description="of a hub data set")
@@ -55,7 +56,9 @@ class PoolConfig(Config):
     limit: int | None = Field(None, ge=2, description="read so many rows at the most")
     held_out: float = Field(0.05, ge=0, lt=1, description="share of the rows kept out of the choice, to compare by")
     held_out_most: int = Field(500, ge=1, description="rows kept out at the most")
-    held_out_path: str | None = Field(None, description="a file of its own to compare by; then nothing is kept out")
+    held_out_path: InputPath | None = Field(
+        None, description="a file of its own to compare by; then nothing is kept out"
+    )
     seed: int = Field(0, ge=0, description="which rows are kept out")
 
 
@@ -95,7 +98,9 @@ class SelectionConfig(Config):
 class StudentsConfig(Config):
     """Models trained on what was chosen, to see what the choice is worth."""
 
-    base: str | None = Field(None, description="a hub name or a local folder; None: the small world's own, or none")
+    base: InputPath | None = Field(
+        None, description="a hub name or a local folder; None: the small world's own, or none"
+    )
     arms: tuple[Arm, ...] = Field(("crowdselect", "random", "everything"), description="choices to train on")
     seeds: int = Field(3, ge=0, description="students of each arm; 0: none")
     training: TrainSpec = TrainSpec(
@@ -107,7 +112,7 @@ class StudentsConfig(Config):
     )
     lora: LoraSettings | None = None
     sampling: Sampling = Field(Sampling(max_tokens=48), description="how students answer")
-    batch_size: int = Field(64, ge=1, description="answers generated together")
+    batch_size: int = operational(64, ge=1, description="answers generated together")
     reward: AnyReward | None = Field(None, description="what scores students; None: what scores the crowd")
 
 

@@ -28,9 +28,7 @@ from squadron.methods.crowdselect.records import (
 from squadron.methods.crowdselect.synthetic_task import WorldConfig
 
 
-def read_pool(
-    stage: Stage, config: PoolConfig, world: WorldConfig, models: tuple[AnyModel, ...], file_stamp: str
-) -> Pool:
+def read_pool(stage: Stage, config: PoolConfig, world: WorldConfig, models: tuple[AnyModel, ...]) -> Pool:
     """Read and check every instruction, and keep some out."""
     from squadron.methods.crowdselect import pool
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from squadron.core.config import Config
+from squadron.core.config import Config, operational
+from squadron.core.inputs import InputPath
 from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
 
 ObjectiveName = Literal["sft", "dpo", "reward", "process_reward", "classification"]
@@ -45,7 +46,7 @@ class ArithmeticConfig(Config):
 class DataConfig(Config):
     """What to learn from."""
 
-    path: str | None = Field(
+    path: InputPath | None = Field(
         None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: arithmetic"
     )
     split: str = Field("train", description="of a hub data set")
@@ -93,10 +94,10 @@ class ScratchConfig(Config):
 class ModelConfig(Config):
     """What to train."""
 
-    path: str | None = Field(None, description="a hub name or a local folder; None: from scratch")
+    path: InputPath | None = Field(None, description="a hub name or a local folder; None: from scratch")
     scratch: ScratchConfig = ScratchConfig()
     lora: LoraSettings | None = None
-    reference: str | None = Field(None, description="DPO's reference model; None: the model as it begins")
+    reference: InputPath | None = Field(None, description="DPO's reference model; None: the model as it begins")
 
 
 class DpoConfig(Config):
@@ -116,10 +117,10 @@ class ExportConfig(Config):
 class SamplesConfig(Config):
     """Held-out prompts that the model answers before and after (sft, dpo)."""
 
-    shown: int = Field(6, ge=0)
+    shown: int = operational(6, ge=0)
     scored: int = Field(0, ge=0, description="answers checked by the number behind `####`; 0: none")
     max_new_tokens: int = Field(96, ge=1)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = operational(32, ge=1)
 
 
 class FinetuneConfig(Config):

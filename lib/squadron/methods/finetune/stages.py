@@ -15,7 +15,7 @@ from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Ex
 from squadron.train.spec import TrainSpec
 
 
-def read_data(stage: Stage, objective: ObjectiveName, data: DataConfig, file_stamp: str) -> Dataset:
+def read_data(stage: Stage, objective: ObjectiveName, data: DataConfig) -> Dataset:
     """Read and check every record, and hold some out."""
     from squadron.methods.finetune import dataset
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from squadron.core.config import Config
+from squadron.core.config import Config, decisive, operational
+from squadron.core.inputs import InputPath
 from squadron.sim.manipulation.spec import EVAL, TEST, TRAIN, Factors
 
 TaskName = Literal["close_box", "slide_block_to_target", "insert_onto_square_peg", "scoop_with_spatula"]
@@ -26,7 +27,7 @@ class HomesConfig(Config):
 class DemosConfig(Config):
     """Demonstrations by the scripted expert, or recordings of one's own."""
 
-    recordings: str | None = Field(
+    recordings: InputPath | None = Field(
         None, description="folder or URL of Parquet shards, one a home, to train on instead of the expert's"
     )
     per_home: int = Field(
@@ -43,7 +44,7 @@ class DemosConfig(Config):
     )
     max_steps: int = Field(300, ge=1, description="steps of 50 ms")
     seed: int = Field(0, ge=0, description="which episodes are drawn")
-    timeout_s: float = Field(1800.0, gt=0, description="longest time for one home")
+    timeout_s: float = operational(1800.0, gt=0, description="longest time for one home")
 
 
 class TrainingConfig(Config):
@@ -51,7 +52,7 @@ class TrainingConfig(Config):
 
     local_epochs: int = Field(5, ge=1, description="passes over a home's data in a round")
     local_steps: int | None = Field(None, ge=1, description="stop a visit after so many batches; None: all epochs")
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = decisive(32, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
     shift_px: int = Field(0, ge=0, description="random image shifts up to so many pixels; 0 in the paper")
@@ -73,10 +74,10 @@ class FederationConfig(Config):
     rounds: int = Field(30, ge=1)
     clients_per_round: int = Field(10, ge=1)
     clients_per_evaluation: int = Field(1, ge=0, description="clients that report their validation loss each round")
-    candidate_every: int = Field(
+    candidate_every: int = decisive(
         5, ge=1, description="keep the policy of every so many rounds, and of the last, as a candidate"
     )
-    timeout_s: float = Field(3600.0, gt=0, description="longest time for one client's visit")
+    timeout_s: float = operational(3600.0, gt=0, description="longest time for one client's visit")
     seed: int = Field(0, ge=0, description="initial weights, choice of clients, order of batches")
 
 
@@ -85,7 +86,7 @@ class BaselinesConfig(Config):
 
     centralised: bool = Field(True, description="one policy trained on all homes' data pooled")
     local_only: int = Field(0, ge=0, description="so many homes each train a policy on their own data alone")
-    timeout_s: float = Field(6 * 3600.0, gt=0)
+    timeout_s: float = operational(6 * 3600.0, gt=0)
 
 
 class EvaluationConfig(Config):
@@ -93,10 +94,10 @@ class EvaluationConfig(Config):
 
     episodes_per_home: int = Field(5, ge=1)
     max_steps: int = Field(300, ge=1, description="steps of 50 ms")
-    film_homes: int = Field(4, ge=0, description="test homes shown in the film")
-    film_size: int = Field(160, ge=64, le=512, description="pixels")
+    film_homes: int = operational(4, ge=0, description="test homes shown in the film")
+    film_size: int = operational(160, ge=64, le=512, description="pixels")
     seed: int = Field(1, ge=0, description="which episodes are drawn")
-    timeout_s: float = Field(1800.0, gt=0, description="longest time for one home")
+    timeout_s: float = operational(1800.0, gt=0, description="longest time for one home")
 
 
 class FlameConfig(Config):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from squadron.core.config import Config
-from squadron.data.records import stamp
+from squadron.core.config import Config, operational
+from squadron.core.inputs import InputPath
 from squadron.llm.chat import Sampling
 from squadron.llm.rewards.reward import AnyReward
 from squadron.llm.settings import AnyModel
@@ -39,7 +39,7 @@ class PromptsConfig(Config):
 class ProblemsConfig(Config):
     """A file of problems."""
 
-    path: str = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
+    path: InputPath = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
     split: str = Field("train", description="of a hub data set")
     question: str | None = Field(None, description="column of the problem; None: question or problem")
     limit: int | None = Field(None, ge=1, description="read so many at the most")
@@ -55,7 +55,7 @@ class BenchmarkConfig(ProblemsConfig):
 class InstructionConfig(Config):
     """Where solutions in steps come from (instruction data, IFT)."""
 
-    path: str | None = Field(None, description="problems with worked solutions; None: the small world's")
+    path: InputPath | None = Field(None, description="problems with worked solutions; None: the small world's")
     split: str = Field("train", description="of a hub data set")
     question: str = Field("problem", description="column of the problem")
     solution: str = Field("solution", description="column of the solution")
@@ -67,7 +67,7 @@ class InstructionConfig(Config):
 class JudgingDataConfig(Config):
     """Where judgements come from (evaluation data, EFT): a file, or a tree search judged by a chat model."""
 
-    path: str | None = Field(
+    path: InputPath | None = Field(
         None, description="contests {question, steps, first, second, judgement, better}; None: search, or small world"
     )
     policy: AnyModel | None = Field(None, description="chat model that proposes steps in the search; None: no search")
@@ -78,7 +78,7 @@ class JudgingDataConfig(Config):
     judging: Sampling = Sampling(max_tokens=1024)
     problems: int = Field(400, ge=1, description="problems that are searched")
     held_out: int = Field(500, ge=1, description="contests kept out to measure judging by")
-    cap_usd: float | None = Field(None, ge=0, description="never spend more in this run folder; None: no cap")
+    cap_usd: float | None = operational(None, ge=0, description="never spend more in this run folder; None: no cap")
 
     @model_validator(mode="after")
     def _search_is_whole(self) -> JudgingDataConfig:
@@ -93,10 +93,10 @@ class GenerationConfig(Config):
     """How models of this run are asked while it trains them."""
 
     provider: str = Field("hf", pattern="^(hf|vllm)$", description="hf: transformers; vllm: on GPUs")
-    batch_size: int = Field(256, ge=1, description="hf: conversations generated together")
-    gpus: int = Field(1, ge=1, description="vllm: cards that share the weights")
+    batch_size: int = operational(256, ge=1, description="hf: conversations generated together")
+    gpus: int = operational(1, ge=1, description="vllm: cards that share the weights")
     max_length: int | None = Field(None, ge=16, description="vllm: tokens of prompt and answer")
-    timeout_s: float = Field(3600.0, gt=0, description="longest time for one batch before its worker is replaced")
+    timeout_s: float = operational(3600.0, gt=0, description="longest time for one batch before its worker is replaced")
 
 
 class RoundsConfig(Config):
@@ -139,7 +139,9 @@ class EvaluationConfig(Config):
 class SelfRewardingConfig(Config):
     """A self-rewarding run."""
 
-    base: str | None = Field(None, description="M0: a hub name or a local folder; None: a small model, trained here")
+    base: InputPath | None = Field(
+        None, description="M0: a hub name or a local folder; None: a small model, trained here"
+    )
     problems: ProblemsConfig | None = Field(None, description="what rounds ask; None: the small world's")
     world: WorldConfig = WorldConfig()
     prompts: PromptsConfig = PromptsConfig()
@@ -174,9 +176,3 @@ class SelfRewardingConfig(Config):
         if any(outside.values()) and (missing := [name for name, there in outside.items() if not there]):
             raise ValueError(f"a run on data of one's own also needs {'; '.join(missing)}")
         return self
-
-    @property
-    def file_stamps(self) -> tuple[str, ...]:
-        """What tells the user's files from others of the same names."""
-        files = [self.problems, self.instruction, self.judging, *self.evaluation.benchmarks]
-        return tuple(stamp(one.path) for one in files if one is not None)

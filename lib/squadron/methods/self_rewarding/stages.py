@@ -25,7 +25,6 @@ def read_problems(
     world: WorldConfig,
     rounds: int,
     seed: int,
-    file_stamps: tuple[str, ...],
 ) -> Sources:
     """Read every problem, and see to it that the answers of benchmarks can be checked."""
     from squadron.methods.self_rewarding import datasets as sources
@@ -42,7 +41,6 @@ def build_lessons(
     world: WorldConfig,
     rounds: int,
     seed: int,
-    file_stamps: tuple[str, ...],
 ) -> Lessons:
     """Gather solutions in steps and judged pairs of steps, and keep some pairs out."""
     from squadron.methods.self_rewarding import datasets as module

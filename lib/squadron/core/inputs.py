@@ -1,0 +1,163 @@
+"""Files and folders that a run reads from outside, known by their content.
+
+A setting of type `InputPath` is written and used as a path. What it stands for in a fingerprint is its content: a copy
+elsewhere, or a later time of change, is the same input; one changed byte makes another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+
+_LARGE_BYTES = 64 * 2**20
+_REMEMBERED = "inputs.json"
+_FILES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".parquet", ".csv", ".txt", ".map", ".scen", ".xml",
+          ".yaml", ".arrow", ".safetensors")  # fmt: skip
+_known: dict[str, tuple[list[int], str]] = {}
+"""Digests of large files by path, each with what `stat` said when it was read."""
+
+
+class InputPath(str):
+    """A file or folder by path or fsspec URL, or the name of something on a hub, that a stage reads."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(str)
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(), serialization=written)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Digests of large files travel along: a worker need not read the weights of a model to know which it is."""
+        place = os.path.abspath(self.local)
+        under = {path: entry for path, entry in _known.items() if path == place or path.startswith(f"{place}{os.sep}")}
+        return _rebuild, (str(self), under)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether there is such a file or folder on this machine."""
+        return os.path.exists(self.local)
+
+    @property
+    def local(self) -> str:
+        """The path on this machine, with a leading `~` and `file://` resolved."""
+        return os.path.expanduser(self.removeprefix("file://"))
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it can only be meant for a file or folder of this machine, and there is none. A bare name may be a
+        model or data set of a hub."""
+        meant = self.startswith(("/", ".", "~", "file://")) or self.endswith(_FILES)
+        return meant and "://" not in self.removeprefix("file://") and not self.is_local
+
+    def identity(self) -> Any:
+        """JSON that stands for the content: of a local file its SHA-256, of a local folder those of all its files, of a
+        URL what its file system tells of each file, such as an ETag. What is none of these, such as a model of a hub,
+        stands for itself by name."""
+        if self.is_local:
+            return {"content": _digest_folder(self.local) if os.path.isdir(self.local) else _digest_file(self.local)}
+        if "://" in self:
+            return {"url": str(self), "files": _describe_url(self)}
+        return str(self)
+
+
+def find_inputs(value: Any, key: str = "") -> Iterator[tuple[str, InputPath]]:
+    """The input paths in a structure of configurations, in the order of their fields, each with its `a.b.0.c` key."""
+    if isinstance(value, InputPath):
+        yield key, value
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, BaseModel):
+        items = ((name, getattr(value, name)) for name in type(value).model_fields)
+    elif isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for name, item in items:
+        yield from find_inputs(item, f"{key}.{name}" if key else str(name))
+
+
+def check_inputs(config: BaseModel) -> None:
+    """Raise InputError if a file or folder that a configuration names is not there."""
+    missing = [(key, path) for key, path in find_inputs(config) if path.is_missing]
+    if missing:
+        where = "; ".join(f"{key}: {path}" for key, path in missing)
+        raise InputError("no such file or folder", where=where, fix="correct the path")
+
+
+def replace_paths(value: Any, moved: Mapping[str, str]) -> Any:
+    """The same JSON with paths that were moved, relative or absolute, at their new places."""
+    absolute = {os.path.abspath(old): os.path.abspath(new) for old, new in moved.items()}
+    return _replace(value, {old: new for old, new in (absolute | dict(moved)).items() if old != new})
+
+
+def _replace(value: Any, texts: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _replace(item, texts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replace(item, texts) for item in value]
+    return texts.get(value, value) if isinstance(value, str) else value
+
+
+def remember(folder: Folder) -> None:
+    """Keep the digests of large files in a run folder, so that they need not be read again at every start."""
+    large = {path: entry for path, entry in _known.items() if entry[0][0] >= _LARGE_BYTES}
+    if large:
+        folder.write_json(_REMEMBERED, large)
+
+
+def recall(folder: Folder) -> None:
+    """Take up what an earlier run in this folder remembered."""
+    for path, (status, digest) in folder.find_json(_REMEMBERED, {}).items():
+        _known.setdefault(path, (status, digest))
+
+
+def _rebuild(path: str, known: Mapping[str, tuple[list[int], str]]) -> InputPath:
+    for file, entry in known.items():
+        _known.setdefault(file, entry)
+    return InputPath(path)
+
+
+def _digest_file(path: str) -> str:
+    path = os.path.abspath(path)
+    found = os.stat(path)
+    # The time of change of the inode cannot be set back, unlike that of the content.
+    status = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    if path not in _known or _known[path][0] != status:
+        with open(path, "rb") as stream:
+            _known[path] = (status, hashlib.file_digest(stream, "sha256").hexdigest())
+    return _known[path][1]
+
+
+def _digest_folder(path: str) -> str:
+    names = sorted(
+        os.path.relpath(os.path.join(place, name), path)
+        for place, _, files in os.walk(path)
+        for name in files
+        if os.path.isfile(os.path.join(place, name))
+    )
+    digests = [[name, _digest_file(os.path.join(path, name))] for name in names]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def _describe_url(url: str) -> list[list[Any]]:
+    """Name and state of each file behind a URL; empty where it cannot be reached, which reading it will tell."""
+    import fsspec
+
+    try:
+        filesystem, place = fsspec.core.url_to_fs(url)
+        found = filesystem.find(place, detail=True) if filesystem.exists(place) else {}
+    except (OSError, ValueError, ImportError):
+        return []
+    told = ("size", "ETag", "etag", "checksum", "md5Hash", "LastModified", "mtime", "created")
+    return [
+        [name.removeprefix(place), {key: str(info[key]) for key in told if info.get(key) is not None}]
+        for name, info in sorted(found.items())
+    ]

@@ -1,0 +1,149 @@
+"""Input files are known by their content, and fields that decide nothing are no part of an identity."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from squadron.core import registry
+from squadron.core.config import Config, decides, fingerprint, load_config, operational, to_yaml
+from squadron.core.errors import InputError
+from squadron.core.folder import Folder
+from squadron.core.inputs import InputPath, check_inputs
+from squadron.core.profile import Profile
+from squadron.core.run import Run, Stage
+
+
+class Inner(Config):
+    rate: float = 0.1
+    timeout_s: float = operational(10.0, gt=0)
+
+
+class Settings(Config):
+    path: InputPath | None = None
+    inner: Inner = Inner()
+    files: tuple[InputPath, ...] = ()
+
+
+class Found(Config):
+    place: str
+    lines: int
+
+
+def count_lines(stage: Stage, config: Settings) -> Found:
+    """Count the lines of a file."""
+    assert config.path is not None
+    stage.folder.append_line("calls.jsonl", "1")
+    return Found(place=os.path.abspath(config.path), lines=len(Path(config.path).read_text().splitlines()))
+
+
+def show(stage: Stage, found: Found) -> Found:
+    """Show what was counted."""
+    return found
+
+
+def _count(folder: Path, **settings: Any) -> tuple[Found, int]:
+    run = Run("lines", Settings.model_validate(settings), Folder(folder), Profile(name="auto"), track=())
+    run.open()
+    found = run.stage(show, run.stage(count_lines, run.config))  # type: ignore[arg-type]
+    run.close()
+    return found, sum(len(path.read_text().splitlines()) for path in folder.glob("stages/count_lines-*/calls.jsonl"))
+
+
+def test_a_copied_or_touched_file_runs_nothing_again_and_a_changed_byte_does(tmp_path: Path) -> None:
+    file, copy = tmp_path / "a.txt", tmp_path / "elsewhere.txt"
+    file.write_text("1\n2\n")
+    assert _count(tmp_path / "r", path=str(file))[1] == 1
+    os.utime(file, (1, 1))
+    shutil.copy(file, copy)
+    assert _count(tmp_path / "r", path=str(file))[1] == 1
+    file.unlink()
+    found, calls = _count(tmp_path / "r", path=str(copy))
+    assert calls == 1 and found.place == str(copy), "what is kept names the file where it is now"
+    before = os.stat(copy)
+    copy.write_text("1\n3\n")
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time: the content tells
+    assert _count(tmp_path / "r", path=str(copy))[1] == 2
+
+
+def test_a_setting_that_decides_nothing_runs_nothing_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("1\n")
+    _count(tmp_path / "r", path=str(file))
+    assert _count(tmp_path / "r", path=str(file), inner={"timeout_s": 99})[1] == 1
+    assert "kept; of no effect on it: config.inner.timeout_s 10.0 → 99.0" in capsys.readouterr().out
+    assert _count(tmp_path / "r", path=str(file), inner={"rate": 0.2})[1] == 2
+
+
+def test_folders_lists_and_names_have_an_identity(tmp_path: Path) -> None:
+    (tmp_path / "one" / "deep").mkdir(parents=True)
+    (tmp_path / "one" / "deep" / "a.bin").write_bytes(b"a")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    one, two = (Settings.model_validate({"files": [str(tmp_path / name), "org/model"]}) for name in ("one", "two"))
+    assert fingerprint(one) == fingerprint(two) != fingerprint(Settings.model_validate({"files": ["org/model"]}))
+    (tmp_path / "two" / "deep" / "a.bin").rename(tmp_path / "two" / "deep" / "b.bin")
+    assert fingerprint(one) != fingerprint(two)
+
+
+def test_an_input_path_is_written_as_a_text_and_read_back(tmp_path: Path) -> None:
+    config = Settings.model_validate({"path": "data/a.jsonl", "files": ["x"]})
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    again = load_config(Settings, tmp_path / "c.yaml")
+    assert again == config and isinstance(again.path, InputPath) and isinstance(again.files[0], InputPath)
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_missing_files_are_refused_by_their_setting_and_names_of_a_hub_are_not(tmp_path: Path) -> None:
+    named = {"path": "rows.jsonl", "files": ["org/model-7.5B", str(tmp_path / "no"), "s3://bucket/a.jsonl"]}
+    with pytest.raises(InputError) as error:
+        check_inputs(Settings.model_validate(named))
+    assert error.value.where == f"path: rows.jsonl; files.1: {tmp_path / 'no'}"
+    check_inputs(Settings.model_validate({"path": str(tmp_path)}))
+
+
+def test_a_run_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"job": "lines", "squadron": "0.0.9"}')
+    run = Run("lines", Settings(), Folder(tmp_path), Profile(name="auto"), track=())
+    with pytest.raises(InputError, match=r"another version of Squadron \(0\.0\.9\)"):
+        run.open()
+
+
+SOUNDS_OPERATIONAL = ("timeout", "deadline", "batch_size", "every", "concurrency", "attempts", "cap_usd", "per_minute",
+                      "film", "shown", "restarts", "keep_last", "_usd_", "gpu")  # fmt: skip
+
+
+def _configs(kind: Any, seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in seen:
+        seen.add(kind)
+        yield kind
+        for field in kind.model_fields.values():
+            if decides(field):
+                yield from _configs(field.annotation, seen)
+    for part in get_args(kind):
+        yield from _configs(part, seen)
+
+
+@pytest.mark.parametrize("job", registry.list_jobs())
+def test_a_field_whose_name_sounds_operational_says_what_it_is(job: str) -> None:
+    for config in _configs(registry.load_job(job).config_type, set()):
+        for name, field in config.model_fields.items():
+            if any(word in name for word in SOUNDS_OPERATIONAL):
+                declared = isinstance(field.json_schema_extra, dict) and "decides" in field.json_schema_extra
+                assert declared, f"{config.__name__}.{name}: declare it by operational(…) or decisive(…)"
+
+
+@pytest.mark.parametrize("job", registry.list_jobs())
+def test_each_job_has_fields_of_both_kinds(job: str) -> None:
+    fields = [
+        field for kind in _configs(registry.load_job(job).config_type, set()) for field in kind.model_fields.values()
+    ]
+    assert {decides(field) for field in fields} == {True, False}
