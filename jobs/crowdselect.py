@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
-from squadron.methods.crowdselect.config import CrowdSelectConfig
+from squadron.llm.batch.budget import SpendingConfig
+from squadron.methods.crowdselect.config import CrowdSelectConfig, LearningConfig
 from squadron.methods.crowdselect.endpoint import services
 from squadron.methods.crowdselect.plan import estimate
 from squadron.methods.crowdselect.stages import (
@@ -24,6 +25,7 @@ from squadron.methods.crowdselect.stages import (
     select,
     train_students,
 )
+from squadron.methods.crowdselect.synthetic_task import TasksConfig
 
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "faiss", "sentence_transformers", "aiohttp", "pyarrow")
 METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
@@ -38,18 +40,18 @@ METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
 )
 def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     """The instructions worth training on, and models trained on them."""
-    settings, learn, cap = config.pool, config.students, config.collect.cap_usd
-    pool = run.stage(read_pool, settings, config.world, config.models)  # some kept out
-    asked = config.models if settings.layout == "instructions" else ()
+    settings, learn, spending = config.pool, config.students, config.collect.only(SpendingConfig)
+    asked, columns = (config.models, ()) if settings.layout == "instructions" else ((), config.models)
+    pool = run.stage(read_pool, settings, config.world.only(TasksConfig), columns)  # some kept out
     crowd = run.stage(prepare_models, config.world, asked, learn.base, config.trained)  # found, or trained here
     answers = run.stage(collect_answers, pool, crowd, config.collect)  # every model, every instruction
-    scores = run.stage(score_answers, pool, answers, config.reward, cap)  # reward model or verifier
+    scores = run.stage(score_answers, pool, answers, config.reward, spending)  # reward model or verifier
     vectors = run.stage(embed_instructions, pool, config.embedding)
-    chosen = run.stage(select, pool, crowd, answers, scores, vectors, config.selection, learn.seeds, cap)
+    chosen = run.stage(select, pool, crowd, answers, scores, vectors, config.selection, learn.seeds, spending)
     if not config.trains_students:
         return
-    students = run.stage(train_students, chosen, crowd, learn)  # Ray Train, DeepSpeed
-    run.stage(compare_students, students, pool, learn, learn.reward or config.reward, cap)  # on what was kept out
+    students = run.stage(train_students, chosen, crowd, learn.only(LearningConfig))  # Ray Train, DeepSpeed
+    run.stage(compare_students, students, pool, learn, learn.reward or config.reward, spending)  # on what was kept out
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from squadron.core.job import job
 from squadron.core.run import Run
-from squadron.methods.finetune.config import FinetuneConfig
+from squadron.methods.finetune.config import FinetuneConfig, RecordsConfig, StartConfig
 from squadron.methods.finetune.endpoint import services
 from squadron.methods.finetune.plan import estimate
 from squadron.methods.finetune.stages import compare, encode, export, prepare_model, read_data, train
@@ -27,9 +27,9 @@ NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safete
 def finetune(run: Run, config: FinetuneConfig) -> None:
     """A language model that has learned from a file."""
     goal, settings, spec = config.objective, config.data, config.training
-    data = run.stage(read_data, goal, settings)  # every record checked, some held out
-    model = run.stage(prepare_model, data, goal, settings, config.model)  # found, or made from scratch
-    rows = run.stage(encode, data, model, goal, settings, spec)  # records → token ids
+    data = run.stage(read_data, goal, settings.only(RecordsConfig))  # every record checked, some held out
+    model = run.stage(prepare_model, data, goal, settings, config.model.only(StartConfig))  # found, or from scratch
+    rows = run.stage(encode, data, model, goal, settings, spec.max_length)  # records → token ids
     trained = run.stage(train, rows, data, model, goal, config.model, config.dpo, spec)  # Ray Train, DeepSpeed
     exported = run.stage(export, trained, data, model, goal, config.model, spec, config.export)  # reloaded, compared
     run.stage(compare, exported, data, model, goal, settings, config.samples)  # held-out prompts, before and after

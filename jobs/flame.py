@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from squadron.core.job import job
 from squadron.core.run import Run
-from squadron.methods.flame.config import FlameConfig
+from squadron.methods.flame.config import FlameConfig, RoundsConfig
 from squadron.methods.flame.endpoint import services
 from squadron.methods.flame.plan import estimate
 from squadron.methods.flame.stages import (
@@ -38,7 +38,7 @@ def flame(run: Run, config: FlameConfig) -> None:
     demos = run.stage(collect_demos, homes, config.demos)  # scripted expert → Parquet, one shard a home
     rounds = run.stage(federate, demos, config.training, config.strategy, config.federation)
     policy = run.stage(choose_round, rounds, homes, demos, config.evaluation)  # on homes held out for choosing
-    others = run.stage(train_baselines, demos, config.training, config.federation, config.baselines)
+    others = run.stage(train_baselines, demos, config.training, config.federation.only(RoundsConfig), config.baselines)
     run.stage(evaluate, policy, others, homes, demos, config.evaluation)  # on homes nobody has seen
 
 

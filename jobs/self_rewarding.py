@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
-from squadron.methods.self_rewarding.config import SelfRewardingConfig
+from squadron.methods.self_rewarding.config import ProposalsConfig, SelfRewardingConfig
 from squadron.methods.self_rewarding.endpoint import services
 from squadron.methods.self_rewarding.plan import estimate
+from squadron.methods.self_rewarding.records import Evaluation, Model
 from squadron.methods.self_rewarding.stages import (
     build_lessons,
     compare,
@@ -24,6 +25,7 @@ from squadron.methods.self_rewarding.stages import (
     prepare_base,
     read_problems,
 )
+from squadron.methods.self_rewarding.synthetic_task import TasksConfig
 
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "math_verify")
 METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
@@ -38,22 +40,25 @@ METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
 )
 def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     """A model that got better at reasoning by its own judgement."""
-    prompts, world, rounds, seed = config.prompts, config.world, config.rounds, config.seed
-    count, asked = sum(rounds.questions), config.generation
-    sources = run.stage(read_problems, config.problems, config.evaluation.benchmarks, world, count, seed)
-    lessons = run.stage(build_lessons, sources, config.instruction, config.judging, prompts, world, count, seed)
+    prompts, rounds, asked, seed = config.prompts, config.rounds, config.generation, config.seed
+    tasks, proposals, count = config.world.only(TasksConfig), rounds.only(ProposalsConfig), sum(rounds.questions)
+    sources = run.stage(read_problems, config.problems, config.evaluation.benchmarks, tasks, count, seed)
+    lessons = run.stage(build_lessons, sources, config.instruction, config.judging, prompts, tasks, count, seed)
 
-    model = run.stage(prepare_base, lessons, config.base, world, prompts, seed, count)  # M0
-    results = [run.stage(evaluate, model, sources, lessons, prompts, config.evaluation, rounds, asked)]
+    def measure(model: Model) -> Evaluation:
+        return run.stage(evaluate, model, sources, lessons, prompts, config.evaluation.sampling, rounds.judging, asked)
+
+    model = run.stage(prepare_base, lessons, config.base, config.world, prompts, seed, count)  # M0
+    results = [measure(model)]
     model = run.stage(fine_tune, model, lessons, prompts, config.tuning, config.lora)  # M1
-    results.append(run.stage(evaluate, model, sources, lessons, prompts, config.evaluation, rounds, asked))
+    results.append(measure(model))
 
     for number in range(2, len(rounds.questions) + 2):  # M2, M3, …
-        preferences = run.stage(prefer_steps, model, sources, number, prompts, rounds, asked, seed)
+        preferences = run.stage(prefer_steps, model, sources, number, prompts, proposals, asked, seed)
         model = run.stage(optimize, model, preferences, number, prompts, rounds.beta, rounds.training, config.lora)
-        results.append(run.stage(evaluate, model, sources, lessons, prompts, config.evaluation, rounds, asked))
+        results.append(measure(model))
 
-    run.stage(compare, tuple(results), model, sources, prompts, config.evaluation, rounds, asked, seed)
+    run.stage(compare, tuple(results), model, sources, prompts, config.evaluation, proposals, asked, seed)
 
 
 if __name__ == "__main__":

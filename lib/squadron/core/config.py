@@ -21,6 +21,8 @@ from pydantic.fields import FieldInfo
 from squadron.core.errors import ConfigError, suggest
 from squadron.core.inputs import InputPath
 
+PartT = TypeVar("PartT", bound="Config")
+
 
 class Config(BaseModel):
     """Base of every setting, specification and record: frozen, and a stranger to unknown keys.
@@ -30,6 +32,10 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def only(self, base: type[PartT]) -> PartT:
+        """The settings that a base class has, alone: for a stage that reads no others, and so depends on no others."""
+        return base.model_validate({name: getattr(self, name) for name in base.model_fields})
 
 
 def operational(default: Any = ..., **constraints: Any) -> Any:

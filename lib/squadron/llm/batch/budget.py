@@ -5,7 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any, Protocol
 
+from squadron.core.config import Config, operational
 from squadron.core.errors import ResourceError
+
+
+class SpendingConfig(Config):
+    """What may be paid."""
+
+    cap_usd: float | None = operational(None, ge=0, description="never spend more in this run folder; None: no cap")
 
 
 class SpendCapReached(ResourceError):

@@ -16,13 +16,13 @@ import numpy as np
 from pydantic import Field
 
 from squadron.core import console
-from squadron.core.config import Config, operational
+from squadron.core.config import Config
 from squadron.core.folder import Folder, relative
 from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.batch.answer_cache import ANSWERS, Entry, Index, KeyedLog, spent_usd
-from squadron.llm.batch.budget import Budget
+from squadron.llm.batch.budget import Budget, SpendingConfig
 from squadron.llm.batch.model_client import TALKS, chat_entry, item_key, log_folder
 from squadron.llm.batch.pools import Pool, Work, refuse_stopped, run_pools
 from squadron.llm.chat import ChatModel, ChatRequest, Sampling, user
@@ -35,12 +35,11 @@ _PARTS_EACH = 8
 _LARGEST_PART, _SMALLEST_PART = 4096, 64
 
 
-class CollectConfig(Config):
+class CollectConfig(SpendingConfig):
     """How models are asked."""
 
     sampling: Sampling = Sampling()
     samples: int = Field(1, ge=1, description="answers to each question; they differ by their seed")
-    cap_usd: float | None = operational(None, ge=0, description="never spend more in this run folder; None: no cap")
 
 
 class Answers(Config):

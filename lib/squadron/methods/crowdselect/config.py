@@ -95,7 +95,7 @@ class SelectionConfig(Config):
         return self
 
 
-class StudentsConfig(Config):
+class LearningConfig(Config):
     """Models trained on what was chosen, to see what the choice is worth."""
 
     base: InputPath | None = Field(
@@ -111,6 +111,11 @@ class StudentsConfig(Config):
         optimizer=OptimizerConfig(learning_rate=2e-3),
     )
     lora: LoraSettings | None = None
+
+
+class StudentsConfig(LearningConfig):
+    """How they are trained and compared."""
+
     sampling: Sampling = Field(Sampling(max_tokens=48), description="how students answer")
     batch_size: int = operational(64, ge=1, description="answers generated together")
     reward: AnyReward | None = Field(None, description="what scores students; None: what scores the crowd")

@@ -17,7 +17,7 @@ from squadron.llm.batch.collect import ANSWER_TYPES, Answers
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect.config import PoolConfig
 from squadron.methods.crowdselect.records import Pool, ResponseModel
-from squadron.methods.crowdselect.synthetic_task import WorldConfig, held_out_tasks, pool_tasks
+from squadron.methods.crowdselect.synthetic_task import TasksConfig, held_out_tasks, pool_tasks
 
 _TYPES = {"id": "string", "instruction": "string", "reference": "string"}
 _GIVEN_TYPES = {"response": "string", "score": "float64"}
@@ -32,7 +32,7 @@ class _Seen:
     repeats: int = 0
 
 
-def read(stage: Stage, config: PoolConfig, world: WorldConfig, models: tuple[AnyModel, ...]) -> Pool:
+def read(stage: Stage, config: PoolConfig, world: TasksConfig, models: tuple[AnyModel, ...]) -> Pool:
     """Check every row, then write the pool, the rows kept out, and the answers that rows came with.
 
     Raises InputError for a row without an instruction, an empty or enormous one, an id that occurs twice, a response
@@ -73,7 +73,7 @@ def row_id(config: PoolConfig, values: Mapping[str, Any]) -> str:
     return hashlib.sha256(str(values[config.instruction]).encode()).hexdigest()[:16]
 
 
-def _records(config: PoolConfig, world: WorldConfig) -> Iterator[Record]:
+def _records(config: PoolConfig, world: TasksConfig) -> Iterator[Record]:
     if config.path is None:
         for number, task in enumerate(pool_tasks(world)):
             values = {config.instruction: task.instruction, config.reference or "reference": task.answer}
@@ -138,7 +138,7 @@ def _keep_out(ids: list[str], config: PoolConfig) -> set[str]:
 
 
 def _rows(
-    config: PoolConfig, world: WorldConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str], *, inside: bool
+    config: PoolConfig, world: TasksConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str], *, inside: bool
 ) -> Iterator[dict[str, Any]]:
     """The rows that are (`inside`) or are not among those kept out, each once."""
     done: set[str] = set()
@@ -160,7 +160,7 @@ def _row(identifier: str, record: Record, config: PoolConfig) -> dict[str, Any]:
 
 
 def _held_out(
-    config: PoolConfig, world: WorldConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str]
+    config: PoolConfig, world: TasksConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str]
 ) -> Iterator[dict[str, Any]]:
     if config.held_out_path is not None:
         settings = config.model_copy(update={"path": config.held_out_path, "layout": "instructions", "limit": None})

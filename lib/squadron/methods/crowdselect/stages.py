@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from squadron.core.panels import Table
 from squadron.core.run import Stage
+from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.batch.scoring import Scores
 from squadron.llm.rewards.reward import AnyReward
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect.config import (
     EmbeddingConfig,
+    LearningConfig,
     PoolConfig,
     SelectionConfig,
     StudentsConfig,
@@ -25,10 +27,10 @@ from squadron.methods.crowdselect.records import (
     Selection,
     Students,
 )
-from squadron.methods.crowdselect.synthetic_task import WorldConfig
+from squadron.methods.crowdselect.synthetic_task import TasksConfig, WorldConfig
 
 
-def read_pool(stage: Stage, config: PoolConfig, world: WorldConfig, models: tuple[AnyModel, ...]) -> Pool:
+def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tuple[AnyModel, ...]) -> Pool:
     """Read and check every instruction, and keep some out."""
     from squadron.methods.crowdselect import pool
 
@@ -65,13 +67,15 @@ def collect_answers(stage: Stage, pool: Pool, crowd: ResponseModels, config: Col
     return Collected(crowd=asked, answers=tuple(answers))
 
 
-def score_answers(stage: Stage, pool: Pool, collected: Collected, reward: AnyReward, cap_usd: float | None) -> Scores:
+def score_answers(
+    stage: Stage, pool: Pool, collected: Collected, reward: AnyReward, spending: SpendingConfig
+) -> Scores:
     """Score every answer."""
     from squadron.data.rows import ArrowRows
     from squadron.llm.batch.scoring import score
 
     questions = ArrowRows(stage.run.folder, [pool.questions])
-    scores = score(stage, questions, collected.answers, reward, cap_usd)
+    scores = score(stage, questions, collected.answers, reward, spending.cap_usd)
     stage.headline("scored answers", f"{scores.scored:,}" + (f", {scores.failed:,} failed" if scores.failed else ""))
     return scores
 
@@ -92,15 +96,15 @@ def select(
     embeddings: Embeddings,
     config: SelectionConfig,
     seeds: int,
-    cap_usd: float | None,
+    spending: SpendingConfig,
 ) -> Selection:
     """Choose instructions and responses, by CrowdSelect and by what it is compared with."""
     from squadron.methods.crowdselect import selection
 
-    return selection.select(stage, pool, crowd, collected, scores, embeddings, config, seeds, cap_usd)
+    return selection.select(stage, pool, crowd, collected, scores, embeddings, config, seeds, spending.cap_usd)
 
 
-def train_students(stage: Stage, selection: Selection, crowd: ResponseModels, config: StudentsConfig) -> Students:
+def train_students(stage: Stage, selection: Selection, crowd: ResponseModels, config: LearningConfig) -> Students:
     """Train a student on each choice, with every seed."""
     from squadron.methods.crowdselect import students
 
@@ -113,9 +117,9 @@ def compare_students(
     pool: Pool,
     config: StudentsConfig,
     reward: AnyReward,
-    cap_usd: float | None,
+    spending: SpendingConfig,
 ) -> Comparison:
     """Let students answer the instructions kept out, and compare their scores."""
     from squadron.methods.crowdselect import students as module
 
-    return module.compare(stage, students, pool, config, reward, cap_usd)
+    return module.compare(stage, students, pool, config, reward, spending.cap_usd)

@@ -17,7 +17,7 @@ from squadron.llm.batch.scoring import read_scores, score
 from squadron.llm.rewards.reward import AnyReward
 from squadron.llm.settings import HfModel
 from squadron.methods.crowdselect import figures
-from squadron.methods.crowdselect.config import StudentsConfig
+from squadron.methods.crowdselect.config import LearningConfig, StudentsConfig
 from squadron.methods.crowdselect.records import (
     ArmResult,
     Choice,
@@ -31,7 +31,7 @@ from squadron.methods.crowdselect.records import (
 from squadron.metrics.statistics import cluster_bootstrap_interval, mean_t_interval
 
 
-def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: StudentsConfig) -> Students:
+def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: LearningConfig) -> Students:
     """Train a student of each arm and seed on its choice; equal arms of equal size see equally many rows.
 
     Raises ConfigError or ResourceError as training does.
@@ -137,12 +137,12 @@ def _over_questions(scores_QS: np.ndarray) -> tuple[float, float]:
     return cluster_bootstrap_interval([row[np.isfinite(row)].tolist() for row in scores_QS])
 
 
-def _seeds(choice: Choice, config: StudentsConfig) -> list[int]:
+def _seeds(choice: Choice, config: LearningConfig) -> list[int]:
     """Random draws anew for every seed; every other arm trains on one choice with every seed."""
     return [choice.seed] if choice.arm == "random" else list(range(config.seeds))
 
 
-def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: StudentsConfig) -> ArrowRows:
+def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: LearningConfig) -> ArrowRows:
     """The choice as token ids; what is over the length that is trained on is cut off, and counted."""
     from squadron.train.text.conversations import encode_conversation
 

@@ -55,8 +55,8 @@ LETTERS, LISTS = ("reverse", "nth_letter", "capitals", "last_letters"), ("larges
 ALL = ("sum", *LETTERS, *LISTS)
 
 
-class WorldConfig(Config):
-    """The tasks and the crowd, where no pool and no models are given."""
+class TasksConfig(Config):
+    """The tasks, where no pool is given."""
 
     pool: int = Field(3000, ge=10, description="instructions to choose from")
     held_out: int = Field(1000, ge=10, description="instructions to compare students by")
@@ -64,6 +64,12 @@ class WorldConfig(Config):
         0.4, ge=0, lt=1, description="share of the pool that nobody can answer, as generated pools hold such"
     )
     kinds: tuple[str, ...] = Field(ALL, description="kinds of task among both")
+    seed: int = Field(0, ge=0)
+
+
+class WorldConfig(TasksConfig):
+    """The tasks and the models, where no pool and no models are given."""
+
     vocabulary: int = Field(600, ge=300)
     context: int = Field(128, ge=32)
     families: tuple[FamilyConfig, ...] = (
@@ -89,10 +95,9 @@ class WorldConfig(Config):
         max_length=128,
         optimizer=OptimizerConfig(weight_decay=0.01),
     )
-    seed: int = Field(0, ge=0)
 
 
-def pool_tasks(world: WorldConfig) -> Iterator[Task]:
+def pool_tasks(world: TasksConfig) -> Iterator[Task]:
     """The instructions to choose from; those that nobody can answer stand anywhere among them."""
     draw, seen = random.Random(f"{world.seed} pool"), set[str]()
     for task in _asked(world)[: world.pool]:
@@ -102,12 +107,12 @@ def pool_tasks(world: WorldConfig) -> Iterator[Task]:
             yield blanked
 
 
-def held_out_tasks(world: WorldConfig) -> Iterator[Task]:
+def held_out_tasks(world: TasksConfig) -> Iterator[Task]:
     """The instructions that students are compared by; all can be answered."""
     return iter(_asked(world)[world.pool :])
 
 
-def lesson_tasks(world: WorldConfig, family: FamilyConfig) -> Iterator[Task]:
+def lesson_tasks(world: TasksConfig, family: FamilyConfig) -> Iterator[Task]:
     """The tasks that a family learns from: none of those that it is asked, else as they come, some more than once."""
     asked = {task.instruction for task in _asked(world)}
     draw = random.Random(f"{world.seed} {family.name}")
@@ -119,7 +124,7 @@ def lesson_tasks(world: WorldConfig, family: FamilyConfig) -> Iterator[Task]:
             yield task
 
 
-def _asked(world: WorldConfig) -> list[Task]:
+def _asked(world: TasksConfig) -> list[Task]:
     """The pool, then those kept out: no instruction twice, in an order that does not go by when they were drawn."""
     drawn = list(tasks(world.pool + world.held_out, world.seed, world.kinds))
     random.Random(world.seed).shuffle(drawn)

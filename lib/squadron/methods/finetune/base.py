@@ -11,7 +11,7 @@ from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
-from squadron.methods.finetune.config import DataConfig, ModelConfig, ObjectiveName, ScratchConfig
+from squadron.methods.finetune.config import DataConfig, ObjectiveName, ScratchConfig, StartConfig
 from squadron.methods.finetune.encoding import check_template, wanted_columns
 from squadron.methods.finetune.records import BaseModel, Dataset
 from squadron.train.library_setup import quiet_libraries
@@ -19,7 +19,7 @@ from squadron.train.models.builders import FromConfig, local_folder
 
 
 def prepare(
-    stage: Stage, data: Dataset, objective: ObjectiveName, settings: DataConfig, config: ModelConfig
+    stage: Stage, data: Dataset, objective: ObjectiveName, settings: DataConfig, config: StartConfig
 ) -> BaseModel:
     """Check that the model and its tokenizer are there and can do what is asked, before any weight is read.
 

@@ -43,8 +43,8 @@ class ArithmeticConfig(Config):
         return self
 
 
-class DataConfig(Config):
-    """What to learn from."""
+class RecordsConfig(Config):
+    """Which records there are, and which are held out."""
 
     path: InputPath | None = Field(
         None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: arithmetic"
@@ -52,16 +52,21 @@ class DataConfig(Config):
     split: str = Field("train", description="of a hub data set")
     arithmetic: ArithmeticConfig = ArithmeticConfig()
     columns: ColumnsConfig = ColumnsConfig()
+    held_out: float = Field(0.02, ge=0, lt=1, description="share of the records that measures the held-out loss")
+    held_out_most: int = Field(512, ge=1, description="records held out at the most")
+    seed: int = Field(0, ge=0, description="which records are held out")
+
+
+class DataConfig(RecordsConfig):
+    """What to learn from."""
+
     prompt_format: str = Field("{prompt}", description="what a prompt is put into")
     chat: bool = Field(False, description="put prompt and completion into the model's chat template")
     train_on: Literal["completion", "all"] = Field("completion", description="which tokens have a target (sft)")
     end_of_sequence: bool = Field(True, description="end every completion; false for step-wise DPO")
-    held_out: float = Field(0.02, ge=0, lt=1, description="share of the records that measures the held-out loss")
-    held_out_most: int = Field(512, ge=1, description="records held out at the most")
     too_long: Literal["refuse", "cut", "leave_out"] = Field(
         "refuse", description="what to do with rows of more than training.max_length tokens, which are counted"
     )
-    seed: int = Field(0, ge=0, description="which records are held out")
 
     @model_validator(mode="after")
     def _format_has_a_place(self) -> DataConfig:
@@ -91,11 +96,16 @@ class ScratchConfig(Config):
         return self
 
 
-class ModelConfig(Config):
-    """What to train."""
+class StartConfig(Config):
+    """Where training starts."""
 
     path: InputPath | None = Field(None, description="a hub name or a local folder; None: from scratch")
     scratch: ScratchConfig = ScratchConfig()
+
+
+class ModelConfig(StartConfig):
+    """What to train."""
+
     lora: LoraSettings | None = None
     reference: InputPath | None = Field(None, description="DPO's reference model; None: the model as it begins")
 

@@ -14,17 +14,16 @@ from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.methods.finetune.config import DataConfig, ObjectiveName
+from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
 from squadron.methods.finetune.encoding import wanted_columns
 from squadron.methods.finetune.records import BaseModel, Dataset, Rows
 from squadron.train.objectives.layout import IGNORED
-from squadron.train.spec import TrainSpec
 
 CHUNK = 4096
 """Records that one task encodes."""
 
 
-def read(stage: Stage, objective: ObjectiveName, data: DataConfig) -> Dataset:
+def read(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Dataset:
     """Check every record before anything else happens, and write those to train on and those held out apart.
 
     Raises InputError for an empty file, a record without a column that the objective reads, a label of a class too few.
@@ -56,11 +55,16 @@ def read(stage: Stage, objective: ObjectiveName, data: DataConfig) -> Dataset:
 
 
 def encode(
-    stage: Stage, data: Dataset, model: BaseModel, objective: ObjectiveName, settings: DataConfig, spec: TrainSpec
+    stage: Stage,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    settings: DataConfig,
+    max_length: int | None,
 ) -> Rows:
     """Encode all records on the cluster, and show how long they are.
 
-    Raises InputError if rows are longer than `spec.max_length` and `settings.too_long` is "refuse".
+    Raises InputError if rows are longer than `max_length` and `settings.too_long` is "refuse".
     """
     tasks: list[dict[str, Any]] = [
         {"id": f"{kind}-{start:09d}", "file": file, "start": start, "stop": min(start + CHUNK, count)}
@@ -70,7 +74,7 @@ def encode(
         )
         for start in range(0, count, CHUNK)
     ]
-    run, limit = stage.run.folder, spec.max_length or model.context
+    run, limit = stage.run.folder, max_length or model.context
     arguments: dict[str, Any] = {
         "run": run, "folder": stage.folder, "model": model, "objective": objective, "settings": settings,
         "limit": limit, "classes": data.classes,
@@ -142,7 +146,7 @@ def encode_chunk(
     }
 
 
-def _source(data: DataConfig) -> Iterator[Record]:
+def _source(data: RecordsConfig) -> Iterator[Record]:
     if data.path is not None:
         yield from read_records(data.path, data.split)
         return
@@ -155,7 +159,7 @@ def _source(data: DataConfig) -> Iterator[Record]:
         yield Record(f"arithmetic, problem {number}", values)
 
 
-def _check_values(objective: ObjectiveName, data: DataConfig, record: Record) -> None:
+def _check_values(objective: ObjectiveName, data: RecordsConfig, record: Record) -> None:
     columns, values = data.columns, record.values
     texts = [column for column in wanted_columns(objective, data).values() if column != columns.label]
     for column in texts:
@@ -179,7 +183,7 @@ def _check_values(objective: ObjectiveName, data: DataConfig, record: Record) ->
         raise InputError("chosen and rejected are the same", where=record.where, fix="leave this pair out")
 
 
-def _classes(objective: ObjectiveName, data: DataConfig, records: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+def _classes(objective: ObjectiveName, data: RecordsConfig, records: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     if objective != "classification":
         return ()
     found = sorted({record[data.columns.label] for record in records}, key=lambda label: (str(type(label)), label))

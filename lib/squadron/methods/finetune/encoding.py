@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from squadron.core.errors import ConfigError
-from squadron.methods.finetune.config import DataConfig, ObjectiveName
+from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
 from squadron.train.objectives.layout import IGNORED
 from squadron.train.text.conversations import encode_conversation, prompt_text, token_ids
 
 Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def wanted_columns(objective: ObjectiveName, data: DataConfig) -> dict[str, str]:
+def wanted_columns(objective: ObjectiveName, data: RecordsConfig) -> dict[str, str]:
     """The columns that an objective reads, by the setting that names each."""
     columns = data.columns
     prompt = {"data.columns.prompt": columns.prompt}

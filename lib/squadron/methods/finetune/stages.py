@@ -9,13 +9,15 @@ from squadron.methods.finetune.config import (
     ExportConfig,
     ModelConfig,
     ObjectiveName,
+    RecordsConfig,
     SamplesConfig,
+    StartConfig,
 )
 from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export, Rows, Trained
 from squadron.train.spec import TrainSpec
 
 
-def read_data(stage: Stage, objective: ObjectiveName, data: DataConfig) -> Dataset:
+def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Dataset:
     """Read and check every record, and hold some out."""
     from squadron.methods.finetune import dataset
 
@@ -23,7 +25,7 @@ def read_data(stage: Stage, objective: ObjectiveName, data: DataConfig) -> Datas
 
 
 def prepare_model(
-    stage: Stage, data: Dataset, objective: ObjectiveName, settings: DataConfig, config: ModelConfig
+    stage: Stage, data: Dataset, objective: ObjectiveName, settings: DataConfig, config: StartConfig
 ) -> BaseModel:
     """Find the model, or make a small one with a tokenizer of its own."""
     from squadron.methods.finetune import base
@@ -32,12 +34,17 @@ def prepare_model(
 
 
 def encode(
-    stage: Stage, data: Dataset, model: BaseModel, objective: ObjectiveName, settings: DataConfig, spec: TrainSpec
+    stage: Stage,
+    data: Dataset,
+    model: BaseModel,
+    objective: ObjectiveName,
+    settings: DataConfig,
+    max_length: int | None,
 ) -> Rows:
     """Turn records into token ids, and count what is too long."""
     from squadron.methods.finetune import dataset
 
-    return dataset.encode(stage, data, model, objective, settings, spec)
+    return dataset.encode(stage, data, model, objective, settings, max_length)
 
 
 def train(

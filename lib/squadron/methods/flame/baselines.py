@@ -11,12 +11,12 @@ import torch
 from squadron.core.folder import Folder
 from squadron.methods.flame.algorithm import BCPolicy, Demonstrations, Optimisation, fit, make_optimiser
 from squadron.methods.flame.client import device, optimisation
-from squadron.methods.flame.config import FederationConfig, TrainingConfig
+from squadron.methods.flame.config import RoundsConfig, TrainingConfig
 from squadron.methods.flame.demos import pool, read_shard
 from squadron.methods.flame.records import Shard
 
 
-def steps_of_a_round(training: TrainingConfig, federation: FederationConfig, steps_per_home: float) -> int:
+def steps_of_a_round(training: TrainingConfig, federation: RoundsConfig, steps_per_home: float) -> int:
     """Optimisation steps that all clients of one round take together."""
     epochs = training.local_epochs * math.ceil(steps_per_home / training.batch_size)
     return federation.clients_per_round * min(epochs, training.local_steps or epochs)

@@ -68,17 +68,22 @@ class StrategyConfig(Config):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class FederationConfig(Config):
-    """Rounds of the federation."""
+class RoundsConfig(Config):
+    """How much training there is."""
 
     rounds: int = Field(30, ge=1)
     clients_per_round: int = Field(10, ge=1)
+    seed: int = Field(0, ge=0, description="initial weights, choice of clients, order of batches")
+
+
+class FederationConfig(RoundsConfig):
+    """Rounds of the federation."""
+
     clients_per_evaluation: int = Field(1, ge=0, description="clients that report their validation loss each round")
     candidate_every: int = decisive(
         5, ge=1, description="keep the policy of every so many rounds, and of the last, as a candidate"
     )
     timeout_s: float = operational(3600.0, gt=0, description="longest time for one client's visit")
-    seed: int = Field(0, ge=0, description="initial weights, choice of clients, order of batches")
 
 
 class BaselinesConfig(Config):

@@ -16,6 +16,7 @@ from squadron.methods.flame.config import (
     EvaluationConfig,
     FederationConfig,
     HomesConfig,
+    RoundsConfig,
     StrategyConfig,
     TrainingConfig,
 )
@@ -148,7 +149,7 @@ def train_baselines(
     stage: Stage,
     demos: Demos,
     training: TrainingConfig,
-    federation: FederationConfig,
+    federation: RoundsConfig,
     config: BaselinesConfig,
 ) -> Policies:
     """Train what the federation is compared with, at the same number of optimisation steps."""

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
+from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.rewards.reward import AnyReward
 from squadron.llm.settings import AnyModel
@@ -64,7 +65,7 @@ class InstructionConfig(Config):
     limit: int | None = Field(None, ge=1)
 
 
-class JudgingDataConfig(Config):
+class JudgingDataConfig(SpendingConfig):
     """Where judgements come from (evaluation data, EFT): a file, or a tree search judged by a chat model."""
 
     path: InputPath | None = Field(
@@ -78,7 +79,6 @@ class JudgingDataConfig(Config):
     judging: Sampling = Sampling(max_tokens=1024)
     problems: int = Field(400, ge=1, description="problems that are searched")
     held_out: int = Field(500, ge=1, description="contests kept out to measure judging by")
-    cap_usd: float | None = operational(None, ge=0, description="never spend more in this run folder; None: no cap")
 
     @model_validator(mode="after")
     def _search_is_whole(self) -> JudgingDataConfig:
@@ -99,7 +99,19 @@ class GenerationConfig(Config):
     timeout_s: float = operational(3600.0, gt=0, description="longest time for one batch before its worker is replaced")
 
 
-class RoundsConfig(Config):
+class ProposalsConfig(Config):
+    """How models propose steps and judge them."""
+
+    questions: tuple[int, ...] = Field((400, 800, 1200), min_length=1, description="problems of each round")
+    search: StepSearchConfig = StepSearchConfig()
+    proposing: Sampling = Field(
+        Sampling(max_tokens=512, temperature=0.5, top_p=0.95), description="how steps are proposed"
+    )
+    judging: Sampling = Field(Sampling(max_tokens=1024), description="how contests are judged")
+    judge: AnyModel | None = Field(None, description="another model judges, to compare with; None: the model itself")
+
+
+class RoundsConfig(ProposalsConfig):
     """The rounds of self-rewarding, M2 and on. Points that the paper leaves open, and what we take:
 
     - `judging`: greedy, so that a contest has one verdict, and asking again changes nothing.
@@ -109,13 +121,6 @@ class RoundsConfig(Config):
     - `search.credit`, `search.identical`: see `squadron.search.steps.search_steps`.
     """
 
-    questions: tuple[int, ...] = Field((400, 800, 1200), min_length=1, description="problems of each round")
-    search: StepSearchConfig = StepSearchConfig()
-    proposing: Sampling = Field(
-        Sampling(max_tokens=512, temperature=0.5, top_p=0.95), description="how steps are proposed"
-    )
-    judging: Sampling = Field(Sampling(max_tokens=1024), description="how contests are judged")
-    judge: AnyModel | None = Field(None, description="another model judges, to compare with; None: the model itself")
     beta: float = Field(0.4, gt=0, description="of the DPO loss")
     training: TrainSpec = TrainSpec(
         epochs=1,

@@ -28,7 +28,7 @@ from squadron.methods.self_rewarding.config import (
     PromptsConfig,
 )
 from squadron.methods.self_rewarding.records import Lessons, Problems, Sources
-from squadron.methods.self_rewarding.synthetic_task import WorldConfig, draw, draw_contests
+from squadron.methods.self_rewarding.synthetic_task import TasksConfig, draw, draw_contests
 
 _WORLD = "small world"
 
@@ -37,7 +37,7 @@ def read(
     stage: Stage,
     problems: ProblemsConfig | None,
     benchmarks: tuple[BenchmarkConfig, ...],
-    world: WorldConfig,
+    world: TasksConfig,
     rounds: int,
     seed: int,
 ) -> Sources:
@@ -64,7 +64,7 @@ def lessons(
     instruction: InstructionConfig,
     judging: JudgingDataConfig,
     prompts: PromptsConfig,
-    world: WorldConfig,
+    world: TasksConfig,
     rounds: int,
     seed: int,
 ) -> Lessons:

@@ -10,9 +10,9 @@ from squadron.core.errors import InputError
 from squadron.core.run import Stage
 from squadron.data.answers import is_right
 from squadron.llm.batch.programs import run_programs
-from squadron.llm.chat import ChatReply
+from squadron.llm.chat import ChatReply, Sampling
 from squadron.methods.self_rewarding import algorithm, figures
-from squadron.methods.self_rewarding.config import EvaluationConfig, GenerationConfig, PromptsConfig, RoundsConfig
+from squadron.methods.self_rewarding.config import EvaluationConfig, GenerationConfig, PromptsConfig, ProposalsConfig
 from squadron.methods.self_rewarding.conversations import (
     MODEL,
     Searched,
@@ -41,8 +41,8 @@ def measure(
     sources: Sources,
     lessons: Lessons,
     prompts: PromptsConfig,
-    config: EvaluationConfig,
-    rounds: RoundsConfig,
+    solving: Sampling,
+    judging: Sampling,
     generation: GenerationConfig,
 ) -> Evaluation:
     """Let a model solve every benchmark and judge every held-out contest.
@@ -54,13 +54,13 @@ def measure(
     contests = stage.run.folder.read_lines(lessons.held_out)
     benchmarks = [(name, stage.run.folder.read_lines(problems.file)) for name, problems in sources.benchmarks]
     programs: dict[str, Any] = {
-        f"{name}: {row['id']}": partial(solve, prompts, config.sampling, row["question"])
+        f"{name}: {row['id']}": partial(solve, prompts, solving, row["question"])
         for name, rows in benchmarks
         for row in rows
     }
     for number, row in enumerate(contests):
         shown = row["question"], row["steps"], (row["first"], row["second"])
-        programs[f"contest {number}"] = partial(judge_both, MODEL, prompts, rounds.judging, *shown)
+        programs[f"contest {number}"] = partial(judge_both, MODEL, prompts, judging, *shown)
     answers = run_programs(stage, programs, models, unit="answer", timeout_s=generation.timeout_s)
     results = []
     for name, rows in benchmarks:
@@ -87,7 +87,7 @@ def scale(
     sources: Sources,
     prompts: PromptsConfig,
     config: EvaluationConfig,
-    rounds: RoundsConfig,
+    rounds: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
 ) -> BenchmarkResult:

@@ -18,7 +18,7 @@ from squadron.llm.batch.programs import run_programs
 from squadron.llm.providers import check_models
 from squadron.llm.settings import AnyModel
 from squadron.methods.self_rewarding import algorithm, figures
-from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig, RoundsConfig
+from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig, ProposalsConfig
 from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched, Searcher, fail_searches
 from squadron.methods.self_rewarding.records import Model, Preferences, Problems
 from squadron.methods.self_rewarding.tuning import open_settings, train_model
@@ -34,7 +34,7 @@ def prefer(
     problems: Problems,
     number: int,
     prompts: PromptsConfig,
-    config: RoundsConfig,
+    config: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
 ) -> Preferences:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squadron.core.run import Stage
+from squadron.llm.chat import Sampling
 from squadron.methods.self_rewarding.config import (
     BenchmarkConfig,
     EvaluationConfig,
@@ -11,10 +12,10 @@ from squadron.methods.self_rewarding.config import (
     JudgingDataConfig,
     ProblemsConfig,
     PromptsConfig,
-    RoundsConfig,
+    ProposalsConfig,
 )
 from squadron.methods.self_rewarding.records import Comparison, Evaluation, Lessons, Model, Preferences, Sources
-from squadron.methods.self_rewarding.synthetic_task import WorldConfig
+from squadron.methods.self_rewarding.synthetic_task import TasksConfig, WorldConfig
 from squadron.train.spec import LoraSettings, TrainSpec
 
 
@@ -22,7 +23,7 @@ def read_problems(
     stage: Stage,
     problems: ProblemsConfig | None,
     benchmarks: tuple[BenchmarkConfig, ...],
-    world: WorldConfig,
+    world: TasksConfig,
     rounds: int,
     seed: int,
 ) -> Sources:
@@ -38,7 +39,7 @@ def build_lessons(
     instruction: InstructionConfig,
     judging: JudgingDataConfig,
     prompts: PromptsConfig,
-    world: WorldConfig,
+    world: TasksConfig,
     rounds: int,
     seed: int,
 ) -> Lessons:
@@ -72,7 +73,7 @@ def prefer_steps(
     sources: Sources,
     number: int,
     prompts: PromptsConfig,
-    config: RoundsConfig,
+    config: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
 ) -> Preferences:
@@ -104,14 +105,14 @@ def evaluate(
     sources: Sources,
     lessons: Lessons,
     prompts: PromptsConfig,
-    config: EvaluationConfig,
-    rounds: RoundsConfig,
+    solving: Sampling,
+    judging: Sampling,
     generation: GenerationConfig,
 ) -> Evaluation:
     """Solve the benchmarks and judge the pairs that were kept out."""
     from squadron.methods.self_rewarding import evaluation
 
-    return evaluation.measure(stage, model, sources, lessons, prompts, config, rounds, generation)
+    return evaluation.measure(stage, model, sources, lessons, prompts, solving, judging, generation)
 
 
 def compare(
@@ -121,7 +122,7 @@ def compare(
     sources: Sources,
     prompts: PromptsConfig,
     config: EvaluationConfig,
-    rounds: RoundsConfig,
+    rounds: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
 ) -> Comparison:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -19,8 +19,8 @@ from squadron.train.models.random_init import Size
 from squadron.train.spec import OptimizerConfig, TrainSpec
 
 
-class WorldConfig(Config):
-    """The tasks and the model, where none are given."""
+class TasksConfig(Config):
+    """The tasks, where none are given."""
 
     fewest_steps: int = Field(2, ge=1)
     most_steps: int = Field(3, ge=1)
@@ -32,6 +32,22 @@ class WorldConfig(Config):
     contests: int = Field(12_000, ge=10, description="judged contests to tune on (evaluation data)")
     held_out_contests: int = Field(400, ge=10)
     held_out: int = Field(500, ge=10, description="problems that models are measured by")
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> Self:
+        if self.fewest_steps > self.most_steps:
+            raise ValueError(f"fewest_steps {self.fewest_steps} is more than most_steps {self.most_steps}")
+        return self
+
+    @property
+    def range(self) -> tuple[int, int, int]:
+        """Fewest and most steps, and the largest number."""
+        return self.fewest_steps, self.most_steps, self.largest
+
+
+class WorldConfig(TasksConfig):
+    """The tasks and the model, where none are given."""
+
     vocabulary: int = Field(440, ge=300)
     hidden_size: int = Field(128, ge=16)
     layers: int = Field(3, ge=1)
@@ -50,9 +66,7 @@ class WorldConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _settings_agree(self) -> WorldConfig:
-        if self.fewest_steps > self.most_steps:
-            raise ValueError(f"fewest_steps {self.fewest_steps} is more than most_steps {self.most_steps}")
+    def _heads_divide(self) -> WorldConfig:
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
         return self
@@ -70,11 +84,6 @@ class WorldConfig(Config):
             rope_theta=self.rope_theta,
         )
 
-    @property
-    def range(self) -> tuple[int, int, int]:
-        """Fewest and most steps, and the largest number."""
-        return self.fewest_steps, self.most_steps, self.largest
-
 
 class Drawn(NamedTuple):
     """Problems by what they are for; no question is in two of them."""
@@ -87,7 +96,7 @@ class Drawn(NamedTuple):
     texts: list[Problem]
 
 
-def draw(world: WorldConfig, seed: int, rounds: int) -> Drawn:
+def draw(world: TasksConfig, seed: int, rounds: int) -> Drawn:
     """All problems of a run, `rounds` of them for the rounds."""
     counts = (world.held_out, world.held_out_contests, rounds, world.solutions, world.contests, world.texts)
     stream = problems(sum(counts), seed, *world.range)
@@ -99,7 +108,7 @@ def draw_contests(drawn: Drawn, seed: int, worked: float) -> tuple[list[Contest]
     return list(contests(drawn.contests, seed, worked)), list(contests(drawn.held_out_contests, seed + 1, worked))
 
 
-def base_texts(drawn: Drawn, world: WorldConfig, seed: int) -> Iterator[tuple[str, str]]:
+def base_texts(drawn: Drawn, world: TasksConfig, seed: int) -> Iterator[tuple[str, str]]:
     """What the base model reads, as (given, text to learn): operations worked out digit by digit, then whole solutions.
 
     Like a model from pre-training it has seen arithmetic and solutions, and neither a conversation nor a judgement.
