@@ -9,6 +9,7 @@ LLM-driven Actor-Reasoner for interaction of automated vehicles, arXiv 2503.0050
 
 from __future__ import annotations
 
+from squadron.core.cli import run_job
 from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
@@ -58,4 +59,4 @@ def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
 
 
 if __name__ == "__main__":
-    actor_reasoner.main()
+    run_job(actor_reasoner)

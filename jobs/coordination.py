@@ -9,6 +9,7 @@ Multi-agent coordination by a graph VAE, arXiv 2503.02954.
 
 from __future__ import annotations
 
+from squadron.core.cli import run_job
 from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.coordination.config import CoordinationConfig
@@ -35,4 +36,4 @@ def coordination(run: Run, config: CoordinationConfig) -> None:
 
 
 if __name__ == "__main__":
-    coordination.main()
+    run_job(coordination)

@@ -9,6 +9,7 @@ CrowdSelect, arXiv 2503.01836.
 
 from __future__ import annotations
 
+from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.llm.batch.budget import SpendingConfig
@@ -55,4 +56,4 @@ def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
 
 
 if __name__ == "__main__":
-    crowdselect.main()
+    run_job(crowdselect)

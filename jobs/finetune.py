@@ -7,6 +7,7 @@ squadron run finetune qwen2.5-7b data.path=my.jsonl --profile 8xh100 --address a
 
 from __future__ import annotations
 
+from squadron.core.cli import run_job
 from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.finetune.config import FinetuneConfig, RecordsConfig, StartConfig
@@ -36,4 +37,4 @@ def finetune(run: Run, config: FinetuneConfig) -> None:
 
 
 if __name__ == "__main__":
-    finetune.main()
+    run_job(finetune)

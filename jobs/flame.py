@@ -9,6 +9,7 @@ FLAME, arXiv 2503.01729.
 
 from __future__ import annotations
 
+from squadron.core.cli import run_job
 from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.flame.config import FlameConfig, RoundsConfig
@@ -43,4 +44,4 @@ def flame(run: Run, config: FlameConfig) -> None:
 
 
 if __name__ == "__main__":
-    flame.main()
+    run_job(flame)

@@ -9,6 +9,7 @@ Process-based Self-Rewarding Language Models, arXiv 2503.03746.
 
 from __future__ import annotations
 
+from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.self_rewarding.config import ProposalsConfig, SelfRewardingConfig
@@ -62,4 +63,4 @@ def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
 
 
 if __name__ == "__main__":
-    self_rewarding.main()
+    run_job(self_rewarding)

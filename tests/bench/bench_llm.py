@@ -48,7 +48,7 @@ def collection_rate(folder: Path, address: str, questions: int) -> tuple[float, 
     run = Run("bench", CollectConfig(), Folder(folder), Profile(name="auto"), track=())
     stage = Stage(run, "collect", "", {}, run.folder / "stages" / "collect-0")
     stage.begin()
-    stage.cluster()
+    stage.claim_cluster()
     rows = ({"id": str(n), "instruction": f"what is {n} times 7? " + "word " * 50} for n in range(questions))
     write_rows(run.folder, "questions.arrow", rows)
     model = OpenAiModel(name="local", model="echo", base_url=address, max_concurrency=AT_ONCE)

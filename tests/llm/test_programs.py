@@ -170,13 +170,13 @@ def test_workers_rest_between_stages_and_make_room_for_other_work(ray_cluster: o
     first = VerifierReward()
     second = VerifierReward(checker="final_answer")
     assert run_programs(stage, {"1": partial(graded, "first", "4")}, {"first": first}) == {"1": 1.0}
-    ((_, resting),) = stage.run.idle_workers
+    (resting,) = stage.run.idle.pools
     pids = set(resting.pids)
     assert run_programs(stage, {"1": partial(graded, "second", "#### 5")}, {"second": second}) == {"1": 0.0}
-    ((_, again),) = stage.run.idle_workers
+    (again,) = stage.run.idle.pools
     assert again is resting and set(again.pids) == pids  # the same processes hold another model
-    assert stage.workers("other work", 8) == 2
-    assert not stage.run.idle_workers and not any(psutil.pid_exists(pid) for pid in wait_for_end(pids))
+    assert stage.claim_workers("other work", 8) == 2
+    assert not stage.run.idle.pools and not any(psutil.pid_exists(pid) for pid in wait_for_end(pids))
 
 
 def test_two_models_of_one_kind_leave_nobody_behind(ray_cluster: object, tmp_path: Path) -> None:
@@ -190,9 +190,9 @@ def test_two_models_of_one_kind_leave_nobody_behind(ray_cluster: object, tmp_pat
     stage = stage_in(tmp_path)
     models = {"tasks": VerifierReward(), "final": VerifierReward(checker="final_answer")}
     assert run_programs(stage, {"1": graded}, models) == {"1": [1.0, 1.0]}
-    pids = {pid for _, pool in stage.run.idle_workers for pid in pool.pids}
-    assert len(stage.run.idle_workers) == len(pids) == 2
-    stage.run.close_idle()
+    pids = {pid for pool in stage.run.idle.pools for pid in pool.pids}
+    assert len(stage.run.idle.pools) == len(pids) == 2
+    stage.run.idle.close()
     assert not any(psutil.pid_exists(pid) for pid in wait_for_end(pids))
 
 

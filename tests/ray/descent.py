@@ -37,7 +37,7 @@ def begin(stage: Stage, start: float) -> Point:
 
 def descend(stage: Stage, start: Point, config: DescentConfig) -> Point:
     """Go down, and keep the place at every step."""
-    stage.cluster()
+    stage.claim_cluster()
     place = stage.folder.read_json("place.json") if stage.folder.exists("place.json") else {"step": 0, "x": start.x}
     while place["step"] < config.steps:
         step = place["step"] + 1

@@ -31,8 +31,8 @@ def train(stage: Stage, config: PairedConfig) -> Trained:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    stage.cluster()
-    workers, started = stage.workers("training", 2), time.time()
+    stage.claim_cluster()
+    workers, started = stage.claim_workers("training", 2), time.time()
     scaling = ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1})
     DataParallelTrainer(
         work,

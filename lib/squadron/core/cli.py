@@ -10,9 +10,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from squadron import __version__
 from squadron.core.errors import SquadronError
+
+if TYPE_CHECKING:
+    from squadron.core.job import Job
 
 _CAPABILITIES = {"sweep": "squadron.tune.command"}
 """Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
@@ -39,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def run_job(job: Job) -> NoReturn:
+    """`python jobs/<name>.py …`: the same as `squadron run <name> …`."""
+    sys.exit(main(["run", job.name, *sys.argv[1:]]))
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -45,12 +44,6 @@ class Job:
     def __call__(self, run: Run, config: Config) -> None:
         """Run the recipe inside an open run."""
         self.recipe(run, config)
-
-    def main(self, arguments: Sequence[str] | None = None) -> None:
-        """`python jobs/<name>.py …`: the same as `squadron run <name> …`."""
-        from squadron.core.cli import main
-
-        sys.exit(main(["run", self.name, *(sys.argv[1:] if arguments is None else arguments)]))
 
 
 def job(

@@ -104,7 +104,7 @@ def _compute(
     batch_size: int,
     arguments: dict[str, Any],
 ) -> None:
-    workers = stage.workers(f"{stage.name} ({unit})", len(pending), resources)
+    workers = stage.claim_workers(f"{stage.name} ({unit})", len(pending), resources)
     share = resources or stage.run.profile.worker
     import ray
 

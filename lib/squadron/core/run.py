@@ -30,6 +30,7 @@ from squadron.core import console
 from squadron.core.config import Config, changes, fingerprint, mask_secrets, to_yaml
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
+from squadron.core.idle import IdleWorkers
 from squadron.core.inputs import find_inputs, recall, remember, replace_paths
 from squadron.core.manifest import FORMAT, check_manifest, describe_environment
 from squadron.core.profile import Profile, WorkerResources
@@ -56,7 +57,7 @@ class Run:
     track: tuple[str, ...] = ("tensorboard",)
     stages: list[Stage] = field(default_factory=list)
     cluster: Cluster | None = None
-    idle_workers: list[tuple[str, Any]] = field(default_factory=list)
+    idle: IdleWorkers = field(default_factory=IdleWorkers)
     stage_cache: StageCache | None = None
     on_log: Callable[[Stage, int, dict[str, float]], None] | None = None
     _manifest: dict[str, Any] = field(default_factory=dict)
@@ -124,19 +125,9 @@ class Run:
         names = {name for row in rows for name in row}
         return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
-    def reuse(self, kind: str) -> Any:
-        """Workers of this kind that a stage left resting for the next one; None if there are none."""
-        found = next((number for number, (known, _) in enumerate(self.idle_workers) if known == kind), None)
-        return None if found is None else self.idle_workers.pop(found)[1]
-
-    def close_idle(self) -> None:
-        """Stop all idle workers: something else needs their place."""
-        while self.idle_workers:
-            self.idle_workers.pop()[1].close()
-
     def close(self) -> None:
         """Let go of workers and of the folder."""
-        self.close_idle()
+        self.idle.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -182,9 +173,9 @@ class Stage:
         """How many rows failed and may succeed on another try."""
         return sum(1 for row in self.failures() if row["retry"])
 
+    @property
     def cluster(self) -> Cluster:
-        """The Ray cluster, connected on first use and shared by all stages; resting workers make room."""
-        self.run.close_idle()
+        """The Ray cluster, connected on first use and shared by all stages. Who starts workers on it claims it."""
         if self.run.cluster is None:
             from squadron.core.cluster import check_shared, connect
 
@@ -193,12 +184,18 @@ class Stage:
             console.say(f"[dim]Ray: {self.run.cluster}[/dim]")
         return self.run.cluster
 
-    def workers(self, purpose: str, tasks: int, resources: WorkerResources | None = None) -> int:
-        """How many workers to start for `tasks` independent tasks: as many as asked for, else as many as fit.
+    def claim_cluster(self) -> Cluster:
+        """Stop idle workers, so that they make room for new ones, and return the cluster."""
+        self.run.idle.close()
+        return self.cluster
+
+    def claim_workers(self, purpose: str, tasks: int, resources: WorkerResources | None = None) -> int:
+        """Stop idle workers, and return how many to start for `tasks` independent tasks: as many as asked for, else as
+        many as fit.
 
         Raises ResourceError before anything starts if the cluster cannot hold them.
         """
-        cluster, profile = self.cluster(), self.run.profile
+        cluster, profile = self.claim_cluster(), self.run.profile
         if resources is not None:
             cluster.require(1, resources, purpose)
             return min(tasks, cluster.fit(resources, profile.max_workers))

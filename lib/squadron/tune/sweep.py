@@ -64,7 +64,7 @@ def try_settings(stage: Stage, spec: SweepSpec) -> Winner:
     )
     asked = stage.run.config
     assert isinstance(asked, Sweep)
-    shares = partition(stage.cluster().nodes, stage.run.profile, asked.max_parallel)
+    shares = partition(stage.claim_cluster().nodes, stage.run.profile, asked.max_parallel)
     say_start(spec, shares)
     _run_trials(stage, spec, space, trial_store, shares)
     records = {

@@ -168,7 +168,7 @@ def _pools(stage: Stage, asked: Sequence[Asked], missing: Mapping[str, np.ndarra
     local = []
     for kind, work in computing.items():
         tasks = sum(-(-len(one.rows) // _SMALLEST_PART) for one in work)
-        size = stage.workers(f"{stage.name} (models)", tasks, share[kind])
+        size = stage.claim_workers(f"{stage.name} (models)", tasks, share[kind])
         sized = [Work(one.member, one.rows, one.log, _part_size(len(one.rows), size)) for one in work]
         local.append(Pool(tuple(sized), share[kind], size))
     return [[Pool(tuple(talking), TALKS, len(talking))] if talking else [], local]

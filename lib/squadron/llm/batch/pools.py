@@ -92,7 +92,7 @@ def run_pools(
 
     from squadron.core.progress import progress
 
-    stage.cluster()
+    stage.claim_cluster()
     ledger: Any = ray.remote(num_cpus=0)(Ledger).remote(cap_usd, spent_usd)
     outcome = Outcome()
     errors: list[BaseException] = []

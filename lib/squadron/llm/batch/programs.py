@@ -230,7 +230,7 @@ class _ModelPool:
 
     def rest(self) -> None:
         if self._pool is not None:
-            self.stage.run.idle_workers.append((self._kind, self._pool))
+            self.stage.run.idle.keep(self._kind, self._pool)
             self._pool = None
 
     def close(self) -> None:
@@ -255,14 +255,14 @@ class _ModelPool:
         # A process lets go of a card's memory for sure when it ends: with GPUs, another model gets other processes.
         same = self.identity if share is not None and share.gpus else ""
         self._kind = f"{share} {self.sharing} {same}"
-        if (resting := self.stage.run.reuse(self._kind)) is not None:
+        if (resting := self.stage.run.idle.reuse(self._kind)) is not None:
             pool: ActorPool = resting
             return pool
         if share is not None:
             special = None if share == profile.worker else share  # of usual workers, as many as were asked for
-            count = max(1, self.stage.workers(f"{self.stage.name} ({self.name})", _MANY, special) // self.sharing)
+            count = max(1, self.stage.claim_workers(f"{self.stage.name} ({self.name})", _MANY, special) // self.sharing)
         else:
-            self.stage.cluster()
+            self.stage.claim_cluster()
         return ActorPool(_Worker, count, share or _WAITS, purpose=self.name, start_timeout_s=_START_TIMEOUT_S)
 
 

@@ -153,7 +153,7 @@ def _pool(stage: Stage, work: Work, reward: AnyReward) -> Pool:
     if share is None:
         return Pool((Work(work.member, work.rows, work.log, len(work.rows)),), TALKS, 1)
     parts = -(-len(work.rows) // work.part_size)
-    return Pool((work,), share, stage.workers(f"{stage.name} (scores)", parts, share))
+    return Pool((work,), share, stage.claim_workers(f"{stage.name} (scores)", parts, share))
 
 
 def _compile(stage: Stage, judged: Judged, models: Sequence[str], keys: dict[int, str], log: KeyedLog) -> Scores:

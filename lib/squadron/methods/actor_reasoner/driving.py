@@ -156,7 +156,7 @@ def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def drive_live(stage: Stage, world: World, memories: Memories, config: LiveConfig) -> Live:
     """Drive some episodes at once by the clock."""
-    stage.cluster()
+    stage.claim_cluster()
     texts = Texts(world.config.embedder)
     memory = read_memory(stage.run.folder, memories.file)
     texts(["nothing"])  # the embedder is loaded before the clock starts

@@ -49,7 +49,7 @@ def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig) 
     from squadron.core.folder import relative
     from squadron.methods.actor_reasoner.ppo import POLICY_FILE, train_ppo
 
-    stage.cluster()
+    stage.claim_cluster()
     scenes = [world.scene for world in worlds]
     train_ppo(scenes, worlds[0].traffic, worlds[0].drivers, config, stage.folder)
     return LearnedDriver(file=relative(stage.folder, stage.run.folder, POLICY_FILE))

@@ -67,7 +67,7 @@ def check_fits(
     shapes = _shapes(stage, model)
     if shapes is None:
         return
-    node = max(stage.cluster().nodes, key=lambda node: node.memory_gb)
+    node = max(stage.cluster.nodes, key=lambda node: node.memory_gb)
     host_gb = node.memory_gb * 2**30 / memory.GB / min(workers, max(1, node.fit(resources)))
     card_gb = _card_gb(stage) if resources.gpus else host_gb
     if card_gb is None:

@@ -48,7 +48,7 @@ def run_rounds(
     chosen = build_strategy(strategy.name, strategy.settings, config, len(shards))
     check_shards(stage.run.folder, shards)
     app = make_client_app(stage.run.folder, shards, image_size, training, config.seed)
-    workers = stage.workers("federated clients", min(len(shards), config.clients_per_round))
+    workers = stage.claim_workers("federated clients", min(len(shards), config.clients_per_round))
     rounds = stage.folder / "rounds"
     with (
         RayGrid(

@@ -180,7 +180,7 @@ def train_baselines(
     answers = map_rows(stage, alone, train_alone, **arguments) if alone else []
     if pooled:
         whole_node = WorkerResources(
-            cpus=max(node.cpus for node in stage.cluster().nodes), gpus=stage.run.profile.worker.gpus
+            cpus=max(node.cpus for node in stage.cluster.nodes), gpus=stage.run.profile.worker.gpus
         )
         answers += map_rows(stage, pooled, train_alone, resources=whole_node, **arguments)
     if answers:

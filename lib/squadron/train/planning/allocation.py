@@ -15,7 +15,7 @@ def place(stage: Stage, spec: TrainSpec) -> tuple[int, WorkerResources]:
     Not asked for a number, it takes the largest that the batch can be dealt out to. Raises ResourceError if the
     cluster cannot hold the workers, ConfigError if the batch cannot be dealt out to as many as were asked for.
     """
-    cluster, profile = stage.cluster(), stage.run.profile
+    cluster, profile = stage.claim_cluster(), stage.run.profile
     share = profile.trainer
     if share is None:
         node = max(cluster.nodes, key=lambda node: (node.gpus, node.cpus))
