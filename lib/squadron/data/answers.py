@@ -88,7 +88,7 @@ def is_bare(text: str) -> bool:
 
 
 def _number(text: str) -> tuple[Fraction, Fraction] | None:
-    """A plain number, whatever its commas, currency and unit, and what it is worth, in percent a hundredth of it."""
+    """A plain number without its commas, currency and unit; of a percentage, also the hundredth of it."""
     match = _NUMBER.fullmatch(_plain(text))
     if match is None:
         return None
@@ -98,7 +98,7 @@ def _number(text: str) -> tuple[Fraction, Fraction] | None:
 
 
 def _literal(text: str) -> str | None:
-    """Words, a time of day or a number in a base, in one writing; None for anything else.
+    """Words, a time of day or a number in a base, in one spelling; None for anything else.
 
     math-verify takes bare words for products of letters, so that anagrams are equal, and overlooks bases, a.m. and p.m.
     """

@@ -30,7 +30,7 @@ class Problem(NamedTuple):
 
 
 def draw_problem(draw: random.Random, steps: int, largest: int = 99) -> Problem:
-    """A problem of so many steps; every number on the way is between 1 and `largest`."""
+    """A problem of `steps` steps; every number on the way is between 1 and `largest`."""
     name, thing = draw.choice(_NAMES), draw.choice(_THINGS)
     have = draw.randint(2, max(2, largest // 2))
     sentences, worked = [f"{name} has {have} {thing}."], []

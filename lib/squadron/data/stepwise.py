@@ -20,7 +20,7 @@ KINDS = ("result", "operand", "operator", "ending")
 """What can be wrong with a step: its result, a number that it takes, what it does with them, or where it stops."""
 _WEIGHTS = (60, 18, 12, 10)
 _PREFIX_ERRORS = 0.15
-"""Share of the steps before a contest that are wrong, as a model's own are: what follows goes on from their result."""
+"""Share of the steps before a contest that are wrong, as a model's own steps can be; later steps continue from them."""
 _STEP = re.compile(r"Step (\d+): (\d+)([-+*])(\d+)( \([-+*=\d ]*\))?=(\d+)(?:, so \\boxed\{(\d+)\})?\.")
 _PATIENCE = 50
 
@@ -69,7 +69,7 @@ def solution_steps(problem: Problem, draw: random.Random | None = None, worked: 
 
 
 def right_step(problem: Problem, steps: Sequence[str]) -> Step:
-    """The right step after these, which may hold mistakes: it goes on from their last result.
+    """The right step after these, which may hold mistakes: it continues from their last result.
 
     Raises ValueError if the problem is solved already, or a step cannot be read.
     """
@@ -158,7 +158,7 @@ def _styled(step: Step, draw: random.Random | None, worked: float) -> Step:
 
 
 def _prefix(draw: random.Random, problem: Problem, count: int, worked: float) -> tuple[str, ...]:
-    """The first steps of a solution, some with a mistake; without any where a mistake leaves too little to go on."""
+    """The first steps of a solution, some with a mistake; none where a mistake leaves too little to continue from."""
     steps: list[str] = []
     for _ in range(count):
         right = right_step(problem, steps)
@@ -172,7 +172,7 @@ def _prefix(draw: random.Random, problem: Problem, count: int, worked: float) ->
 
 
 def _compare(right: Step, candidate: Step | None) -> tuple[str, bool]:
-    """A candidate's result beside the right one digit by digit, up to the first difference, then where it stops."""
+    """A candidate's result next to the right one digit by digit, up to the first difference, then where it stops."""
     if candidate is None:
         return "no step wrong.", False
     said, wanted = str(candidate.result), str(right.result)

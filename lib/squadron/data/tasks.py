@@ -1,7 +1,7 @@
 """Short tasks with numbers, letters and lists, written by rule at five levels of difficulty, and a grader: a world in
 which models that are trained from scratch in minutes can be told apart, and every answer can be checked.
 
-Letters and numbers stand apart by spaces, so that a model sees each of them whatever its tokenizer merges.
+Spaces keep letters and numbers apart, so that a model sees each of them, whichever tokens its tokenizer merges.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WORDS = (
 
 
 class Task(NamedTuple):
-    """An instruction, of which kind and how hard it is, and its answer; a worked one ends behind the marker."""
+    """An instruction, its kind and level, and its answer; a worked answer ends behind the marker."""
 
     kind: str
     level: int
@@ -51,7 +51,7 @@ class Task(NamedTuple):
 def tasks(count: int, seed: int, kinds: Sequence[str] | None = None, levels: Sequence[int] = LEVELS) -> Iterator[Task]:
     """`count` tasks of all kinds and levels alike, no instruction twice.
 
-    Raises ValueError for a kind or level that there is not, and where there are no more instructions to be found.
+    Raises ValueError for an unknown kind or level, and when no further instructions can be found.
     """
     names = KINDS if kinds is None else tuple(kinds)
     if not set(names) <= set(KINDS) or not set(levels) <= set(LEVELS) or not names or not levels:
@@ -77,7 +77,7 @@ def draw_task(draw: random.Random, kind: str, level: int) -> Task:
 def blank(draw: random.Random, task: Task) -> Task:
     """The same task with what it is about left out in places, so that nobody can answer it: a template half filled in.
 
-    Generated instructions hold such; their answer here is one that no model gives.
+    Generated pools hold such instructions; their answer here is one that no model gives.
     """
     words = task.instruction.split(" ")
     filled = [place for place, word in enumerate(words) if word.isdigit() or word in _WORDS or _is_letter(word)]

@@ -13,7 +13,7 @@
     model.load_state_dict(result.arrays.to_torch_state_dict())
     for record in result.history: print(record.round, record.train, record.server, record.failures)
 
-`on_round(round, record, arrays)` follows each round; the same call again goes on after the last saved round. Clients
+`on_round(round, record, arrays)` follows each round; the same call again resumes after the last saved round. Clients
 see their round in the message's config record as "server-round"; random, numpy and torch are seeded for every visit, so
 import torch at the top of the app's module.
 """

@@ -56,7 +56,7 @@ class RayGrid(Grid):
     """`clients` nodes that run `app`, visited by as many workers as fit.
 
     `app` is a ClientApp, or a reference "module:attribute" to one that workers can import. `clients` is a number, or
-    one mapping a client that is added to its node_config, beside Flower's own partition-id and num-partitions.
+    one mapping a client that is added to its node_config, next to Flower's own partition-id and num-partitions.
     Every visit must end within `client_timeout_s`. With `check_finite`, a reply with NaN or infinite values becomes
     an error reply. A client whose worker dies is visited again, `max_retries` times.
 
@@ -86,7 +86,7 @@ class RayGrid(Grid):
         resources = resources or WorkerResources()
         reuse_freed_memory()  # aggregation makes and frees a model's worth of arrays for each reply
         gc.collect()
-        gc.freeze()  # Flower collects garbage by hand for each reply: what is there by now need not be looked at again
+        gc.freeze()  # Flower collects garbage by hand for each reply: spare it what exists by now
         cluster = connect()
         cluster.require(1, resources, purpose)
         self._nodes: dict[int, dict[str, Any]] = {
@@ -189,7 +189,7 @@ class RayGrid(Grid):
         return sorted(replies, key=_by_node)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and wait for all replies, `timeout` seconds at most; who is late becomes an error reply."""
+        """Send messages and wait for all replies, `timeout` seconds at most; a late reply becomes an error reply."""
         waiting = self.push_messages(messages)
         until = time.monotonic() + (self._client_timeout_s * len(waiting) if timeout is None else timeout)
         while not all(message_id in self._replies for message_id in waiting):

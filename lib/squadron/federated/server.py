@@ -94,7 +94,7 @@ def federate(
     """Run `strategy` for `num_rounds` rounds on the clients of `grid`, as `Strategy.start` would.
 
     After every round the model, the strategy's memory, the clients' states and the history are saved in `folder`,
-    while the next round's visits begin; a run that was killed goes on after its last whole saved round and ends with
+    while the next round's visits begin; a run that was killed resumes after its last whole saved round and ends with
     the very same weights, because all random numbers are seeded by (`seed`, round) on the server and by (`seed`,
     round, client) on the clients. `on_round` is called after each round with its record and model; rounds that an
     earlier run finished are not repeated.
@@ -188,7 +188,7 @@ def _ask(run: _Run, number: int, messages: Iterable[Message]) -> list[Message]:
         raise WorkerError(
             "\n".join([f"all {len(replies)} clients of round {number} failed; the first causes:", *causes]),
             where=f"round {number}; the rounds before it are saved in {run.folder.url}",
-            fix="mend the cause, then give the same command again: it goes on with this round",
+            fix="fix the cause, then give the same command again: it resumes with this round",
         )
     return replies
 
@@ -225,7 +225,7 @@ def _best(history: list[Any], name: str | None, mode: str) -> int | None:
 
 
 def _check_client_counts(strategy: Any, available: int) -> None:
-    """Flower waits for ever for nodes that never come; say so instead."""
+    """Flower waits forever for nodes that never come; say so instead."""
     while strategy is not None:
         for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
             asked = getattr(strategy, name, 0)

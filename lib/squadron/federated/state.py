@@ -1,4 +1,4 @@
-"""The whole state of a federated run in one file a round, so that a killed run goes on as if nothing had happened.
+"""The whole state of a federated run in one file a round, so that a killed run resumes as if nothing had happened.
 
     round-00012.npz         the model, the strategy's memory, configurations, history; written whole or not at all
     clients/1003-00009.npz  the state that client 1003 left behind in round 9
@@ -34,7 +34,7 @@ _RECORDS = (ArrayRecord, ConfigRecord, MetricRecord)
 
 @dataclass
 class ServerState:
-    """All that the rest of a run depends on, beside the strategy."""
+    """All that the rest of a run depends on, besides the strategy."""
 
     round: int
     arrays: ArrayRecord

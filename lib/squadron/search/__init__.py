@@ -13,7 +13,7 @@
         found = end.value
 
 A search draws nothing at random and reads no clock: the same answers give the same find, so a log of answers is all
-that is needed to go on after a stop. `search_tree` works alike and yields tuples of `Propose`, and `Value`.
+that is needed to resume after a stop. `search_tree` works alike and yields tuples of `Propose`, and `Value`.
 """
 
 from squadron.search.asks import Compare, Preference, Propose, Steps, Value, Verdict

@@ -83,7 +83,7 @@ def search_steps(
     with no step before, the problem is dropped. It ends when `is_last` holds for the step taken, or after
     `max_iterations` with the steps and preferences that are left.
 
-    The paper counts a win for whoever is preferred, and leaves open whether a contest is judged in both orders. With
+    The paper counts a win for the preferred step, and leaves open whether a contest is judged in both orders. With
     each order counted by itself, a judge that leans to one side gives wins to both steps of a contest that it cannot
     decide, and more of them to texts that were proposed seldom: hence `credit="both_orders"`.
 

@@ -18,7 +18,7 @@ _QUALITY = 80
 
 
 def film(images_THWC: Sequence[np.ndarray], fps: float = 20.0, last_frame_s: float = 1.0) -> bytes:
-    """An animation that repeats for ever: WebP, or GIF where Pillow was built without WebP.
+    """An animation that repeats forever: WebP, or GIF where Pillow was built without WebP.
 
     Real time is 20 frames/s, one for each 50 ms step. The last frame stays for `last_frame_s`, so that the
     end of an episode can be seen. `media_type` names the format of the result. Raises InputError when there

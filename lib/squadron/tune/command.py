@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         choices=("none", "asha", "pbt"),
         default="none",
-        help="asha stops the worse trials early, pbt lets them go on from better ones",
+        help="asha stops the worse trials early, pbt lets them resume better ones' work",
     )
     parser.add_argument(
         "--grace", type=int, default=1, metavar="N", help="asha: values that no trial is stopped before"
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> None:
-    """Run the trials of a sweep, or go on with one that was interrupted; write its report and the winner's config."""
+    """Run the trials of a sweep, or resume one that was interrupted; write its report and the winner's config."""
     from squadron.core import console, runner
     from squadron.core.folder import Folder
     from squadron.core.job import Job
@@ -75,8 +75,8 @@ def winner_folder(work: Run) -> str:
 
 
 def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> SweepSpec:
-    """The sweep that is asked for. Raises ConfigError for a metric that the job does not have, or what else is wrong
-    with the words."""
+    """The sweep that is asked for. Raises ConfigError for a metric that the job does not have, or for anything else
+    wrong on the command line."""
     from squadron.core.config import from_values
     from squadron.core.errors import ConfigError, suggest
     from squadron.tune.space import grid_size, parse_space

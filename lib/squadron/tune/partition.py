@@ -1,6 +1,6 @@
 """How much of the cluster one trial gets, and so how many run at a time.
 
-Trials that took what they find could each hold a part of what all of them need, and wait for ever. So each sees a
+If trials took what they find, each could hold a part of what it needs and wait forever for the rest. So each sees a
 cluster of its own, as large as its share, and shares are dealt out so that all of them fit: jobs ask that cluster how
 many workers to start. Ray Train and Ray Data place their workers themselves, outside of placement groups that Ray Tune
 would reserve for a trial; its own answer to nesting is to limit the trials at a time, which is what this does.
@@ -21,9 +21,9 @@ Share = tuple[Node, ...]
 def partition(nodes: Sequence[Node], profile: Profile, max_parallel: int | None) -> list[Share | None]:
     """A share for each trial that runs at a time; `[None]`, the whole cluster, where it is one trial.
 
-    A profile that asks for a number of workers says what a trial needs: as many trials run as find so many seats, and
-    no more than `max_parallel`. Else `max_parallel` trials divide the seats, and without it each trial has the whole
-    cluster. Raises ResourceError if a trial does not fit, or so many do not.
+    A profile that asks for a number of workers says how many seats a trial needs: as many trials run as fit, at most
+    `max_parallel`. Otherwise `max_parallel` trials divide the seats, and without it each trial has the whole cluster.
+    Raises ResourceError if one trial does not fit, or `max_parallel` trials do not.
     """
     seat = _seat(profile)
     seats = [node for node in nodes for _ in range(node.fit(seat))]

@@ -1,7 +1,7 @@
 """The process in which one trial's job runs: a driver of its own on the cluster.
 
-As a driver it is to Ray what a run by hand is: when it ends, however it ends, Ray frees all that it had started. An
-actor's placement groups, Ray Train's among them, would stay until the whole sweep is over.
+To Ray it is a driver, as a run by hand is: however it ends, Ray frees all that it had started. An actor's placement
+groups, Ray Train's among them, would stay until the whole sweep is over.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Task(Config):
-    """All that the process of a trial is told. `session` is the start of the sweep that it belongs to; `warm_start`
+    """All that the process of a trial is given. `session` is the start of the sweep that it belongs to; `warm_start`
     gives, by stage, the work of another trial to resume."""
 
     name: str
@@ -68,19 +68,20 @@ def main() -> None:
         text = str(error) if isinstance(error, SquadronError) else f"{type(error).__name__}: {error}"
         outcome = {"status": "failed", "error": text}
     known = task.trial_store.read(task.name)
-    if known is None or known.status != "stopped":  # one that is told to stop may be at its end already
+    if known is None or known.status != "stopped":  # a trial that is asked to stop may be at its end already
         task.trial_store.write(task.name, task.record(seconds=round(time.monotonic() - started, 2), **outcome))
 
 
 def _end_with_parent() -> None:
     """Ask Linux to kill this process when the one that started it ends, so that a trial which is stopped works no
-    longer; elsewhere it goes on until it finds Ray gone."""
+    longer; elsewhere it runs until it finds Ray gone."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _run_job(task: Task) -> float:
-    """The value of the metric. Raises SquadronError if the run ends without one, and what the job raises."""
+    """Run the job, and return the value of the metric. Raises SquadronError if the run ends without one, and what the
+    job raises."""
     from squadron.core import registry, runner
     from squadron.core.cluster import Cluster, connect
     from squadron.core.config import from_values
@@ -131,7 +132,7 @@ class _Curve:
             self._wait()
 
     def _wait(self) -> None:
-        """Until Ray Tune has taken the value. Where it wants this trial to go on from another's work, it ends this
+        """Wait until Ray Tune has taken the value. Where it wants this trial to resume another's work, it ends this
         process instead; a run that went ahead meanwhile would be at its end before anything is decided."""
         deadline = time.monotonic() + _DECISION_PATIENCE_S
         while time.monotonic() < deadline:
@@ -140,7 +141,7 @@ class _Curve:
             time.sleep(0.05)
 
     def _keep(self, stage: Any, step: int) -> str:
-        """Keep the work of the stage as it is now, for others to go on from."""
+        """Keep the work of the stage as it is now, for others to resume."""
         kept = self._notes / "work"
         place = kept / f"{stage.folder.name}-{step:08d}"
         if not place.exists():

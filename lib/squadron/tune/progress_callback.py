@@ -1,4 +1,4 @@
-"""What a sweep says while it goes on."""
+"""What a sweep prints while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which settings are tried next, and which trials go on: Ray Tune's searchers and schedulers for a sweep."""
+"""Which settings are tried next, and which trials continue: Ray Tune's searchers and schedulers for a sweep."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEVER = 10**9
 
 def listed(spec: SweepSpec, space: Space, trial_store: TrialStore) -> dict[str, Any]:
     """Ray Tune's parameter space of settings that are drawn beforehand: one trial after the other. The settings of one
-    are a function of its number and the seed, so that a sweep which goes on, or is given more trials, finds those that
+    are a function of its number and the seed, so that a sweep which resumes, or is given more trials, finds those that
     it had."""
     drawn = [sample(space, number, spec.seed) for number in range(spec.trials)]
     named = {trial_store.name(number, settings): settings for number, settings in enumerate(drawn)}
@@ -34,8 +34,8 @@ def listed(spec: SweepSpec, space: Space, trial_store: TrialStore) -> dict[str, 
 
 
 def finished(spec: SweepSpec, trial_store: TrialStore) -> dict[str, Record]:
-    """Trials of an earlier start that need not be run. A scheduler that compares trials on their way has to see them
-    again: they report what they did."""
+    """Trials of an earlier start that need not be run. A scheduler that compares running trials has to see them again:
+    they report what they did."""
     records = {name: trial_store.read(name) for name in trial_store.begun()} if spec.scheduler == "none" else {}
     return {name: one for name, one in records.items() if one is not None and one.status == "finished"}
 
@@ -45,8 +45,8 @@ def _setting(named: dict[str, Settings], key: str, spec: Any) -> Any:
 
 
 class Suggestions(Searcher):
-    """Settings by what earlier trials came to: Optuna's, each trial with its name. After a restart those that were
-    begun come first."""
+    """Settings that Optuna chooses by the results of earlier trials, each with its trial's name. After a restart,
+    trials that had started come first."""
 
     def __init__(self, spec: SweepSpec, space: Space, trial_store: TrialStore) -> None:
         import optuna
@@ -92,10 +92,10 @@ class Suggestions(Searcher):
         self._optuna.on_trial_complete(trial_id, None if failed else result, failed)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the trial_store knows."""
+        """Nothing to do: the trial store has it."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the trial_store knows."""
+        """Nothing to do: the trial store has it."""
 
 
 def make_scheduler(spec: SweepSpec, space: Space) -> TrialScheduler:

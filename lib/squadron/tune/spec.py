@@ -21,10 +21,10 @@ class SweepSpec(Config):
     trials: int = Field(ge=1)
     search: Literal["random", "optuna"] = Field("random", description="optuna: by what earlier trials came to (TPE)")
     scheduler: Literal["none", "asha", "pbt"] = Field(
-        "none", description="asha stops the worse trials early; pbt lets them go on from better ones' work"
+        "none", description="asha stops the worse trials early; pbt lets them resume better ones' work"
     )
     grace: int = Field(1, ge=1, description="asha: values of the metric that a trial may log before it can be stopped")
-    reduction: int = Field(3, ge=2, description="asha: one of so many trials goes on at each level")
+    reduction: int = Field(3, ge=2, description="asha: at each level, one of this many trials continues")
     perturb_every: int = Field(5, ge=1, description="pbt: values of the metric between two changes of settings")
     seed: int = 0
 

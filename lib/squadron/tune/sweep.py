@@ -28,14 +28,14 @@ _TUNE_SETTINGS = {
 
 
 class Sweep(Config):
-    """What a sweep is a run of; `max_parallel` and what a worker is stand apart: they decide nothing of the result."""
+    """The configuration of a sweep. `max_parallel` and the size of a worker stand apart: they decide no result."""
 
     sweep: SweepSpec
     max_parallel: int | None = None
 
 
 def sweep(run: Any, config: Sweep) -> None:
-    """The recipe: one stage, of as many runs as there are trials."""
+    """The recipe: one stage, with one run for each trial."""
     run.stage(try_settings, config.sweep)
 
 
@@ -95,7 +95,7 @@ def say_start(spec: SweepSpec, shares: list[Share | None]) -> None:
 def _run_trials(
     stage: Stage, spec: SweepSpec, space: Space, trial_store: TrialStore, shares: list[Share | None]
 ) -> None:
-    """Let Ray Tune run all trials. What one has come to stands in its record."""
+    """Let Ray Tune run all trials. The result of each is in its record."""
     os.environ |= _TUNE_SETTINGS
     for noisy in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
@@ -150,7 +150,7 @@ def _choose(spec: SweepSpec, records: dict[str, Record]) -> Winner:
         error = next((one.error for one in records.values() if one.error), "")
         raise WorkerError(
             f"none of {len(records)} trials finished; the first error: {error}",
-            fix="mend the cause and give the same command again",
+            fix="fix the cause and give the same command again",
         )
     sign = 1 if spec.goal == "max" else -1
     name = max(finished, key=lambda name: sign * (finished[name].value or 0.0))

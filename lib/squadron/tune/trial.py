@@ -50,7 +50,7 @@ class Trials:
     directory: str
 
     def task(self, name: str, settings: Settings, warm_start: Mapping[str, Folder]) -> Task:
-        """What the process of a trial is told."""
+        """What the process of a trial is given."""
         context = ray.get_runtime_context()
         return Task(
             name=name, settings=settings, spec=self.spec,
@@ -65,7 +65,7 @@ class Trials:
 def follow(config: Mapping[str, Any], trials: Trials) -> None:
     """Run the job with these settings, and report to Ray Tune every value of the metric that it logs, and the one that
     it ends with. A trial that ended before reports what it did then. One that fails reports no more: its record says
-    so, and Ray Tune, which would start it again, does not hear of it."""
+    so, and Ray Tune is not told, since it would start the trial again."""
     from ray import tune
 
     name, trial_store = tune.get_context().get_trial_name(), trials.trial_store
@@ -78,7 +78,7 @@ def follow(config: Mapping[str, Any], trials: Trials) -> None:
         for row in trial_store.curve(name)[sent:]:
             sent += 1
             _report({trials.spec.metric: row["value"]}, name, row)
-            if trials.spec.scheduler == "pbt":  # the run waits to be told that it may go on as it is
+            if trials.spec.scheduler == "pbt":  # the run waits until it may continue as it is
                 trial_store.notes(name).write_json("taken.json", sent)
 
     record = trial_store.read(name)
@@ -98,7 +98,7 @@ def _has_ended(record: Record, session: str) -> bool:
 
 
 def _run_watched(trials: Trials, task: Task, send: Callable[[], None]) -> Record:
-    """The record of a run that has ended; one whose process dies, or is lost, goes on in another."""
+    """The record of a run that has ended; one whose process dies, or is lost, resumes in another."""
     trial_store, name = trials.trial_store, task.name
     for _ in range(_ATTEMPTS):
         trial_store.write(name, task.record())
@@ -112,7 +112,7 @@ def _run_watched(trials: Trials, task: Task, send: Callable[[], None]) -> Record
 
 
 def _run_process(notes: Folder, task: Task, directory: str, send: Callable[[], None]) -> int:
-    """Run the task in a process, and call `send` now and then meanwhile. What it prints is kept beside its record,
+    """Run the task in a process, and call `send` now and then meanwhile. What it prints is kept next to its record,
     where that is on a disk. Returns its status."""
     command = [sys.executable, "-m", "squadron.tune.process"]
     where = directory if os.path.isdir(directory) else None
@@ -147,9 +147,9 @@ def _report(metrics: Mapping[str, float], name: str, row: Mapping[str, Any]) -> 
 
 
 def _warm_start(checkpoint: Any, trials: Trials, name: str) -> dict[str, Folder]:
-    """Another trial's work that Ray Tune wants this one to go on from, by the stage that it is of: a copy, since the
-    other goes on meanwhile. What it has kept since stands in for what it keeps no longer. A trial's own work is found
-    in its run folder."""
+    """Another trial's work that Ray Tune wants this one to resume, by its stage: a copy, since the other continues
+    meanwhile. Where the other no longer has that checkpoint, a later one serves. A trial's own work is found in its
+    run folder."""
     if checkpoint is None:
         return {}
     with checkpoint.as_directory() as place:
@@ -166,4 +166,4 @@ def _warm_start(checkpoint: Any, trials: Trials, name: str) -> dict[str, Folder]
             return {row["stage"]: given}
         except (FileNotFoundError, shutil.Error, IndexError):
             continue
-    return {}  # gone: it goes on from its own
+    return {}  # gone: it resumes its own

@@ -1,4 +1,4 @@
-"""What a sweep knows of its trials, in files that anybody can read: after a kill, a sweep goes on from these alone.
+"""What a sweep knows of its trials, in files that anybody can read: after a kill, a sweep resumes from these alone.
 
     runs/sweep-flame-demo/
         best.yaml               the winner's configuration, ready to run
@@ -52,7 +52,7 @@ class TrialStore:
         return self.notes(name).read_lines("curve.jsonl")
 
     def begun(self) -> dict[str, Settings]:
-        """Trials that this sweep has begun, with the settings that they began with, in order of their numbers."""
+        """Trials that this sweep has started, with the settings that they started with, in order of their numbers."""
         found: dict[str, Settings] = {}
         for name in sorted((self.folder / "records").ls(), key=number_of):
             notes = self.notes(name)

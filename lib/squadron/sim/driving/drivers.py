@@ -32,7 +32,7 @@ class Cars:
 
 def drivers_wish(traffic: Traffic, config: DriversConfig, belief_BV3: np.ndarray | None = None) -> np.ndarray:
     """The acceleration (B, V) that each driver wants, in m/s²; 0 for the automated car. `belief_BV3` is what each
-    thinks of the style of whoever it meets; None: the prior of all."""
+    thinks of the style of the driver that it meets; None: the prior of all."""
     wish_BV = np.zeros(traffic.line_BV.shape)
     opponent_BV, open_BV = opponents(traffic)
     rows = np.arange(traffic.episodes)

@@ -1,4 +1,4 @@
-"""Routes on maps of lanelets: short stretches of lane, each with a centre line and the lanelets that go on from it."""
+"""Routes on maps of lanelets: short stretches of lane, each with a centre line and the lanelets that continue it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Recorded traffic: cars of a CommonRoad file go as they did, and the automated one drives a route of the map.
+"""Recorded traffic: cars of a CommonRoad file drive as they did, and the automated one drives a route of the map.
 
-What a replay cannot do: recorded drivers do not react. They drive on as if the automated car were not there, into it if
-it is slower than whoever they had in front of them.
+What a replay cannot do: recorded drivers do not react. They drive as if the automated car were not there, and into it
+if it is slower than the car that they had in front of them.
 
 Letters: R recorded cars, T steps of the record, S steps of one car, L lines.
 """

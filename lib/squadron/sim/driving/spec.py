@@ -21,7 +21,7 @@ class TrafficConfig(Config):
     start_speed: tuple[float, float] = Field((6.0, 9.0), description="m/s, drawn evenly")
     top_speed: float = Field(8.0, gt=0, description="m/s")
     approach_m: tuple[float, float] = Field((25.0, 55.0), description="from the start to the other's way, drawn evenly")
-    others: int = Field(1, ge=1, le=3, description="cars with drivers, beside the automated one")
+    others: int = Field(1, ge=1, le=3, description="cars with drivers, besides the automated one")
     stop_before_m: float = Field(
         1.0, gt=0, description="how far in front of the other's way the bumper of a car that yields stands"
     )
@@ -63,7 +63,7 @@ class DriversConfig(Config):
         description="how far drivers think ahead; official: 0.1, at which all but aggressive ones always yield",
     )
     patience_s: float = Field(
-        3.0, gt=0, description="of standing, after which a driver goes while the other stands; official: for ever"
+        3.0, gt=0, description="of standing, after which a driver goes while the other stands; official: forever"
     )
     mix: tuple[float, float, float] = Field((1 / 3, 1 / 3, 1 / 3), description="shares of styles among drivers")
     hears_display: bool = Field(False, description="drivers believe what the automated car's display says")

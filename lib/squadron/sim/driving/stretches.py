@@ -1,4 +1,4 @@
-"""Where a line that somebody really drove is in the way of a route: it wanders, so that they never meet exactly.
+"""Where a line that a car really drove is in the way of a route. Such a line wanders, so the two never meet exactly.
 
 Letters: P samples of a line, L lines.
 """
@@ -32,8 +32,8 @@ class Stretch(NamedTuple):
 def stretches(route: Route, line: Route, reach_m: float) -> list[Stretch]:
     """The stretches of a line within reach of a route, in order.
 
-    Where both lead the same way they share a lane, and conflict where the line comes onto it; else they cross, and
-    conflict where they are closest.
+    Where both lead the same way they share a lane, and conflict where the line comes onto it. Otherwise they cross,
+    and conflict where they are closest.
     """
     along, arc_P = shapely.LineString(route.points_P2), np.arange(0, line.length, SAMPLE_M)
     points = shapely.points(line.at(arc_P))
@@ -63,7 +63,7 @@ def stretches(route: Route, line: Route, reach_m: float) -> list[Stretch]:
 
 
 def conflicts_with(count: int, found: Iterable[tuple[int, Stretch]]) -> Conflicts:
-    """Conflicts of so many lines, of which line 0 has these stretches with others and nobody has any more."""
+    """Conflicts of `count` lines: line 0 has these stretches with others, and there are no further conflicts."""
     conflict_LL, near_LL = np.full((2, count, count), np.nan)
     shared_LL = np.zeros((count, count))
     for line, one in found:
@@ -80,5 +80,5 @@ def _direction(line: Route, arc_P: np.ndarray) -> np.ndarray:
 
 
 def _until(over_P: np.ndarray) -> int:
-    """The last place before something is so, the first one at the least."""
+    """The last index before the first True, or the last of all; 0 if the first is True."""
     return max(int(np.append(over_P, True).argmax()) - 1, 0)

@@ -1,6 +1,6 @@
-"""Cars on reference lines: where they are, how long to their conflicts, one tick of motion, of many episodes at once.
+"""Cars on reference lines: where they are, how long to their conflicts, and one tick of motion; many episodes at once.
 
-Every episode is drawn from its own number, so that it is the same whatever runs beside it. Car 0 is the automated one.
+Every episode is drawn from its own number, so it does not depend on the others. Car 0 is the automated one.
 
 Letters: B episodes, V cars, R recorded cars, T steps of a record.
 """
@@ -141,7 +141,7 @@ def draw_traffic(
     """The start of these episodes. Lines are drawn evenly among those that conflict with the automated car's, of an
     entrance each, since cars from one entrance would start inside each other.
 
-    Raises InputError if no line of the automated car is met from so many entrances.
+    Raises InputError if no line of the automated car is met from as many entrances as there are other cars.
     """
     partners = {
         int(own): scene.pairs[scene.pairs[:, 0] == own, 1]

@@ -14,7 +14,7 @@ class FloorConfig(Config):
     trip_m: tuple[float, float] = Field(
         (8.0, 16.0), description="straight-line distance from start to goal, from and to"
     )
-    detour_m: float = Field(3.0, ge=0, description="how far the way-point lies off the straight line, at the most")
+    detour_m: float = Field(3.0, ge=0, description="how far the way-point lies off the straight line, at most")
 
     @model_validator(mode="after")
     def _trip_is_a_range(self) -> FloorConfig:

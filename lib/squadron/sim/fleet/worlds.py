@@ -16,7 +16,7 @@ _ROOM = 1.25
 
 
 def random_routes(floor: FloorConfig, robots: int, radius_m: float, draw: np.random.Generator) -> list[Route]:
-    """Routes for so many discs of `radius_m`, whose starts do not touch each other, nor their goals.
+    """Routes for `robots` discs of `radius_m`. Their starts do not touch each other, and neither do their goals.
 
     The side of the square grows with the root of the number of robots, and is never so short that the shortest trip
     does not fit well; trips are no longer than the side.
@@ -45,7 +45,7 @@ def random_routes(floor: FloorConfig, robots: int, radius_m: float, draw: np.ran
 def random_map(height: int, width: int, blocked: float, draw: np.random.Generator) -> GridMap:
     """A map with a share of its cells blocked at random, of which the largest connected part is free.
 
-    Raises ConfigError if nothing worth the name is left of it.
+    Raises ConfigError if too few free cells are left.
     """
     from scipy import ndimage
 

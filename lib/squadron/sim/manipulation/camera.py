@@ -59,7 +59,7 @@ def render(
 class Renderer:
     """Makes the images of `render` for one scene, look and camera, over and over.
 
-    The model must not change; poses may. When a fixed or mocap body is placed anew, that one frame is slow.
+    The model must not change; poses may. When a fixed or mocap body is placed again, that one frame is slow.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ import numpy as np
 from squadron.sim.manipulation.env import ManipulationEnv
 
 _MEMORY = 0.85
-"""Share of the disturbance that a step of 50 ms hands on to the next: it lasts for about 0.3 s."""
+"""Share of the disturbance that remains from one step of 50 ms to the next: it lasts for about 0.3 s."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ _HOVER_M = 0.08
 _ON_COURSE_M, _OFF_COURSE_M = 0.01, 0.035
 """The open gripper is right above the grasp point within the first distance, and high beyond the second."""
 _CLOSE_M, _KEEP_M = 0.012, 0.03
-"""The gripper starts to close within the first distance of the grasp point and goes on within the second."""
+"""The gripper starts to close within the first distance of the grasp point and keeps closing within the second."""
 
 
 def body_pose(scene: Scene, body: str) -> tuple[np.ndarray, np.ndarray]:

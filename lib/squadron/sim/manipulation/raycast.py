@@ -22,7 +22,7 @@ _NEAR_M = 1e-3
 
 
 class Geoms(Enum):
-    """What a ray may hit. What is fixed to the world or to a mocap body stands still until placed anew."""
+    """What a ray may hit. What is fixed to the world or to a mocap body stands still until it is placed again."""
 
     STILL = (_STILL_GROUP,)
     MOVING = (_MOVING_GROUP,)
@@ -88,7 +88,7 @@ class Caster:
         return geom_N, distance_N
 
     def still_poses(self, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and rotations of what stands still; when they differ, something was placed anew."""
+        """Positions and rotations of what stands still; when they differ, something was placed again."""
         return data.geom_xpos.take(self._still, axis=0), data.geom_xmat.take(self._still, axis=0)
 
     def moving_corners(self, data: mujoco.MjData) -> np.ndarray:
@@ -117,7 +117,7 @@ class View:
     def covered(self, corners_M83: np.ndarray, side: int) -> np.ndarray:
         """Which of side x side cells the boxes may touch, bool (side² + 1,); the last entry is always True.
 
-        A box with a corner beside or behind the eye may be anywhere.
+        A box with a corner next to or behind the eye may be anywhere.
         """
         covered = np.zeros(side * side + 1, bool)
         covered[-1] = True

@@ -23,7 +23,7 @@ PILLARS = ("pillar", "second_pillar", "third_pillar")
 PLACES_Y = (-0.14, 0.0, 0.14)
 PILLAR_X = 0.60
 RING_X, RING_Y, RING_YAW = (0.40, 0.46), (-0.22, 0.22), 0.6
-"""Where a ring may lie: spans in metres, and at most so many radians to either side."""
+"""Where a ring may lie: spans in metres, and the largest turn to either side in radians."""
 
 HOLE, WALL, RING_HEIGHT = 0.030, 0.008, 0.026
 """Half the width of the hole, thickness and height of the walls, for a ring of size 1."""

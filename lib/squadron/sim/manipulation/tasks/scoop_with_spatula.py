@@ -36,8 +36,8 @@ BLADE_FRICTION = 0.15
 
 SPATULA_X, SPATULA_Y, SPATULA_YAW = (0.46, 0.52), (0.13, 0.22), 0.35
 CUBE_X, CUBE_Y, CUBE_YAW = (0.55, 0.63), (-0.14, 0.04), 0.35
-"""Where the two may lie: spans in metres, and at most so many radians to either side. Every second episode,
-on average, is mirrored left to right."""
+"""Where the two may lie: spans in metres, and the largest turn to either side in radians. Every second
+episode, on average, is mirrored left to right."""
 
 SENSOR_LOW_3, SENSOR_HIGH_3 = np.array([0.30, -0.40, 0.12]), np.array([0.90, 0.40, 0.50])
 """The sensor above the table: two corners of a box, world frame."""
