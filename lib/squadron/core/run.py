@@ -147,8 +147,8 @@ class Stage:
     name: str
     purpose: str
     inputs: dict[str, Any]
-    input_paths: list[str]
     folder: Folder
+    input_paths: list[str] = field(default_factory=list)
     _tracker: Tracker | None = None
     _panels: int = 0
     _headlines: list[tuple[str, str]] = field(default_factory=list)
@@ -162,7 +162,7 @@ class Stage:
         name = function.__name__
         purpose = (function.__doc__ or "").strip().partition("\n")[0]
         folder = run.folder / "stages" / f"{name}-{fingerprint([name, given])}"
-        return Stage(run, name, purpose, values, [str(path) for _, path in find_inputs(given)], folder)
+        return Stage(run, name, purpose, values, folder, [str(path) for _, path in find_inputs(given)])
 
     @property
     def done(self) -> bool:
