@@ -24,7 +24,8 @@ from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.llm.batch.programs import Ask, Program, run_programs
 from squadron.llm.chat import ChatRequest, Sampling, user
-from squadron.llm.rewards.reward import Answered, VerifierReward
+from squadron.llm.rewards.reward import Answered
+from squadron.llm.rewards.settings import VerifierReward
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
 from tests.drivers import processes
 

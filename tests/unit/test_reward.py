@@ -10,17 +10,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from squadron.llm.chat import ChatModel, ChatReply, ChatRequest, Closing, ModelUnavailable
-from squadron.llm.rewards.reward import (
-    Answered,
+from squadron.llm.rewards.open import open_reward
+from squadron.llm.rewards.reward import Answered, RewardModel, Score
+from squadron.llm.rewards.settings import (
     AnyReward,
     ClassifierReward,
     ColumnReward,
     JudgeReward,
     LabelTokenReward,
-    RewardModel,
-    Score,
     VerifierReward,
-    open_reward,
 )
 from squadron.llm.settings import AnyModel, Rule, ScriptedModel
 

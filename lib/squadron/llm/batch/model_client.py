@@ -19,7 +19,9 @@ from squadron.llm.batch.answer_cache import Entry
 from squadron.llm.batch.budget import Budget
 from squadron.llm.chat import ChatReply, ChatRequest
 from squadron.llm.providers import check_models, identity, open_model, resources
-from squadron.llm.rewards.reward import Answered, AnyReward, JudgeReward, LocalReward, Score, open_reward
+from squadron.llm.rewards.open import open_reward
+from squadron.llm.rewards.reward import Answered, Score
+from squadron.llm.rewards.settings import AnyReward, JudgeReward, LocalReward
 from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
 
 Served = AnyModel | AnyReward

@@ -32,7 +32,9 @@ from squadron.llm.batch.model_client import (
 )
 from squadron.llm.batch.pools import Pool, Work, refuse_stopped, run_pools
 from squadron.llm.providers import open_model
-from squadron.llm.rewards.reward import Answered, AnyReward, ColumnReward, RewardModel, open_reward
+from squadron.llm.rewards.open import open_reward
+from squadron.llm.rewards.reward import Answered, RewardModel
+from squadron.llm.rewards.settings import AnyReward, ColumnReward
 
 _PART = 1024
 

@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from squadron.llm.chat import Closing, ModelUnavailable
 from squadron.llm.embed import cannot_load
-from squadron.llm.rewards.reward import (
-    Answered,
-    ClassifierReward,
-    LabelTokenReward,
-    LocalReward,
-    RewardModel,
-    Score,
-    fill_in,
-    scored,
-)
+from squadron.llm.rewards.reward import Answered, RewardModel, Score, scored
+from squadron.llm.rewards.settings import ClassifierReward, LabelTokenReward, LocalReward, fill_in
 from squadron.train.models.builders import Head, auto_class, loading_errors, local_folder
 from squadron.train.text.conversations import prompt_text, token_ids
 

@@ -11,7 +11,7 @@ from squadron.core.inputs import InputPath
 from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
-from squadron.llm.rewards.reward import AnyReward, ColumnReward, VerifierReward
+from squadron.llm.rewards.settings import AnyReward, ColumnReward, VerifierReward
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect.synthetic_task import WorldConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from squadron.core.profile import Profile
 from squadron.llm.embed import OpenAiEmbedder
-from squadron.llm.rewards.reward import AnyReward, JudgeReward
+from squadron.llm.rewards.settings import AnyReward, JudgeReward
 from squadron.llm.settings import AnyModel, OpenAiModel
 from squadron.methods.crowdselect.config import CrowdSelectConfig, PoolConfig
 from squadron.methods.crowdselect.judging import ANSWER_TOKENS

@@ -7,7 +7,7 @@ from squadron.core.run import Stage
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.batch.scoring import Scores
-from squadron.llm.rewards.reward import AnyReward
+from squadron.llm.rewards.settings import AnyReward
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect.config import (
     EmbeddingConfig,

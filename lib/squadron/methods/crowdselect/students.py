@@ -14,7 +14,7 @@ from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.batch.scoring import read_scores, score
-from squadron.llm.rewards.reward import AnyReward
+from squadron.llm.rewards.settings import AnyReward
 from squadron.llm.settings import HfModel
 from squadron.methods.crowdselect import figures
 from squadron.methods.crowdselect.config import LearningConfig, StudentsConfig

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from squadron.llm.rewards.local import by_length, load_head, refuse_untrained, tokens_read
-from squadron.llm.rewards.reward import LocalReward
+from squadron.llm.rewards.settings import LocalReward
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.methods.finetune.encoding import encoder
 from squadron.methods.finetune.training import HEADS

@@ -8,7 +8,7 @@ from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.chat import Sampling
-from squadron.llm.rewards.reward import AnyReward
+from squadron.llm.rewards.settings import AnyReward
 from squadron.llm.settings import AnyModel
 from squadron.methods.self_rewarding.algorithm import JUDGE, NO_STEPS, SOLVE
 from squadron.methods.self_rewarding.synthetic_task import WorldConfig
