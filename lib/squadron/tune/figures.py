@@ -90,7 +90,7 @@ def importance(spec: SweepSpec, space: Space, ranked: Records) -> Bars | None:
 
 
 def learning(spec: SweepSpec, ranked: Records, curves: Mapping[str, Sequence[Any]]) -> Curves | None:
-    """The metric of the best trials as they went; None where it comes once, at the end."""
+    """The metric of the best trials by step; None where it comes once, at the end."""
     series = []
     for name in list(ranked)[:_CURVES]:
         rows = curves[name]

@@ -20,7 +20,7 @@ class ProgressCallback(tune.Callback):
         self._spec, self._book, self._ended = spec, trial_store, len(finished(spec, trial_store))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """One that Ray Tune is done with: at its end, failed, or, where it still runs, stopped early."""
+        """Ray Tune is done with a trial: it has ended or failed, or it still runs and is stopped early."""
         name = str(trial)
         record = self._book.read(name)
         if record is None:
@@ -32,7 +32,7 @@ class ProgressCallback(tune.Callback):
         self._tell(name, record)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """One whose actor was lost with its node, and again where it was started next."""
+        """A trial's actor was lost with its node, and so was each that was started in its place."""
         name = str(trial)
         settings = {key: trial.config[key] for key in self._spec.over}
         error = "its process was lost, and so were those that were started in its place"

@@ -98,8 +98,9 @@ def equilibrium(mine_BAA: np.ndarray, theirs_BAA: np.ndarray) -> tuple[np.ndarra
 
 
 def drivers_say(traffic: Traffic) -> np.ndarray:
-    """What each driver says (B, V): that it goes first when it is close to the conflict or drives on towards it, that
-    the other may when it stands; drivers without a conflict, and the automated car, say nothing."""
+    """What each driver says (B, V). One that is close to its conflict, or keeps driving towards it, says that it goes
+    first; one that stands says that the other may. Without a conflict a driver says nothing, nor does the automated
+    car."""
     to_BV = np.where(traffic.open_BVV, traffic.to_conflict_BVV, np.inf).min(-1)
     speed_BV = traffic.speed_BV
     first_BV = (to_BV < 4.0) | ((to_BV < 15.0) & (speed_BV > 4.9))
@@ -109,8 +110,8 @@ def drivers_say(traffic: Traffic) -> np.ndarray:
 
 
 def believe(config: DriversConfig, display_B: np.ndarray) -> np.ndarray:
-    """What drivers think (B, 3) of the style of a car whose display says so: one that yields is conservative, one that
-    goes first aggressive, and one that says nothing as any other."""
+    """What drivers believe (B, 3) of a car's style by its display: a car that yields is conservative, one that goes
+    first is aggressive, and of one that says nothing they believe the prior."""
     belief_B3 = np.tile(np.array(config.prior), (len(display_B), 1))
     if config.hears_display:
         belief_B3[display_B == YIELD] = (0.0, 0.0, 1.0)
@@ -123,7 +124,7 @@ def _terms(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What both care about, by own action and the other's (B, A, A, 4): how far off the line (the least that counts,
     since cars keep to it), speed, how far the end of the line is as the crow flies, and speed over the distance to the
-    other car, after the time ahead. Other than in the official code nobody thinks of driving backwards."""
+    other car, after the time ahead. Unlike in the official code, nobody considers driving backwards."""
     accelerations_A = np.array(config.accelerations)
     after = []
     for cars in (own, other):

@@ -30,8 +30,8 @@ def way_to_goal(
 ) -> tuple[Route, float, float]:
     """The way along centre lines from a place to a region on the lanelets `goals`, over the fewest lanelets; and how
     far along it, in metres, the place is and the region begins. The way begins on the lanelet before the place's, where
-    there is one, and goes on behind the region to the end of the map, on `goals` where it can and else straight on:
-    whoever is in front there is in front of a car at its goal.
+    there is one, and continues behind the region to the end of the map, on `goals` where it can and else straight on:
+    a car in front there is in front of a car at its goal.
 
     Raises InputError if no lane at the place leads the way that it heads, or the region is not on the lanes ahead. The
     way does not change lanes.

@@ -71,13 +71,13 @@ class _Track(NamedTuple):
 
 
 def replay_traffic(recorded: Recorded, config: TrafficConfig, episodes: int = 1) -> Traffic:
-    """The start of so many equal episodes, in which `drive` moves the automated car and sets the others to where the
+    """The start of `episodes` equal episodes, in which `drive` moves the automated car and sets the others to where the
     record has them. Between ticks and steps of different lengths cars are interpolated.
 
-    Recorded cars keep the sizes that they have in the file, the automated one has that of the configuration. They are
-    of no style (-1). A car that would touch the automated one where they drive side by side is on its lane: the
-    automated car keeps its distance behind it, and they conflict where it comes onto the lane. Whoever never comes so
-    close to the route can be collided with but conflicts with nobody, as recorded cars do not among each other.
+    Recorded cars keep the sizes that they have in the file, the automated one has that of the configuration. They
+    have no style (-1). A car that would touch the automated one where they drive side by side is on its lane: the
+    automated car keeps its distance behind it, and they conflict where it comes onto the lane. A car that never comes
+    so close to the route can be collided with but has no conflict; recorded cars have none with each other.
 
     Raises ConfigError if the automated car was recorded faster than its top speed.
     """
@@ -98,8 +98,8 @@ def replay_traffic(recorded: Recorded, config: TrafficConfig, episodes: int = 1)
 
 
 def _scene(recorded: Recorded, own_width_m: float) -> tuple[Scene, np.ndarray]:
-    """The automated car's route and the lines of the others, and which of them each is on (T, R): one for each time
-    that it comes onto the route, of which it is on the first that is not over."""
+    """The automated car's route and the lines of the others, and which line each car is on (T, R). A car has a line for
+    each time that it comes onto the route, and is on the first of them that is not over."""
     lines, names, entrances, found = [recorded.route], ["the automated car's"], [0], []
     line_TR = np.zeros(recorded.arc_TR.shape, np.int64)
     for car, line in enumerate(recorded.lines):

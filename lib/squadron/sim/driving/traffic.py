@@ -170,9 +170,9 @@ def draw_traffic(
 def drive(traffic: Traffic, wanted_BV: np.ndarray) -> Traffic:
     """One tick later, cars having tried to accelerate as wanted (m/s²).
 
-    Who brakes before a conflict that is open brakes so as to stand at the line in front of it, and not at all while
-    that is far. Who is behind another on the same lane keeps its distance, whatever it wanted. Recorded cars go on in
-    their record, whatever is wanted of them.
+    A car that brakes before an open conflict brakes so as to stand at the line in front of it, and not at all while the
+    line is far. A car behind another on the same lane keeps its distance, whatever is wanted. Recorded cars follow
+    their record.
     """
     config = traffic.config
     acceleration_BV = np.minimum(_yield(traffic, wanted_BV), _keep_distance(traffic))
@@ -253,7 +253,7 @@ def _yield(traffic: Traffic, wanted_BV: np.ndarray) -> np.ndarray:
 
 
 def _keep_distance(traffic: Traffic) -> np.ndarray:
-    """The most (B, V) that a car may accelerate behind whoever is in front of it on the same lane, by the intelligent
+    """The most (B, V) that a car may accelerate behind the car in front of it on the same lane, by the intelligent
     driver model (Treiber, Hennecke and Helbing 2000)."""
     shared_LL = traffic.scene.shared_LL
     line_BV = traffic.line_BV
