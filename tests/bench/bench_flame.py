@@ -54,7 +54,7 @@ def play_fresh_home(folder: str, policy: dict[str, object], client_id: int) -> l
 
 def fresh_success(folder: Path, policy: dict[str, object]) -> str:
     """Success in `FRESH_HOMES` homes that played no part in any choice, in words."""
-    from squadron.metrics.statistics import cluster_bootstrap_interval
+    from squadron.evaluate.statistics import cluster_bootstrap_interval
 
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as workers:
         jobs = [workers.submit(play_fresh_home, str(folder), policy, n) for n in range(FRESH_HOMES)]

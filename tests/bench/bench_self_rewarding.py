@@ -26,6 +26,7 @@ import psutil
 from squadron.core.config import load_config
 from squadron.data.arithmetic import problems
 from squadron.data.stepwise import is_right
+from squadron.evaluate.statistics import mean_t_interval
 from squadron.llm.backends.hf import HfChat
 from squadron.llm.batch.model_client import item_key
 from squadron.llm.batch.programs import Program
@@ -35,7 +36,6 @@ from squadron.methods.self_rewarding.config import SelfRewardingConfig
 from squadron.methods.self_rewarding.conversations import Searched, Searcher
 from squadron.methods.self_rewarding.records import Evaluation
 from squadron.methods.self_rewarding.synthetic_task import draw
-from squadron.metrics.statistics import mean_t_interval
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs" / "bench"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from squadron.core.panels import Curves, Series, Table
+from squadron.evaluate.statistics import cluster_bootstrap_interval, wilson_interval
 from squadron.methods.actor_reasoner.episodes import Outcomes
 from squadron.methods.actor_reasoner.live import Account, Clock
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.records import Driven
-from squadron.metrics.statistics import cluster_bootstrap_interval, wilson_interval
 
 Results = Mapping[tuple[str, int | None], dict[str, Any]]
 """Outcomes of methods, each with all memories (None) or some."""

@@ -12,6 +12,7 @@ from squadron.core.panels import Curves, Series, Table
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
+from squadron.evaluate.statistics import wilson_interval
 from squadron.llm.chat import Sampling
 from squadron.llm.providers import open_model
 from squadron.methods.actor_reasoner.algorithm import ACTIONS
@@ -21,7 +22,6 @@ from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, a
 from squadron.methods.actor_reasoner.reasoner import Reasoner
 from squadron.methods.actor_reasoner.records import ReasonerModel
 from squadron.methods.actor_reasoner.training_data import Lesson, by_stake, draw_lessons
-from squadron.metrics.statistics import wilson_interval
 
 SHORT = Sampling(max_tokens=48)
 """How the small model is asked."""

@@ -12,6 +12,7 @@ from squadron.core.folder import relative
 from squadron.core.panels import Curves, Series
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
+from squadron.evaluate.statistics import cluster_bootstrap_interval, mean_t_interval
 from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.batch.scoring import read_scores, score
 from squadron.llm.rewards.settings import AnyReward
@@ -28,7 +29,6 @@ from squadron.methods.crowdselect.records import (
     Student,
     Students,
 )
-from squadron.metrics.statistics import cluster_bootstrap_interval, mean_t_interval
 
 
 def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: LearningConfig) -> Students:

@@ -10,11 +10,11 @@ from squadron.core.panels import Table, Text
 from squadron.core.run import Stage
 from squadron.data.arithmetic import is_correct
 from squadron.data.rows import ArrowRows
+from squadron.evaluate.statistics import wilson_interval
 from squadron.methods.finetune.base import load_tokenizer, resolve
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesConfig
 from squadron.methods.finetune.encoding import encoder
 from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export
-from squadron.metrics.statistics import wilson_interval
 from squadron.train.library_setup import quiet_libraries
 from squadron.train.objectives.layout import IGNORED
 

@@ -9,6 +9,7 @@ from typing import Any
 from squadron.core.errors import InputError
 from squadron.core.run import Stage
 from squadron.data.answers import is_right
+from squadron.evaluate.statistics import cluster_bootstrap_interval
 from squadron.llm.batch.programs import run_programs
 from squadron.llm.chat import ChatReply, Sampling
 from squadron.methods.self_rewarding import algorithm, figures
@@ -32,7 +33,6 @@ from squadron.methods.self_rewarding.records import (
     Sources,
 )
 from squadron.methods.self_rewarding.tuning import open_settings
-from squadron.metrics.statistics import cluster_bootstrap_interval
 
 
 def measure(

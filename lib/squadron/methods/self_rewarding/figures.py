@@ -10,9 +10,9 @@ from typing import Any
 
 from squadron.core.panels import Curves, Series, Table, Tree, TreeNode
 from squadron.core.run import Stage
+from squadron.evaluate.statistics import cluster_bootstrap_interval, wilson_interval
 from squadron.methods.self_rewarding.conversations import Searched
 from squadron.methods.self_rewarding.records import BenchmarkResult, Comparison, Evaluation
-from squadron.metrics.statistics import cluster_bootstrap_interval, wilson_interval
 from squadron.search import Found
 
 _TREES = 3

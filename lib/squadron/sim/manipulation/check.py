@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from squadron.metrics.statistics import wilson_interval
+from squadron.evaluate.statistics import wilson_interval
 from squadron.sim.manipulation.env import ManipulationEnv
 from squadron.sim.manipulation.expert import rollout
 from squadron.sim.manipulation.spec import sample_environment

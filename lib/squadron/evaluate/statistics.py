@@ -52,8 +52,3 @@ def mean_t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
     margin = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * spread
     return mean - margin, mean + margin
-
-
-def root_mean_square(errors: np.ndarray) -> float:
-    """Square root of the mean over all squared errors: one root at the end, not a mean of roots."""
-    return float(np.sqrt(np.mean(np.square(errors, dtype=np.float64))))

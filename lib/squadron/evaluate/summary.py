@@ -1,0 +1,85 @@
+"""The mean of scores with its interval, in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from squadron.core.config import Config
+from squadron.evaluate.statistics import cluster_bootstrap_interval, mean_t_interval, wilson_interval
+
+
+class Estimate(Config):
+    """A mean over seeds of means over problems, with its 95% interval over problems; NaN without any value.
+
+    `count` problems have a value, `trials` values in all; `missing` problems have none: they failed, or the method
+    found nothing. `by_seed` are the means of single seeds.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    trials: int
+    missing: int
+    by_seed: tuple[float, ...]
+
+    def value(self, form: str) -> str | None:
+        """The mean by a format such as `.1%`; None without any value."""
+        return format(self.mean, form) if self.count else None
+
+    def interval(self, form: str) -> str | None:
+        """`low to high`; None without any value."""
+        return f"{self.low:{form}} to {self.high:{form}}" if self.count else None
+
+    def text(self, form: str, scale: float = 1.0) -> str | None:
+        """`mean (low to high)`, all times `scale`; None without any value."""
+        mean, low, high = (format(scale * value, form) for value in (self.mean, self.low, self.high))
+        return f"{mean} ({low} to {high})" if self.count else None
+
+    @property
+    def over_seeds(self) -> tuple[float, float] | None:
+        """Student's t interval over seeds, which holds for other seeds; None for one seed."""
+        return mean_t_interval(self.by_seed) if len(self.by_seed) > 1 else None
+
+
+def estimate(values: np.ndarray, *, share: bool = False) -> Estimate:
+    """The mean of values (P), (P, S) or (P, S, T) with its interval: P problems, S seeds, T trials; NaN where missing.
+
+    The interval resamples problems, since all values of one problem are alike. Of a `share` (values 0 and 1) it is
+    Wilson's where problems have one value each, and where resampling has nothing to vary: one problem, all successes or
+    none.
+    """
+    values_PST = values.reshape(*values.shape, *[1] * (3 - values.ndim)).astype(float)
+    problems = [row[np.isfinite(row)].tolist() for row in values_PST.reshape(len(values_PST), -1)]
+    present = [row for row in problems if row]
+    missing = len(problems) - len(present)
+    if not present:
+        return Estimate(mean=math.nan, low=math.nan, high=math.nan, count=0, trials=0, missing=missing, by_seed=())
+    by_seed = _means_by_seed(values_PST)
+    low, high = _share_interval(present) if share else cluster_bootstrap_interval(present)
+    return Estimate(
+        mean=float(np.mean(by_seed)),
+        low=low,
+        high=high,
+        count=len(present),
+        trials=sum(map(len, present)),
+        missing=missing,
+        by_seed=by_seed,
+    )
+
+
+def _means_by_seed(values_PST: np.ndarray) -> tuple[float, ...]:
+    """Of seeds that have a value."""
+    columns = [values_PST[:, seed].ravel() for seed in range(values_PST.shape[1])]
+    there = [column[np.isfinite(column)] for column in columns]
+    return tuple(float(np.mean(column)) for column in there if len(column))
+
+
+def _share_interval(problems: list[list[float]]) -> tuple[float, float]:
+    successes, trials = int(sum(map(sum, problems))), sum(map(len, problems))
+    alone = trials == len(problems) or len(problems) == 1
+    if alone or successes in (0, trials):
+        return wilson_interval(successes, trials)
+    return cluster_bootstrap_interval(problems)
