@@ -6,11 +6,13 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from squadron.core.folder import Folder
-from squadron.core.rows import map_rows
 from squadron.core.run import Stage
+from squadron.evaluate.benchmark import Cell, run_benchmark
+from squadron.evaluate.scores import Metrics, Problem, Scores
 from squadron.methods.coordination import baselines
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
@@ -23,7 +25,7 @@ from squadron.methods.coordination.config import (
 from squadron.methods.coordination.exact import solve
 from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.methods.coordination.planner import Propose, learned, plan_graph, propose_at_random
-from squadron.methods.coordination.problems import unseen_problem
+from squadron.methods.coordination.problems import has_map, unseen_problem
 from squadron.methods.coordination.records import Planner
 from squadron.methods.coordination.schedule import Schedule
 
@@ -46,26 +48,44 @@ def compete(
     limits: FloorLimits,
     sampling: SamplingConfig,
     config: EvaluationConfig,
-) -> list[dict[str, Any]]:
-    """Each problem's results, as `Contest` gives them. Problems that fail are failed rows of the stage."""
-    rows = [
-        {"id": f"{robots} robots, {number}", "robots": robots, "number": number}
+) -> Scores:
+    """Cost, seconds and ratio to the least known cost of every method on every problem; problems are grouped by their
+    world and size. Problems that fail are failed rows of the stage."""
+    contest = Contest(stage.run.folder, tuple(planners), limits, sampling, config)
+    problems = [
+        Problem(
+            f"{robots} robots, {number}",
+            group=("map" if has_map(config, number) else "open floor", robots),
+            data={"robots": robots, "number": number},
+        )
         for robots in sorted(config.robots)
         for number in range(config.problems)
     ]
-    return map_rows(
+    scores = run_benchmark(
         stage,
-        rows,
+        [*contest.methods(), EVOLUTION, REFERENCE],
+        problems,
         _plan_one,
+        methods_together=True,
         unit="problem",
         timeout_s=config.timeout_s,
-        contest=Contest(stage.run.folder, tuple(planners), limits, sampling, config),
+        contest=contest,
     )
+    return scores.with_metric("ratio", ratio_to_best(scores.values["cost"]))
 
 
-def _plan_one(row: dict[str, Any], contest: Contest) -> dict[str, Any]:
+def ratio_to_best(cost_MPST: np.ndarray) -> np.ndarray:
+    """The least cost that any method reached over each one's; NaN where it found no plan, 1 where a plan costs
+    nothing."""
+    best_PST = np.maximum(0.0, np.fmin.reduce(cost_MPST, axis=0))
+    free_MPST = cost_MPST <= 1e-9
+    return np.where(free_MPST, 1.0, best_PST / np.where(free_MPST, 1.0, cost_MPST))
+
+
+def _plan_one(cell: Cell, contest: Contest) -> list[Metrics]:
     """Runs on a worker, which keeps its networks for the next problem."""
-    return contest(row)
+    (problem,) = cell.problems
+    return contest(**problem.data)
 
 
 _network = functools.lru_cache(maxsize=8)(learned)
@@ -85,65 +105,50 @@ class Contest:
     def cost(self) -> CostName:
         return self.planners[0].cost
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Cost and seconds of each method; None where it found no plan."""
-        routes, grid = unseen_problem(self.config, self.limits, row["robots"], row["number"])
-        started = time.perf_counter()
+    def __call__(self, robots: int, number: int) -> list[Metrics]:
+        """Cost, None where it found no plan, and seconds of each method."""
+        routes, _ = unseen_problem(self.config, self.limits, robots, number)
         graph = build_graph(routes, self.limits)
-        results: dict[str, Any] = {}
-        built_s = time.perf_counter() - started
-        schedules = [self._try(graph, name, method, results) for name, method in self._methods(graph).items()]
-        allowed_s = self.config.evolution_times * results[self.planners[0].name]["seconds"]
-        schedules.append(self._try(graph, EVOLUTION, lambda: baselines.evolve(graph, self.cost, allowed_s), results))
-        best = min((one for one in schedules if one is not None), key=self._value)
-        proven = self._refer(graph, best, results)
-        sizes = {"nodes": graph.nodes, "edges": graph.edges}
-        alone = float(COSTS[self.cost](graph, graph.enter_N[None])[0])
-        world = "open floor" if grid is None else "map"
-        return {
-            **row,
-            **sizes,
-            "world": world,
-            "graph_s": built_s,
-            "results": results,
-            "proven": proven,
-            "undisturbed": alone,
-        }
+        for planner in self.planners:
+            _network(self.run_folder / planner.path)  # before time is taken
+        tried = [self._try(functools.partial(method, graph)) for method in self.methods().values()]
+        allowed_s = self.config.evolution_times * tried[0][1]["seconds"]  # of the method itself
+        tried.append(self._try(lambda: baselines.evolve(graph, self.cost, allowed_s)))
+        best = min((one for one, _ in tried if one is not None), key=self._value)
+        return [*(metrics for _, metrics in tried), self._refer(graph, best)]
 
-    def _methods(self, graph: Graph) -> dict[str, Callable[[], Schedule | None]]:
+    def methods(self) -> dict[str, Callable[[Graph], Schedule | None]]:
+        """All that need not know what another one found; the first is the method itself."""
         cost, samples = self.cost, self.sampling.samples
         published = published_sampling(self.sampling)
 
-        def best_of(propose: Propose, sampling: SamplingConfig) -> Callable[[], Schedule]:
-            return lambda: plan_graph(graph, cost, propose, sampling)
+        def by_network(planner: Planner, sampling: SamplingConfig) -> Callable[[Graph], Schedule]:
+            return lambda graph: plan_graph(graph, cost, _network(self.run_folder / planner.path), sampling)
 
-        networks = {one.name: _network(self.run_folder / one.path) for one in self.planners}
+        def best_of(propose: Propose, sampling: SamplingConfig) -> Callable[[Graph], Schedule]:
+            return lambda graph: plan_graph(graph, cost, propose, sampling)
+
         return {
-            **{name: best_of(network, self.sampling) for name, network in networks.items()},
-            PUBLISHED: best_of(networks[self.planners[0].name], published),
+            **{planner.name: by_network(planner, self.sampling) for planner in self.planners},
+            PUBLISHED: by_network(self.planners[0], published),
             UNTAUGHT: best_of(propose_at_random, self.sampling),
             f"{samples} random": best_of(propose_at_random, published),
             f"{samples} priorities": best_of(baselines.propose_priorities, published),
-            "first come": lambda: baselines.first_come_first_served(graph),
-            "back-tracking": lambda: baselines.back_track(graph, cost, self.config.back_tracking_s),
+            "first come": baselines.first_come_first_served,
+            "back-tracking": lambda graph: baselines.back_track(graph, cost, self.config.back_tracking_s),
         }
 
-    def _try(
-        self, graph: Graph, name: str, method: Callable[[], Schedule | None], results: dict[str, Any]
-    ) -> Schedule | None:
+    def _try(self, method: Callable[[], Schedule | None]) -> tuple[Schedule | None, Metrics]:
         started = time.perf_counter()
         schedule = method()
         seconds = time.perf_counter() - started
-        results[name] = {"cost": None if schedule is None else self._value(schedule), "seconds": seconds}
-        return schedule
+        return schedule, {"cost": None if schedule is None else self._value(schedule), "seconds": seconds}
 
-    def _refer(self, graph: Graph, best: Schedule, results: dict[str, Any]) -> bool:
+    def _refer(self, graph: Graph, best: Schedule) -> Metrics:
         hint = Plans(best.first_E[None], best.following_E[None])
         started = time.perf_counter()
         found = solve(graph, self.cost, time_limit_s=self.config.reference_s, hint=hint)
-        value = None if found is None else found.cost
-        results[REFERENCE] = {"cost": value, "seconds": time.perf_counter() - started}
-        return found is not None and found.optimal
+        return {"cost": None if found is None else found.cost, "seconds": time.perf_counter() - started}
 
     def _value(self, schedule: Schedule) -> float:
         return float(COSTS[self.cost](schedule.graph, schedule.enter_N[None])[0])

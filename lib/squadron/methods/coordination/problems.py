@@ -33,13 +33,17 @@ def training_problem(config: ProblemsConfig, limits: FloorLimits, number: int) -
     )
 
 
+def has_map(config: EvaluationConfig, number: int) -> bool:
+    """Whether unseen problem `number` of a size is on a map: the first ones are, in the share that is asked for."""
+    return number < round(config.maps * config.problems)
+
+
 def unseen_problem(
     config: EvaluationConfig, limits: FloorLimits, robots: int, number: int
 ) -> tuple[list[Route], GridMap | None]:
-    """Routes of unseen problem `number` of a size, and the map that they are on, if it is one of those with a map: the
-    first ones are, in the share that the settings ask for."""
+    """Routes of unseen problem `number` of a size, and the map that they are on, if it is one of those with a map."""
     draw = np.random.default_rng([config.seed, _UNSEEN, robots, number])
-    if number >= round(config.maps * config.problems):
+    if not has_map(config, number):
         return random_routes(config.floor, robots, limits.radius_m, draw), None
     side = max(4, math.ceil(math.sqrt(robots * config.map_cells_per_robot / (1 - config.blocked))))
     grid = random_map(side, side, config.blocked, draw)

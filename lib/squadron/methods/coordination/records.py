@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squadron.core.config import Config
+from squadron.evaluate.summary import Estimate
 from squadron.methods.coordination.config import CostName
 
 
@@ -33,24 +34,19 @@ class Planners(Config):
     planners: tuple[Planner, ...]
 
 
-class Ratio(Config):
-    """A method on problems of one size: the reference's cost over its own, and seconds a problem."""
+class Ratio(Estimate):
+    """A method on problems of one world and size: the least known cost over its own, and seconds a problem."""
 
     method: str
-    cost: CostName
     world: str
     robots: int
-    problems: int
-    mean: float
-    low: float
-    high: float
     seconds: float
-    unsolved: int
 
 
-class Comparison(Config):
+class Ratios(Config):
     """Every method on every size."""
 
+    cost: CostName
     ratios: tuple[Ratio, ...]
 
 

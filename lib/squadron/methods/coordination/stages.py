@@ -16,7 +16,7 @@ from squadron.methods.coordination.config import (
     ProblemsConfig,
     SamplingConfig,
 )
-from squadron.methods.coordination.records import Comparison, Fleet, Labels, Planned, Planners
+from squadron.methods.coordination.records import Fleet, Labels, Planned, Planners, Ratios
 from squadron.train.spec import TrainSpec
 
 
@@ -31,14 +31,15 @@ def label_problems(
 
 def train_planners(stage: Stage, labels: Labels, model: ModelConfig, loss: LossConfig, training: TrainSpec) -> Planners:
     """Teach networks to propose plans like the best: with a latent vector, and without."""
-    from squadron.methods.coordination import figures
+    from squadron.evaluate.panels import step_curves
     from squadron.methods.coordination.training import read_metrics, train_planners
 
     models = {"graph VAE": model, "no latent vector": model.model_copy(update={"latent": 0})}
     planners = train_planners(stage, labels, models, loss, training)
     for planner in planners:
         metrics = read_metrics(stage.run.folder / planner.path.rpartition("/")[0])
-        stage.show(figures.loss_curves(metrics, planner.name))
+        shown = {"order": "order", "following": "type", "loss": "all", "held_out_loss": "held out, all"}
+        stage.show(step_curves(f"Loss of {planner.name}", metrics, shown))
     return Planners(planners=planners)
 
 
@@ -48,28 +49,25 @@ def compare(
     limits: FloorLimits,
     sampling: SamplingConfig,
     config: EvaluationConfig,
-) -> Comparison:
+) -> Ratios:
     """Plan unseen problems, up to hundreds of robots, with the network and with everything else."""
-    from squadron.methods.coordination import benchmark as contest
-    from squadron.methods.coordination import figures, film
+    from squadron.methods.coordination import benchmark, figures, film
 
-    planners = trained.planners
-    results = contest.compete(stage, planners, limits, sampling, config)
-    cost = planners[0].cost
-    table = figures.ratios(results, cost)
-    for curves in (*figures.ratio_curves(table, cost), *figures.time_curves(table)):
+    ours = trained.planners[0]
+    scores = benchmark.compete(stage, trained.planners, limits, sampling, config)
+    found = figures.ratios(scores, ours.cost)
+    for curves in figures.curves(found):
         stage.show(curves)
-    stage.show(figures.ratio_table(table))
-    stage.show(figures.savings_table(results, planners[0].name, contest.EVOLUTION))
-    stage.show(figures.ratio_spread(results, [planner.name for planner in planners]))
-    film.show(stage, planners[0], limits, sampling, config)
-    for row in table:
-        if row.method == planners[0].name:
-            stage.headline(
-                f"{cost.replace('_', ' ')}, {row.robots} robots, {row.world}", f"{row.mean:.3f} of the best known"
-            )
-    stage.measure(ratio=fmean(row.mean for row in table if row.method == planners[0].name))
-    return Comparison(ratios=tuple(table))
+    stage.show(figures.ratio_table(found))
+    stage.show(figures.savings_table(scores, ours.name, benchmark.EVOLUTION))
+    stage.show(figures.ratio_spread(scores, [planner.name for planner in trained.planners]))
+    film.show(stage, ours, limits, sampling, config)
+    own = [row for row in found.ratios if row.method == ours.name]
+    for row in own:
+        shown = f"{ours.cost.replace('_', ' ')}, {row.robots} robots, {row.world}"
+        stage.headline(shown, f"{row.mean:.3f} of the best known")
+    stage.measure(ratio=fmean(row.mean for row in own))
+    return found
 
 
 def read_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits) -> Fleet:
