@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from squadron.core.folder import Folder
+from squadron.evaluate.scores import Metrics, Problem, Scores
 from squadron.methods.flame.baselines import steps_of_a_round, train_alone
 from squadron.methods.flame.config import FederationConfig, TrainingConfig
 from squadron.methods.flame.demos import write_shard
@@ -85,13 +86,13 @@ def test_a_killed_baseline_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_scores_pool_episodes_and_take_one_root() -> None:
-    results = [
-        {"policy": "a", "client_id": 0, "successes": [True, True], "squared_error": 8.0, "values": 2},
-        {"policy": "a", "client_id": 1, "successes": [False, True], "squared_error": 0.0, "values": 2},
-        {"policy": "b", "client_id": 0, "successes": [False], "squared_error": 1.0, "values": 1},
+    records: list[tuple[str, int, int, Metrics]] = [
+        ("a", 0, 0, {"success": [True, True], "squared_error": 8.0, "values": 2}),
+        ("a", 1, 0, {"success": [False, True], "squared_error": 0.0, "values": 2}),
+        ("b", 0, 0, {"success": [False], "squared_error": 1.0, "values": 1}),
     ]
-    scores = score(results)
-    assert (scores["a"].successes, scores["a"].episodes) == (3, 4)
+    scores = score(Scores.collect(["a", "b"], [Problem(0), Problem(1)], [0], records))
+    assert (scores["a"].mean, scores["a"].trials) == (3 / 4, 4)
     assert scores["a"].rmse == pytest.approx(2**0.5)
     assert scores["a"].low <= 0.75 <= scores["a"].high
     assert scores["b"].low == 0 and 0.7 < scores["b"].high < 0.85

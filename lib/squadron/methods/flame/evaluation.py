@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.panels import Film
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
+from squadron.evaluate.benchmark import run_benchmark
+from squadron.evaluate.scores import Problem, Scores
 from squadron.methods.flame.config import EvaluationConfig
 from squadron.methods.flame.demos import read_shard
 from squadron.methods.flame.records import Demos, Homes, Policy, Shard, load_shards, load_specs
@@ -28,35 +28,26 @@ def evaluate_policies(
     homes: Homes,
     demos: Demos,
     config: EvaluationConfig,
-) -> list[dict[str, Any]]:
-    """Run every policy in every one of these held-out homes. Raises InputError if a policy has no result at all."""
+) -> Scores:
+    """Run every policy in every one of these held-out homes. Raises WorkerError if a policy has no result at all."""
     specs = load_specs(stage.run.folder, homes)
     shards = {shard.client_id: shard for shard in load_shards(stage.run.folder, demos).held_out}
-    rows = [
-        {
-            "id": f"{policy.name}-in-{n}",
-            "policy": policy.model_dump(mode="json"),
-            "spec": specs[n].model_dump(mode="json"),
-            "shard": shards[n].model_dump(mode="json"),
-        }
-        for policy in policies
+    problems = [
+        Problem(n, data={"spec": specs[n].model_dump(mode="json"), "shard": shards[n].model_dump(mode="json")})
         for n in where
         if n in shards
     ]
-    results = map_rows(
+    return run_benchmark(
         stage,
-        rows,
+        [policy.name for policy in policies],
+        problems,
         evaluate_home,
         unit="evaluation",
         timeout_s=config.timeout_s,
+        policies={policy.name: policy for policy in policies},
         run_folder=stage.run.folder,
         config=config,
     )
-    missing = {policy.name for policy in policies} - {result["policy"] for result in results}
-    if missing:
-        fix = "`squadron report` shows each error; give the same command again to retry"
-        raise InputError(f"no evaluation succeeded for {', '.join(sorted(missing))}", where=str(stage.folder), fix=fix)
-    return results
 
 
 def picture_of_homes(run_folder: Folder, shards: Sequence[Shard], most: int = 16, columns: int = 8) -> bytes:

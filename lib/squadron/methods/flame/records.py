@@ -6,6 +6,7 @@ import hashlib
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder, relative
+from squadron.evaluate.summary import Estimate
 from squadron.sim.manipulation.spec import EnvironmentSpec
 
 
@@ -77,21 +78,17 @@ class Policies(Config):
     policies: tuple[Policy, ...]
 
 
-class Score(Config):
-    """One policy on held-out homes."""
+class PolicyScore(Estimate):
+    """One policy on held-out homes: success, and root mean square error."""
 
     policy: str
     rmse: float
-    successes: int
-    episodes: int
-    low: float
-    high: float
 
 
-class Scores(Config):
+class PolicyScores(Config):
     """The comparison at the end."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[PolicyScore, ...]
 
 
 def write_record(folder: Folder, run_folder: Folder, name: str, record: Config) -> tuple[str, str]:

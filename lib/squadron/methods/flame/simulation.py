@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 
 from squadron.core.errors import InputError, SquadronError
 from squadron.core.folder import Folder
+from squadron.evaluate.benchmark import Cell
+from squadron.evaluate.scores import Metrics
 from squadron.methods.flame.algorithm import BCPolicy, predict, to_environment_range
 from squadron.methods.flame.config import DemosConfig, EvaluationConfig
 from squadron.methods.flame.demos import read_shard, write_shard
@@ -56,21 +59,20 @@ def collect_home(row: dict[str, Any], folder: Folder, prefix: str, config: Demos
     return shard.model_dump(mode="json")
 
 
-def evaluate_home(row: dict[str, Any], run_folder: Folder, config: EvaluationConfig) -> dict[str, Any]:
+def evaluate_home(
+    cell: Cell, policies: Mapping[str, Policy], run_folder: Folder, config: EvaluationConfig
+) -> list[Metrics]:
     """Run one policy in one held-out home: success of each episode, and squared errors on the expert's steps."""
-    policy = load_policy(run_folder, Policy.model_validate(row["policy"]))
-    env = _environment(EnvironmentSpec.model_validate(row["spec"]), row["policy"]["image_size"], config)
-    successes, lengths = [], []
-    for episode in range(config.episodes_per_home):
-        success, steps = _play(policy, env, _episode_seed(config, episode))
-        successes.append(success)
-        lengths.append(steps)
+    (chosen,), (home,) = [policies[name] for name in cell.methods], cell.problems
+    policy = load_policy(run_folder, chosen)
+    env = _environment(EnvironmentSpec.model_validate(home.data["spec"]), chosen.image_size, config)
+    played = [_play(policy, env, _episode_seed(config, episode)) for episode in range(config.episodes_per_home)]
     squared, count = 0.0, 0
-    for part in read_shard(run_folder, Shard.model_validate(row["shard"])):
+    for part in read_shard(run_folder, Shard.model_validate(home.data["shard"])):
         error_NA = predict(policy, part.images_NHWC, part.states_NS) - to_environment_range(part.actions_NA)
         squared, count = squared + float(np.square(error_NA, dtype=np.float64).sum()), count + error_NA.size
-    return {"policy": row["policy"]["name"], "round": row["policy"]["round"], "client_id": env.spec.client_id,
-            "successes": successes, "steps": lengths, "squared_error": squared, "values": count}  # fmt: skip
+    successes, lengths = zip(*played, strict=True)
+    return [{"success": successes, "steps": lengths, "squared_error": squared, "values": count}]
 
 
 def film_home(row: dict[str, Any], run_folder: Folder, folder: Folder, config: EvaluationConfig) -> dict[str, Any]:

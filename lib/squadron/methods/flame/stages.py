@@ -26,7 +26,7 @@ from squadron.methods.flame.records import (
     Homes,
     Policies,
     Policy,
-    Scores,
+    PolicyScores,
     Shard,
     Shards,
     Specs,
@@ -111,7 +111,8 @@ def federate(
     stage: Stage, demos: Demos, training: TrainingConfig, strategy: StrategyConfig, config: FederationConfig
 ) -> Federated:
     """Teach one policy by rounds of visits to the homes, whose data stay where they are."""
-    from squadron.methods.flame import federation, figures
+    from squadron.evaluate.panels import step_curves
+    from squadron.methods.flame import federation
 
     shards = load_shards(stage.run.folder, demos).train
     result = federation.run_rounds(stage, shards, demos.image_size, training, strategy, config)
@@ -123,7 +124,8 @@ def federate(
             f"{failure.cause}: {failure.message}",
             retry=False,
         )
-    stage.show(figures.round_losses(stage.metrics()))
+    shown = {"loss": "training", "validation_loss": "validation, sampled clients"}
+    stage.show(step_curves("Loss by round", stage.metrics(), shown, x_label="round", y_label="mean squared error"))
     return Federated(candidates=federation.candidates(stage, demos.image_size), failed_visits=len(failures))
 
 
@@ -131,17 +133,13 @@ def choose_round(stage: Stage, rounds: Federated, homes: Homes, demos: Demos, co
     """Try every kept round in the held-out evaluation homes and choose the best."""
     from squadron.methods.flame import evaluation, figures
 
-    results = evaluation.evaluate_policies(stage, rounds.candidates, homes.eval, homes, demos, config)
-    scores = figures.score(results)
-    stage.show(figures.success_by_round(rounds.candidates, scores))
-    stage.show(figures.error_by_round(rounds.candidates, scores))
-    best = max(
-        rounds.candidates,
-        key=lambda c: (scores[c.name].successes / scores[c.name].episodes, -scores[c.name].rmse, c.round),
-    )
+    found = evaluation.evaluate_policies(stage, rounds.candidates, homes.eval, homes, demos, config)
+    scores = figures.score(found)
+    for panel in figures.by_round(rounds.candidates, scores):
+        stage.show(panel)
+    best = max(rounds.candidates, key=lambda one: (scores[one.name].mean, -scores[one.name].rmse, one.round))
     stage.headline("chosen round", str(best.round))
-    chosen = scores[best.name]
-    stage.measure(success=chosen.successes / chosen.episodes, rmse=chosen.rmse)
+    stage.measure(success=scores[best.name].mean, rmse=scores[best.name].rmse)
     return best
 
 
@@ -154,8 +152,8 @@ def train_baselines(
 ) -> Policies:
     """Train what the federation is compared with, at the same number of optimisation steps."""
     from squadron.core.profile import WorkerResources
+    from squadron.evaluate.panels import loss_curves
     from squadron.methods.flame.baselines import steps_of_a_round, train_alone
-    from squadron.methods.flame.figures import baseline_losses
 
     shards = load_shards(stage.run.folder, demos).train
     steps = steps_of_a_round(training, federation, 0.9 * demos.steps / len(shards))
@@ -184,7 +182,9 @@ def train_baselines(
         )
         answers += map_rows(stage, pooled, train_alone, resources=whole_node, **arguments)
     if answers:
-        stage.show(baseline_losses(answers))
+        losses = {answer["name"]: answer["losses"] for answer in answers}
+        words = {"x_label": "rounds' worth of steps", "y_label": "mean squared error"}
+        stage.show(loss_curves("Baselines' loss", losses, **words))
     policies = [
         Policy(name=a["name"], file=a["file"], sha256=a["sha256"], image_size=demos.image_size) for a in answers
     ]
@@ -193,22 +193,21 @@ def train_baselines(
 
 def evaluate(
     stage: Stage, policy: Policy, others: Policies, homes: Homes, demos: Demos, config: EvaluationConfig
-) -> Scores:
+) -> PolicyScores:
     """Measure the chosen policy and its baselines in homes that nobody has seen, and film it at work."""
+    from squadron.evaluate.panels import headline
     from squadron.methods.flame import evaluation, figures
 
     chosen = policy.model_copy(update={"name": "federated"})
-    results = evaluation.evaluate_policies(stage, (chosen, *others.policies), homes.test, homes, demos, config)
-    scores = figures.score(results)
-    federated = scores["federated"]
-    stage.headline("success on unseen homes", f"{federated.successes / federated.episodes:.0%}")
-    stage.headline("its 95% interval", f"{federated.low:.0%} to {federated.high:.0%}")
-    stage.headline("RMSE on unseen homes", f"{federated.rmse:.4f}")
-    stage.show(figures.comparison(homes.task, list(scores.values())))
+    found = evaluation.evaluate_policies(stage, (chosen, *others.policies), homes.test, homes, demos, config)
+    scores = figures.score(found)
+    headline(stage, "success on unseen homes", scores["federated"], ".0%")
+    stage.headline("RMSE on unseen homes", f"{scores['federated'].rmse:.4f}")
+    stage.show(figures.comparison(homes.task, scores.values()))
     if config.film_homes:
         stage.show(evaluation.film_policy(stage, chosen, homes, config))
-    stage.show(figures.success_by_home(results))
-    return Scores(scores=tuple(scores.values()))
+    stage.show(figures.success_by_home(found))
+    return PolicyScores(scores=tuple(scores.values()))
 
 
 def _plain(records: Sequence[Config]) -> list[dict[str, Any]]:
