@@ -1,7 +1,7 @@
 """Actor and Reasoner: an automated car decides at once, from memory, while a language model thinks about the driver.
 
     python jobs/actor_reasoner.py                                      # the demo, on this machine
-    squadron run actor_reasoner full reasoner.model='{provider: openai, name: llama3, model: llama3, base_url: …}'
+    squadron run actor_reasoner full reasoner.model='{provider: openai, name: llama3, model: llama3, base_url: "http://…/v1"}'
     squadron run actor_reasoner paper --address auto
 
 LLM-driven Actor-Reasoner for interaction of automated vehicles, arXiv 2503.00502.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.contract.record import find_contract, write_files
 from tests.drivers import processes
 
 # A busy machine is no failure: what a property takes is not what it states.
@@ -16,6 +18,14 @@ settings.load_profile("squadron")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trained models are kept between runs: here, not in the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SQUADRON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +39,22 @@ def ray_cluster() -> Iterator[object]:
     _end_log_monitor()
     yield cluster
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def smoke_run(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`smoke_run(job)`: the finished smoke run of a job, made once for all tests. Who changes it copies it first."""
+    from squadron.core.cli import main
+
+    @cache
+    def make(job: str) -> Path:
+        place, contract = tmp_path_factory.mktemp(job), find_contract(job)
+        (place / "files").mkdir()
+        words = write_files(place / "files", contract.files, contract.words)
+        assert main(["run", job, "smoke", *words, "--run", str(place / "run")]) == 0
+        return place / "run"
+
+    return make
 
 
 def _end_log_monitor() -> None:

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from squadron.core import registry
 from squadron.core.folder import Folder
 from squadron.core.manifest import FORMAT
@@ -37,6 +39,20 @@ def store_flame_run(place: Path, image_size: int) -> Folder:
     folder.write_bytes("config.yaml", b"evaluation: {max_steps: 3, film_size: 64}")
     folder.write_json("run.json", {"job": "flame", "format": FORMAT, "stages": [build.name, choose.name]})
     return folder
+
+
+def run_smoke(job: str, folder: Path, *words: str) -> int:
+    """The exit code of a job's smoke run with these settings."""
+    from squadron.core.cli import main
+
+    return main(["run", job, "smoke", *words, "--run", str(folder)])
+
+
+def one_line(captured: pytest.CaptureFixture[str]) -> str:
+    """What was printed, on one line however wide the terminal is; nobody was shown a traceback."""
+    said = " ".join("".join(captured.readouterr()).split())
+    assert "Traceback" not in said, said
+    return said
 
 
 def missing_metrics(run: Path) -> set[str]:

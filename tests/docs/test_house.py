@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from squadron.core import registry
-from squadron.core.cli import _parser, parse
-from squadron.core.config import load_config
-from squadron.tune.command import make_spec
-from squadron.tune.sweep import check
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib" / "squadron"
@@ -119,26 +112,6 @@ def test_the_first_screen_says_what_for_and_how() -> None:
     rows = [line for line in lines if re.match(r"\| \[.+?\]\(.+?\) \| `squadron .+?` \|", line)]
     linked = {target for row in rows for target in re.findall(r"\(lib/squadron/methods/(\w+)/README\.md\)", row)}
     assert linked == {method.name for method in METHODS}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_on_the_pages_are_understood(page: Path) -> None:
-    """Every `squadron …` line parses; jobs, configurations and settings exist. Files of the reader's own are spared."""
-    text = page.read_text()
-    lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
-    lines += [code for code in re.findall(r"`(squadron \w+ [^`\n]+)`", text) if "…" not in code]
-    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("squadron ")]
-    assert commands
-    for words in commands:
-        options = parse(_parser(), words[1:])
-        if words[1] in ("plan", "run", "sweep"):
-            job = registry.load_job(options.job)
-            settings = list(options.settings)
-            named = settings.pop(0) if settings and "=" not in settings[0] else None
-            path = None if named and named.endswith(".yaml") else registry.find_config(job.name, named)
-            config = load_config(job.config_type, path, settings)
-            if words[1] == "sweep":
-                check(make_spec(job, config.model_dump(mode="json"), options))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda path: path.name)

@@ -20,6 +20,7 @@ from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
     CostName,
     EvaluationConfig,
+    FleetConfig,
     FloorLimits,
     LossConfig,
     ModelConfig,
@@ -27,6 +28,7 @@ from squadron.methods.coordination.config import (
     SamplingConfig,
 )
 from squadron.methods.coordination.features import features, join
+from squadron.methods.coordination.fleet import read_fleet
 from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.methods.coordination.model import GraphVae, route_ranks
 from squadron.methods.coordination.problems import training_problem, unseen_problem
@@ -35,6 +37,7 @@ from squadron.methods.coordination.training import PlanLoss, load_planner, save_
 from squadron.sim.fleet.spec import FloorConfig
 from squadron.sim.fleet.worlds import random_routes
 from squadron.sim.routes import make_route
+from tests.conftest import REAL_DATA
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -481,3 +484,19 @@ def test_problems_are_functions_of_their_number() -> None:
     contest = EvaluationConfig(robots=(6,), problems=2, maps=0.5)
     (routes, grid), (open_routes, none) = (unseen_problem(contest, FloorLimits(), 6, n) for n in (0, 1))
     assert grid is not None and none is None and len(routes) == len(open_routes) == 6
+
+
+@pytest.mark.parametrize(("name", "robots"), [("random-64-64-10", 400), ("room-64-64-16", 250)])
+def test_the_competitions_fleets_are_planned_validly(name: str, robots: int) -> None:
+    folder = REAL_DATA / "coordination"
+    if not folder.is_dir():
+        pytest.skip("the competition's maps are not here: shared/data/coordination")
+    example = str(folder / f"{name.split('-')[0]}-example_{robots}")
+    fleet = FleetConfig(map=str(folder / f"{name}.map"), starts=f"{example}.agents", tasks=f"{example}.tasks")
+    routes, grid = read_fleet(fleet)
+    assert grid is not None and len(routes) == robots
+    graph = build_graph(routes, FloorLimits())
+    schedule = planner.plan_graph(
+        graph, "average_completion", planner.propose_at_random, SamplingConfig(samples=10, rounds=1)
+    )
+    assert not exact.find_circle(graph, schedule.first_E) and not density_limits.over_limit(graph, schedule.following_E)

@@ -67,3 +67,8 @@ def test_plan_tells_settings_stages_and_resources(capsys: pytest.CaptureFixture[
 def test_report_of_what_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "not a run folder" in capsys.readouterr().err
+
+
+def test_an_unknown_job_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "flam"]) == 2
+    assert "did you mean flame?" in capsys.readouterr().err

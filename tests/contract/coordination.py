@@ -1,0 +1,53 @@
+"""The contract of the job coordination, with a fleet of one's own: robots that cross a floor of five by five cells."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.contract.record import Contract, Refused, contents, output, stages
+
+
+def labels(folder: Path) -> Any:
+    """What was solved: the table, and its problems."""
+    (stage,) = stages(folder, "label_problems")
+    return output(stage) | {"train": "", "held_out": ""}, contents("stages/label_problems-*/*.arrow")(folder)
+
+
+def routes(said: str, *lines: str) -> Refused:
+    """A file of these routes."""
+    return Refused(said, ["fleet={routes: FILES/r.jsonl}"], {"r.jsonl": "".join(f"{line}\n" for line in lines)})
+
+
+CONTRACT = Contract(
+    words=["fleet={map: FILES/map, starts: FILES/starts, tasks: FILES/tasks}", "--workers", "1"],
+    files={
+        "map": "type octile\nheight 5\nwidth 5\nmap\n" + ".....\n" * 5,
+        "starts": "3\n0\n4\n10\n",
+        "tasks": "3\n24\n20\n14\n",
+    },
+    panels=[
+        "Ratio to the best known plan", "Methods by size", "Ratios of single problems", "Labelled problems", "Time",
+        "all at once and by plan", "Loss of graph VAE", "Your fleet", "data:image/webp",
+    ],
+    half_way="stages/label_problems-*/rows/*.parquet",
+    half_way_count=3,
+    killed_in="label_problems",
+    again=["evaluation.robots=[2]"],
+    same=labels,
+    kept="stages/label_problems-*/rows/*.parquet",
+    refused=[
+        Refused("did you mean robots", ["problems.robot=[2, 3]"]),
+        Refused("from 2 on", ["problems.robots=[1, 3]"]),
+        Refused("greater than or equal to 1", ["limits.density=0"]),
+        Refused("sizes of 2 or more", ["evaluation.robots=[1]"]),
+        Refused("average_completion", ["costs=[shortest]"]),
+        Refused("give routes, or map, starts and tasks", ["fleet={map: x}"]),
+        Refused("missing.jsonl", ["fleet={routes: missing.jsonl}"]),
+        Refused("no multiple of heads", ["model.heads=3"]),
+        routes("overlap at their starts", '{"route": [[0, 0], [5, 0]]}', '{"route": [[0, 0.5], [5, 1]]}'),
+        routes("needs a path", '{"route": []}'),
+        routes("r.jsonl:2", '{"route": [[0, 0], [5, 0]]}', '{"path": [[1, 1]]}'),
+        routes("r.jsonl:1", '{"route": [[0, 0], [5'),
+        routes("no robot in it"),
+    ],
+    spared="stages/label_problems-*",
+)  # fmt: skip

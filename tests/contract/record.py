@@ -1,0 +1,90 @@
+"""What the tests of all jobs must know of one job: `tests/contract/<job>.py` holds its `CONTRACT`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILES = "FILES"
+"""In settings: the folder that a contract's files are written to."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Settings, and files that they name, with which the job ends by saying `said`."""
+
+    said: str
+    words: Sequence[str] = ()
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One job: its smoke run, where that is killed, and what must come out of it all the same.
+
+    `words` are the settings of the run that all tests share, after `smoke`, and `panels` words of its report. The run
+    is killed as soon as its folder has `half_way_count` files of the pattern `half_way`; the stage `killed_in` is not
+    finished then. Where `from_copy` is set, the killed run has the stages before that one from a finished run, without
+    the files of these patterns. It is given again with the words `again` more. `same` gives what of a run may not
+    depend on a kill, and files of the patterns `kept` are not written a second time. `refused` are inputs that end the
+    job before there are any files of the pattern `spared`.
+    """
+
+    panels: Sequence[str]
+    half_way: str
+    killed_in: str
+    same: Callable[[Path], Any]
+    words: Sequence[str] = ()
+    files: Mapping[str, Any] = field(default_factory=dict)
+    half_way_count: int = 1
+    from_copy: Sequence[str] | None = None
+    killed_words: Sequence[str] = ()
+    again: Sequence[str] = ()
+    kept: str = "stages/*/done.json"
+    refused: Sequence[Refused] = ()
+    spared: str = "report.html"
+
+
+def find_contract(job: str) -> Contract:
+    """The contract of a job."""
+    contract: Contract = importlib.import_module(f"tests.contract.{job}").CONTRACT
+    return contract
+
+
+def write_files(folder: Path, files: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    """Write files, texts as they are and rows as lines of JSON, and return the words with the folder in them."""
+    for name, content in files.items():
+        lines = content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+        (folder / name).write_text(lines)
+    return [word.replace(FILES, str(folder)) for word in words]
+
+
+def stages(folder: Path, name: str) -> list[Path]:
+    """The folders of this stage in a run, as its recipe entered them."""
+    names = json.loads((folder / "run.json").read_text())["stages"]
+    return [folder / "stages" / known for known in names if known.rpartition("-")[0] == name]
+
+
+def output(stage: Path) -> Any:
+    """What a finished stage has returned."""
+    return json.loads((stage / "done.json").read_text())["output"]
+
+
+def outputs(*names: str) -> Callable[[Path], Any]:
+    """What these stages of a run have returned."""
+    return lambda folder: [output(stage) for name in names for stage in stages(folder, name)]
+
+
+def contents(pattern: str) -> Callable[[Path], Any]:
+    """What the files of a run hold that match this pattern, by their names."""
+    return lambda folder: {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
+
+
+def copy_run(run: Path, folder: Path) -> Path:
+    """A copy of a run, for a test that goes on with it."""
+    return Path(shutil.copytree(run, folder))
