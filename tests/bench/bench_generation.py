@@ -24,7 +24,7 @@ import torch
 
 from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, Sampling, user
-from squadron.llm.decoding.generation import sampler
+from squadron.llm.decoding.sampling import Sampler, score
 from squadron.llm.settings import HfModel
 from squadron.train.models.builders import FromConfig
 from squadron.train.text.tokenizer import train_tokenizer
@@ -74,14 +74,13 @@ def by_transformers(chat: HfChat, requests: list[ChatRequest]) -> Answers:
     for start in range(0, len(ordered), BATCH):
         batch = ordered[start : start + BATCH]
         padded = tokenizer.pad({"input_ids": [ids for _, ids in batch]}, padding_side="left", return_tensors="pt")
-        score = sampler(batch[0][0].sampling, [request.sampling.seed for request, _ in batch], torch.device("cpu"))
-        rows = range(len(batch))
+        samplers = [Sampler(request.sampling) for request, _ in batch]
         out = model.generate(
             input_ids=padded["input_ids"],
             attention_mask=padded["attention_mask"],
             max_new_tokens=LONGEST,
             do_sample=False,
-            logits_processor=[lambda _, logits, score=score, rows=rows: score(logits, rows)],
+            logits_processor=[lambda _, logits, samplers=samplers: score(logits, samplers)],
         )[:, padded["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(out, skip_special_tokens=True)
         answers |= {request.key: text for (request, _), text in zip(batch, texts, strict=True)}

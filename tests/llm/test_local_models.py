@@ -12,7 +12,10 @@ import pytest
 from squadron.core.errors import InputError
 from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling, user
-from squadron.llm.decoding.generation import ending, generate, has_rows, keep_nucleus, sampler
+from squadron.llm.decoding.decoder import Answer
+from squadron.llm.decoding.generation import generate, stops_in
+from squadron.llm.decoding.rows import has_rows
+from squadron.llm.decoding.sampling import Sampler, keep_nucleus, score
 from squadron.llm.providers import check_models, identity, open_model
 from squadron.llm.settings import HfModel, OpenAiModel, Rule, ScriptedModel
 from tests.llm.tiny import store_tiny_chat
@@ -63,8 +66,8 @@ def test_sampling_draws_from_the_softmax() -> None:
     import torch
 
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
-    score = sampler(Sampling(temperature=0.7), range(20_000), torch.device("cpu"))
-    drawn = score(logits.expand(20_000, 4), range(20_000)).argmax(-1)
+    samplers = [Sampler(Sampling(temperature=0.7, seed=seed)) for seed in range(20_000)]
+    drawn = score(logits.repeat(20_000, 1), samplers).argmax(-1)
     shares = torch.bincount(drawn, minlength=4) / 20_000
     assert torch.allclose(shares, (logits[0] / 0.7).softmax(-1), atol=0.015)
 
@@ -174,14 +177,9 @@ def random_prompts(count: int) -> list[list[int]]:
     return [prompt for number, prompt in enumerate(prompts) for _ in range(1 if number % 3 else 3)]
 
 
-def greedy(prompts: Sequence[Sequence[int]]) -> Any:
-    import torch
-
-    return sampler(Sampling(), [None] * len(prompts), torch.device("cpu"))
-
-
-def ends_in(ends: set[int]) -> Callable[[Sequence[int]], bool]:
-    return lambda answer: answer[-1] in ends
+def answers_to(prompts: Sequence[Sequence[int]], limits: Sequence[int], ends: set[int]) -> list[Answer]:
+    """Greedy answers to be."""
+    return [Answer(tuple(p), Sampler(Sampling()), limit, ends) for p, limit in zip(prompts, limits, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -206,11 +204,13 @@ def test_a_batch_of_any_lengths_decodes_as_transformers_does_one_at_a_time(kind:
     limits = [5 + 7 * number % 36 for number in range(len(prompts))]
     # Tokens that end the first answers early, and others late or never.
     ends = {whole[0][2], whole[1][9], whole[-1][20]}
-    until = [next((place + 1 for place, token in enumerate(answer) if token in ends), 40) for answer in whole]
+    until = [next((place for place, token in enumerate(answer) if token in ends), 40) for answer in whole]
     expected = [answer[: min(end, limit)] for answer, end, limit in zip(whole, until, limits, strict=True)]
     assert len({len(answer) for answer in expected}) > 4
     assert has_rows(model) == by_rows
-    assert generate(model, prompts, limits, greedy(prompts), ends_in(ends)) == expected
+    answers = answers_to(prompts, limits, ends)
+    generate(model, answers)
+    assert [answer.tokens for answer in answers] == expected
 
 
 def test_equal_prompts_are_read_once_and_ended_answers_are_computed_no_longer() -> None:
@@ -218,8 +218,9 @@ def test_equal_prompts_are_read_once_and_ended_answers_are_computed_no_longer() 
     read: list[tuple[int, int]] = []
     model.register_forward_pre_hook(lambda _, __, given: read.append(tuple(given["input_ids"].shape)), with_kwargs=True)
     limits = [1 + number % 12 for number in range(len(prompts))]
-    answers = generate(model, prompts, limits, greedy(prompts), ends_in(set()))
-    assert [len(answer) for answer in answers] == limits
+    answers = answers_to(prompts, limits, set())
+    generate(model, answers)
+    assert [len(answer.tokens) for answer in answers] == limits
     assert read[0] == (9, max(map(len, prompts))) and len(prompts) == 15
     assert read[1:] == [(sum(limit > step for limit in limits), 1) for step in range(1, max(limits))]
 
@@ -252,22 +253,26 @@ def test_candidates_of_one_conversation_are_what_each_would_be_alone(tiny_chat: 
 
 def test_an_answer_ends_with_the_token_that_completes_a_stop(tiny_chat: str) -> None:
     """Each is the shortest beginning, of what is said without stops, whose text holds one of them."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(tiny_chat), AutoModelForCausalLM.from_pretrained(tiny_chat)
     prompts = [tokenizer(question)["input_ids"] for question in QUESTIONS * 4]
-    limits, stops = [40] * len(prompts), ("or", "e", "#\n", "é")
+    stops = ("or", "e", "#\n", "é")
 
-    def answers(stops: tuple[str, ...]) -> list[list[int]]:
-        score = sampler(Sampling(temperature=1.0), range(len(prompts)), torch.device("cpu"))
-        return generate(model, prompts, limits, score, ending(tokenizer, {tokenizer.eos_token_id}, stops))
+    def tokens(stops: tuple[str, ...]) -> list[list[int]]:
+        stopped, ends = stops_in(tokenizer, stops), {tokenizer.eos_token_id}
+        answers = [
+            Answer(tuple(prompt), Sampler(Sampling(temperature=1.0, seed=seed)), 40, ends, stopped)
+            for seed, prompt in enumerate(prompts)
+        ]
+        generate(model, answers)
+        return [answer.tokens for answer in answers]
 
     def holds(tokens: list[int]) -> bool:
         text = tokenizer.decode(tokens, skip_special_tokens=True)
         return any(stop in text for stop in stops)
 
-    whole, stopped = answers(()), answers(stops)
+    whole, stopped = tokens(()), tokens(stops)
     assert sum(map(holds, whole)) > 10
     for before, after in zip(whole, stopped, strict=True):
         assert after == next((before[:n] for n in range(1, len(before)) if holds(before[:n])), before)

@@ -19,7 +19,8 @@ from squadron.serve import openai as api
 from squadron.serve.service import Context, Event, Route, Service, SharedBase
 
 if TYPE_CHECKING:
-    from squadron.llm.decoding.continuous import Generation, Logprob, Piece
+    from squadron.llm.decoding.continuous import Generation, Piece
+    from squadron.llm.decoding.decoder import Logprob
     from squadron.serve.spec import ServeSpec
 
 _ROUTES = (
@@ -78,11 +79,11 @@ class ChatServer:
     def __init__(self, settings: HfModel, max_rows: int, adapters: Mapping[str, str] | None = None) -> None:
         from squadron.llm.backends.hf import load_model
         from squadron.llm.decoding.adapters import attach
-        from squadron.llm.decoding.continuous import Engine, check_joins
+        from squadron.llm.decoding.continuous import Engine, check_rows
         from squadron.llm.decoding.grammar import Grammars
 
         loaded = load_model(settings)
-        check_joins(loaded.model, settings.path)
+        check_rows(loaded.model, settings.path)
         self._name, self._tokenizer, self._context = settings.name, loaded.tokenizer, loaded.context
         self._model, self._adapters = attach(loaded.model, adapters or {})
         self._longest_token = max(map(len, self._tokenizer.get_vocab()))
@@ -98,7 +99,7 @@ class ChatServer:
         for number, (pieces, tokens) in enumerate(await _all(answers)):
             logprobs = self._chat_logprobs(pieces) if request.logprobs else None
             message = api.AnswerMessage(content="".join(piece.text for piece in pieces))
-            reason: Any = pieces[-1].finish
+            reason: Any = pieces[-1].finish_reason
             choices.append(api.ChatChoice(index=number, message=message, logprobs=logprobs, finish_reason=reason))
             written += tokens
         return api.ChatCompletion(
@@ -115,10 +116,10 @@ class ChatServer:
             nonlocal first
             delta: dict[str, Any] = {"role": "assistant"} if first else {}
             first = False
-            if piece.text or not piece.finish:
+            if piece.text or not piece.finish_reason:
                 delta["content"] = piece.text
             logprobs = self._chat_logprobs([piece]).model_dump() if request.logprobs else None
-            return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish}
+            return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish_reason}
 
         async for events in self._chunks(request, generation, context, "chat.completion.chunk", choice):
             yield events
@@ -134,7 +135,7 @@ class ChatServer:
         choices, written = [], 0
         for number, (pieces, tokens) in enumerate(await _all(answers)):
             logprobs = self._completion_logprobs(pieces) if request.logprobs is not None else None
-            text, reason = "".join(piece.text for piece in pieces), pieces[-1].finish
+            text, reason = "".join(piece.text for piece in pieces), pieces[-1].finish_reason
             choice: Any = {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
             choices.append(api.CompletionChoice(**choice))
             written += tokens
@@ -150,7 +151,7 @@ class ChatServer:
 
         def choice(piece: Piece) -> dict[str, Any]:
             logprobs = self._completion_logprobs([piece]).model_dump() if request.logprobs is not None else None
-            return {"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish}
+            return {"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish_reason}
 
         async for events in self._chunks(request, generation, context, "text_completion", choice):
             yield events
@@ -254,7 +255,7 @@ class ChatServer:
                     written = piece.completion_tokens
                     data = json.dumps({**chunk, "choices": [choice(piece)]})
                     events.append(Event(len(piece.text), data, read, written))
-                    if piece.finish and with_usage:
+                    if piece.finish_reason and with_usage:
                         data = json.dumps({**chunk, "choices": [], "usage": api.usage(read, written).model_dump()})
                         events.append(Event(0, data, read, written))
                 yield events
@@ -281,12 +282,12 @@ class ChatServer:
                 while not arrived.empty():
                     pieces.append(arrived.get_nowait())
                 for place, piece in enumerate(pieces):
-                    if piece.finish == "error":
+                    if piece.finish_reason == "error":
                         raise RuntimeError(piece.error)
                     pieces[place], skip = _without(piece, skip)
-                if kept := [piece for piece in pieces if piece.text or piece.finish]:
+                if kept := [piece for piece in pieces if piece.text or piece.finish_reason]:
                     yield kept
-                if pieces[-1].finish:
+                if pieces[-1].finish_reason:
                     return
         finally:
             generation.cancelled = True

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from squadron.llm.backends.batches import in_batches
 from squadron.llm.chat import ChatReply, ChatRequest, Closing, ModelUnavailable, Sampling, with_system
-from squadron.llm.decoding.generation import ending, generate, sampler
+from squadron.llm.decoding.decoder import Answer
+from squadron.llm.decoding.generation import generate, stops_in
+from squadron.llm.decoding.sampling import Sampler
 from squadron.llm.settings import HfModel
 from squadron.train.text.conversations import prompt_text, token_ids
 
@@ -82,11 +85,12 @@ class HfChat(Closing):
                     error = f"the conversation has {len(ids):,} tokens, {self._settings.name} holds {self._context:,}"
                     yield ChatReply(request.key, finish_reason="error", prompt_tokens=len(ids), error=error)
             fitting = [(request, ids) for request, ids in encoded if len(ids) < self._context]
-            # A batch has one temperature and one set of stops; equal conversations come together, to be read once.
+            # Answers of one length share a batch; equal conversations come together, to be read once.
             fitting.sort(key=lambda pair: (repr(_common(pair[0].sampling)), len(pair[1]), pair[1]))
             for _, alike in itertools.groupby(fitting, key=lambda pair: _common(pair[0].sampling)):
-                while batch := list(itertools.islice(alike, self._settings.batch_size)):
-                    yield from self._answer(batch)
+                for (request, ids), reply, error in in_batches(alike, self._answer, self._settings.batch_size):
+                    what = f"a conversation of {len(ids):,} tokens: {error}"
+                    yield reply or ChatReply(request.key, finish_reason="error", prompt_tokens=len(ids), error=what)
 
     def close(self) -> None:
         import gc
@@ -102,53 +106,36 @@ class HfChat(Closing):
         messages = [dict(message) for message in with_system(request.messages, self._settings.system)]
         return token_ids(self._tokenizer, prompt_text(self._tokenizer, messages))
 
-    def _answer(self, batch: list[tuple[ChatRequest, list[int]]]) -> Iterator[ChatReply]:
-        """The batch's replies; in two halves if it does not fit into memory."""
-        import torch
-
-        try:
-            replies = self._generate(batch)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            if len(batch) == 1:
-                request, ids = batch[0]
-                what = f"out of memory on one conversation of {len(ids):,} tokens: {str(error).splitlines()[0]}"
-                yield ChatReply(request.key, finish_reason="error", prompt_tokens=len(ids), error=what)
-                return
-            half = len(batch) // 2
-            yield from self._answer(batch[:half])
-            yield from self._answer(batch[half:])
-            return
-        yield from replies
-
-    def _generate(self, batch: list[tuple[ChatRequest, list[int]]]) -> list[ChatReply]:
+    def _answer(self, batch: Sequence[tuple[ChatRequest, list[int]]]) -> list[ChatReply]:
         import time
 
         started = time.perf_counter()
-        sampling = batch[0][0].sampling
-        answers = generate(
-            self._model,
-            [ids for _, ids in batch],
-            [min(sampling.max_tokens, self._context - len(ids)) for _, ids in batch],
-            sampler(sampling, [request.sampling.seed for request, _ in batch], self._device),
-            ending(self._tokenizer, self._ends, sampling.stop),
-        )
-        seconds = (time.perf_counter() - started) / len(batch)
-        return [
-            self._reply(request, ids, answer, seconds) for (request, ids), answer in zip(batch, answers, strict=True)
+        stopped = stops_in(self._tokenizer, batch[0][0].sampling.stop)
+        answers = [
+            Answer(
+                tuple(ids),
+                Sampler(request.sampling),
+                min(request.sampling.max_tokens, self._context - len(ids)),
+                self._ends,
+                stopped,
+            )
+            for request, ids in batch
         ]
+        generate(self._model, answers)
+        seconds = (time.perf_counter() - started) / len(batch)
+        return [self._reply(request, answer, seconds) for (request, _), answer in zip(batch, answers, strict=True)]
 
-    def _reply(self, request: ChatRequest, ids: Sequence[int], answer: list[int], seconds: float) -> ChatReply:
-        ended = answer[-1] in self._ends
-        said = answer[:-1] if ended else answer
-        text, stopped = _cut(str(self._tokenizer.decode(said, skip_special_tokens=True)), request.sampling.stop)
+    def _reply(self, request: ChatRequest, answer: Answer, seconds: float) -> ChatReply:
+        text, stopped = _cut(self._tokenizer.decode(answer.tokens, skip_special_tokens=True), request.sampling.stop)
+        reason = "stop" if stopped and not answer.error else answer.finish_reason or "other"
         return ChatReply(
             request.key,
-            text,
-            finish_reason="stop" if stopped or ended else "length",
-            prompt_tokens=len(ids),
-            completion_tokens=len(said),
+            "" if answer.error else text,
+            finish_reason=reason,
+            prompt_tokens=len(answer.prompt),
+            completion_tokens=len(answer.tokens),
             seconds=seconds,
+            error=answer.error,
         )
 
 

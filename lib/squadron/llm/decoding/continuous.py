@@ -1,59 +1,44 @@
-"""Continuous batching: requests join and leave a batch at every token, so that none waits for another's end (Yu et al.
-2022, "Orca").
-
-For models whose cache is plain attention, on any device; what a request is answered does not depend on which others
-share its batch. B rows of a batch, T tokens, V tokens of the vocabulary, K alternatives.
-"""
+"""Continuous batching: an engine that answers requests as they come, in a thread of its own, so that none waits for
+another's end. Texts are handed on in pieces."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from squadron.core.errors import ConfigError
 from squadron.llm.chat import Sampling
-from squadron.llm.decoding.generation import Rows, gumbel, has_rows, keep_nucleus, make_generator
+from squadron.llm.decoding.decoder import Answer, Decoder, FinishReason, Logprob
+from squadron.llm.decoding.rows import has_rows
+from squadron.llm.decoding.sampling import Sampler
 
 if TYPE_CHECKING:
-    import torch
-
     from squadron.llm.decoding.grammar import Grammar
-
-Finish = Literal["stop", "length", "error"]
-
-
-@dataclass(frozen=True)
-class Logprob:
-    """How likely the token that was taken was, and the likeliest ones in its place."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What has been added to an answer, and how many tokens that has by now. The last piece of one has a `finish`."""
+    """What has been added to an answer, and how many tokens that has by now. The last piece of one has a
+    `finish_reason`."""
 
     text: str
     logprobs: tuple[Logprob, ...] = ()
-    finish: Finish | None = None
+    finish_reason: FinishReason | None = None
     completion_tokens: int = 0
     error: str = ""
 
 
 @dataclass(eq=False)
 class Generation:
-    """An answer in the making: `emit` is called with its pieces, from the engine's thread.
+    """A request for an answer: `emit` is called with its pieces, from the engine's thread.
 
-    With `streams` there is a piece for what has become certain at each token, else one at the end. `logprobs` is how
-    many alternatives are told for each token; None: not even the token's own. `grammar` is what the answer
-    keeps to. `bias` is added to the logits of tokens; the penalties are taken off those of tokens that the answer
-    holds, for every time, and once, as OpenAI defines them. `adapter` is the one that it is given with, where the model
-    has any: then all have one.
+    With `streams` there is a piece for what has become certain at each token, else one at the end. Bias, penalties and
+    grammar are those of a `Sampler`, `logprobs` and `adapter` those of an `Answer`. One that is `cancelled` gets no
+    more pieces.
     """
 
     prompt: tuple[int, ...]
@@ -67,7 +52,6 @@ class Generation:
     presence_penalty: float = 0.0
     adapter: str | None = None
     cancelled: bool = False
-    tokens: list[int] = field(default_factory=list)
 
 
 class Engine:
@@ -86,7 +70,7 @@ class Engine:
         self._thread.start()
 
     def submit(self, generation: Generation) -> None:
-        """Take up an answer; its pieces come by `emit`."""
+        """Take up a request; its pieces come by `emit`."""
         self._waiting.put(generation)
 
     def close(self) -> None:
@@ -98,20 +82,30 @@ class Engine:
     def _work(self) -> None:
         import torch
 
-        active: list[_Answer] = []
-        rows: Rows | None = None
+        decoder = Decoder(self._model)
+        running: list[_Stream] = []
         with torch.inference_mode():
             while not self._closed.is_set():
-                joining = self._admit(len(active))
+                joining = [self._begin(one) for one in self._admit(len(running))]
+                running += joining
+                if not running:
+                    continue
                 try:
-                    rows, active = self._step(rows, active, joining)
+                    decoder.step([stream.answer for stream in joining])
                 except Exception as error:  # a batch that cannot be computed ends its answers, not the server
-                    for answer in [*active, *(_Answer(one, self._tokenizer) for one in joining)]:
-                        answer.fail(_first_line(error))
-                    rows, active = None, []
-        waiting = [one for one in iter(self._take, None)]
-        for answer in [*active, *(_Answer(one, self._tokenizer) for one in waiting)]:
-            answer.fail("the server is ending")
+                    decoder = Decoder(self._model)
+                    for stream in running:
+                        stream.answer.fail(error)
+                for stream in running:
+                    stream.emit()
+                decoder.drop_finished()
+                running = [stream for stream in running if stream.answer.finish_reason is None]
+        for stream in [*running, *map(self._begin, iter(self._take, None))]:
+            stream.answer.fail(RuntimeError("the server is ending"))
+            stream.emit()
+
+    def _begin(self, generation: Generation) -> _Stream:
+        return _Stream(generation, self._tokenizer, self._ends, self._context)
 
     def _take(self) -> Generation | None:
         """A request that waits, if one does."""
@@ -134,181 +128,81 @@ class Engine:
                 joining.append(one)
         return joining
 
-    def _step(
-        self, rows: Rows | None, active: list[_Answer], joining: list[Generation]
-    ) -> tuple[Rows | None, list[_Answer]]:
-        """One more token for every answer: those that join read their prompts first."""
-        logits_BV = rows.read() if rows is not None else None
-        if joining:
-            adapters = [one.adapter for one in joining if one.adapter is not None]
-            new = Rows(self._model, [one.prompt for one in joining], adapters or None)
-            new_logits_BV = new.read()
-            active = active + [_Answer(one, self._tokenizer) for one in joining]
-            if rows is None or logits_BV is None:
-                rows, logits_BV = new, new_logits_BV
-            else:
-                import torch
 
-                rows.join(new)
-                logits_BV = torch.cat([logits_BV, new_logits_BV])
-        if rows is None or logits_BV is None:
-            return None, []
-        tokens_B = _choose(logits_BV, active)
-        taken = tokens_B.tolist()
-        for place, (answer, token) in enumerate(zip(active, taken, strict=True)):
-            try:
-                answer.add(token, logits_BV[place], self._ends, self._context)
-            except Exception as error:  # a token that one of them cannot take is no matter of the others
-                answer.fail(_first_line(error))
-        going = [place for place, answer in enumerate(active) if not answer.ended]
-        if not going:
-            return None, []
-        rows.append(tokens_B)
-        rows.select(going)
-        rows.trim()
-        return rows, [active[place] for place in going]
-
-
-def check_joins(model: Any, where: str) -> None:
-    """Raise ConfigError for a model whose cache cannot take up new rows: sliding windows, recurrent layers."""
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
-    plain = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
-    if not plain or not has_rows(model):
+def check_rows(model: Any, where: str) -> None:
+    """Raise ConfigError for a model whose answers cannot share a batch that they join one by one."""
+    if not has_rows(model):
         fix = "serve it on a GPU, by vLLM"
         raise ConfigError("requests to this model cannot share a batch here", where=where, fix=fix)
 
 
-class _Answer:
-    """One row of the batch: how its tokens are drawn, and the text that they make."""
+class _Stream:
+    """An answer, and the text that its tokens make."""
 
-    def __init__(self, generation: Generation, tokenizer: Any) -> None:
+    def __init__(self, generation: Generation, tokenizer: Any, ends: set[int], context: int) -> None:
         from tokenizers.decoders import DecodeStream
 
         self._generation, self._tokenizer, self._backend = generation, tokenizer, tokenizer.backend_tokenizer
         self._decode = DecodeStream(skip_special_tokens=True)
-        self._text, self._sent = "", 0
-        self._pending: list[Logprob] = []
-        self._changes = dict(generation.bias)  # what is added to the logits of tokens
-        self._generator: torch.Generator | None = None
-        self.ended = False
-
-    @property
-    def sampling(self) -> Sampling:
-        return self._generation.sampling
-
-    def score(self, logits_V: torch.Tensor) -> torch.Tensor:
-        """What the next token has the most of: a draw, which is a function of the seed, token by token."""
-        scaled_V = logits_V / self.sampling.temperature
-        if self.sampling.top_p < 1:
-            scaled_V = keep_nucleus(scaled_V[None], self.sampling.top_p)[0]
-        if self._generator is None:
-            self._generator = make_generator(self.sampling.seed, logits_V.device)
-        return scaled_V + gumbel(len(logits_V), self._generator)
-
-    def adjust(self, logits_V: torch.Tensor) -> None:
-        """Add biases, take off penalties, and take away what the answer's grammar does not allow."""
-        generation = self._generation
-        if self._changes:
-            tokens: Any = list(self._changes)
-            logits_V[tokens] += logits_V.new_tensor(list(self._changes.values()))
-        if generation.grammar is not None:
-            generation.grammar.mask(logits_V)
-
-    def _penalise(self, token: int) -> None:
-        """Note what the next tokens lose by this one."""
-        generation = self._generation
-        first = token not in generation.tokens if generation.presence_penalty else False
-        penalty = generation.frequency_penalty + (generation.presence_penalty if first else 0.0)
-        if penalty:
-            self._changes[token] = self._changes.get(token, 0.0) - penalty
-
-    def add(self, token: int, logits_V: torch.Tensor, ends: set[int], context: int) -> None:
-        """Take a token, and emit what has become certain."""
-        generation = self._generation
-        if generation.cancelled:
-            self.ended = True
-            return
-        ended = token in ends
-        if not ended:
-            self._penalise(token)
-            generation.tokens.append(token)
-            self._text += self._decode.step(self._backend, token) or ""
-            if generation.logprobs is not None:
-                self._pending.append(_logprob(token, logits_V, generation.logprobs))
-            if generation.grammar is not None:
-                ended = generation.grammar.accept(token)
-        stop = self._find_stop()
-        if stop is not None:
-            self._text = self._text[:stop]
-        full = len(generation.tokens) >= generation.sampling.max_tokens
-        full = full or len(generation.prompt) + len(generation.tokens) >= context
-        if ended or stop is not None or full:
-            self.ended = True
-            if stop is None:
-                self._text += self._unfinished()
-            self._emit(len(self._text), "stop" if ended or stop is not None else "length")
-        elif generation.streams:
-            self._emit(len(self._text) - self._held_back())
-
-    def fail(self, error: str) -> None:
-        """End without an answer."""
-        self.ended = True
-        self._generation.emit(Piece("", finish="error", error=error))
-
-    def _emit(self, upto: int, finish: Finish | None = None) -> None:
-        if finish is None and upto <= self._sent:
-            return
-        piece = Piece(
-            self._text[self._sent : max(upto, self._sent)],
-            tuple(self._pending),
-            finish,
-            len(self._generation.tokens),
+        self._text, self._sent, self._told = "", 0, 0
+        self._stop: int | None = None  # where the first stop begins
+        asked, prompt = generation.sampling, generation.prompt
+        penalties = generation.frequency_penalty, generation.presence_penalty
+        self.answer = Answer(
+            prompt,
+            Sampler(asked, generation.bias, *penalties, generation.grammar),
+            min(asked.max_tokens, context - len(prompt)),
+            ends,
+            self._add,
+            generation.logprobs,
+            generation.adapter,
         )
-        self._sent, self._pending = max(upto, self._sent), []
-        self._generation.emit(piece)
+
+    def emit(self) -> None:
+        """Hand on what has become certain; the last piece, if the answer is over."""
+        try:
+            if self._generation.cancelled:
+                self.answer.finish_reason = "stop"
+            elif self.answer.finish_reason == "error":
+                self._generation.emit(Piece("", finish_reason="error", error=self.answer.error))
+            elif self.answer.finish_reason is not None:
+                self._text = self._text + self._unfinished() if self._stop is None else self._text[: self._stop]
+                self._emit(len(self._text))
+            elif self._generation.streams:
+                self._emit(len(self._text) - self._held_back())
+        except Exception as error:  # as where nobody listens any more
+            self.answer.fail(error)
+            with contextlib.suppress(Exception):
+                self._generation.emit(Piece("", finish_reason="error", error=self.answer.error))
+
+    def _add(self, tokens: Sequence[int]) -> bool:
+        """Read the last token; whether the text holds a stop. What has been sent holds none, nor a beginning of one."""
+        self._text += self._decode.step(self._backend, tokens[-1]) or ""
+        stops = self._generation.sampling.stop
+        places = [place for stop in stops if (place := self._text.find(stop, self._sent)) >= 0]
+        self._stop = min(places, default=None)
+        return self._stop is not None
+
+    def _emit(self, upto: int) -> None:
+        finish_reason = self.answer.finish_reason
+        if finish_reason is None and upto <= self._sent:
+            return
+        upto = max(upto, self._sent)
+        text, told = self._text[self._sent : upto], tuple(self.answer.told[self._told :])
+        self._sent, self._told = upto, len(self.answer.told)
+        self._generation.emit(Piece(text, told, finish_reason, len(self.answer.tokens)))
 
     def _unfinished(self) -> str:
         """Text at the end that waits for the rest of a character, which does not come."""
-        whole = str(self._tokenizer.decode(self._generation.tokens, skip_special_tokens=True))
+        whole = str(self._tokenizer.decode(self.answer.tokens, skip_special_tokens=True))
         return whole[len(self._text) :] if whole.startswith(self._text) else ""
-
-    def _find_stop(self) -> int | None:
-        """Where the first stop begins. Text that has been sent holds none, nor a beginning of one."""
-        places = [place for stop in self.sampling.stop if (place := self._text.find(stop, self._sent)) >= 0]
-        return min(places) if places else None
 
     def _held_back(self) -> int:
         """Characters at the end that may be the beginning of a stop."""
         most = 0
-        for stop in self.sampling.stop:
+        for stop in self._generation.sampling.stop:
             for length in range(min(len(stop) - 1, len(self._text) - self._sent), most, -1):
                 if self._text.endswith(stop[:length]):
                     most = length
                     break
         return most
-
-
-def _choose(logits_BV: torch.Tensor, answers: Sequence[_Answer]) -> torch.Tensor:
-    """The next token of each row, [B]: the likeliest at temperature 0, else a draw."""
-    for place, answer in enumerate(answers):
-        answer.adjust(logits_BV[place])
-    drawn = [place for place, answer in enumerate(answers) if answer.sampling.temperature > 0]
-    if not drawn:
-        return logits_BV.argmax(-1)
-    score_BV = logits_BV.clone()
-    for place in drawn:
-        score_BV[place] = answers[place].score(logits_BV[place])
-    return score_BV.argmax(-1)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-
-
-def _logprob(token: int, logits_V: torch.Tensor, count: int) -> Logprob:
-    logp_V = logits_V.log_softmax(-1)
-    values_K, tokens_K = logp_V.topk(min(count, len(logp_V)))
-    top = tuple(zip(tokens_K.tolist(), values_K.tolist(), strict=True))
-    return Logprob(token, float(logp_V[token]), top)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from squadron.llm.backends.batches import in_batches
 from squadron.llm.chat import Closing, ModelUnavailable
 from squadron.llm.embed import cannot_load
 from squadron.llm.rewards.reward import Answered, RewardModel, Score, scored
@@ -75,7 +75,8 @@ def by_length(
     longest: int,
     batch_size: int,
 ) -> Iterator[tuple[Row, Value | None, str]]:
-    """Each row with its value, or with why it has none: in batches of similar length through `values`.
+    """Each row with its value, or with why it has none: in batches of similar length through `values`, which are halved
+    where memory runs out.
 
     `encode` turns a row into what holds its tokens as `input_ids`; `longest` is how many of them the model reads.
     """
@@ -87,10 +88,9 @@ def by_length(
             yield row, None, "the row has no text"
         else:
             fitting.append((row, encoded))
-    ordered = iter(sorted(fitting, key=lambda pair: len(pair[1]["input_ids"])))
-    while batch := list(islice(ordered, batch_size)):
-        found = values([encoded for _, encoded in batch])
-        yield from ((row, value, "") for (row, _), value in zip(batch, found, strict=True))
+    ordered = sorted(fitting, key=lambda pair: len(pair[1]["input_ids"]))
+    for (row, _), value, error in in_batches(ordered, lambda batch: values([one for _, one in batch]), batch_size):
+        yield row, value, error
 
 
 class _InBatches(Closing):

@@ -6,11 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from squadron.core.errors import ResourceError
 from squadron.core.panels import Table, Text
 from squadron.core.run import Stage
 from squadron.data.arithmetic import is_correct
 from squadron.data.rows import ArrowRows
 from squadron.evaluate.statistics import wilson_interval
+from squadron.llm.backends.batches import in_batches
+from squadron.llm.chat import Sampling
+from squadron.llm.decoding.decoder import Answer
+from squadron.llm.decoding.generation import generate
+from squadron.llm.decoding.sampling import Sampler
 from squadron.methods.finetune.base import load_tokenizer, resolve
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesConfig
 from squadron.methods.finetune.encoding import encoder
@@ -37,11 +43,13 @@ def compare(
     records = ArrowRows(run, [data.held_out])[:count]
     prompts, references = _prompts(stage, model, objective, settings, records)
     base = resolve(run, model.path, model.inside_run)
-    before = answer(base, None, prompts, stage, model, config)
+    tokenizer = load_tokenizer(run, model)
+    # A model cannot begin from nothing.
+    asked = [prompt or [model.pad_token_id] for prompt in prompts]
+    before = answer(base, None, asked, tokenizer, config)
     adapter = exported.kind == "adapter"
     trained = run.file(exported.path)
-    after = answer(base if adapter else trained, trained if adapter else None, prompts, stage, model, config)
-    tokenizer = load_tokenizer(run, model)
+    after = answer(base if adapter else trained, trained if adapter else None, asked, tokenizer, config)
     for number in range(min(config.shown, count)):
         said = {
             "asked": tokenizer.decode(prompts[number]),
@@ -59,46 +67,41 @@ def compare(
 
 
 def answer(
-    path: str,
-    adapter: str | None,
-    prompts: Sequence[Sequence[int]],
-    stage: Stage,
-    model: BaseModel,
-    config: SamplesConfig,
+    path: str, adapter: str | None, prompts: Sequence[Sequence[int]], tokenizer: Any, config: SamplesConfig
 ) -> list[str]:
-    """The greedy completion of every prompt, in batches of prompts of like length."""
+    """The greedy completion of every prompt, in batches of prompts of like length.
+
+    Raises ResourceError if one does not fit into memory.
+    """
+    network, most, ends = _load(path, adapter), config.max_new_tokens, {tokenizer.eos_token_id}
+
+    def complete(numbers: Sequence[int]) -> list[str]:
+        answers = [Answer(tuple(prompts[number]), Sampler(Sampling()), most, ends) for number in numbers]
+        generate(network, answers)
+        return [tokenizer.decode(one.tokens, skip_special_tokens=True) for one in answers]
+
+    said = [""] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    for number, text, error in in_batches(order, complete, config.batch_size):
+        if text is None:
+            raise ResourceError(f"held-out prompt {number}: {error}", where="samples", fix="lower max_new_tokens")
+        said[number] = text
+    return said
+
+
+def _load(path: str, adapter: str | None) -> Any:
+    """The model on its device, with the adapter in its layers."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from squadron.train.models.builders import local_folder
 
-    tokenizer = load_tokenizer(stage.run.folder, model)
-    network: Any = AutoModelForCausalLM.from_pretrained(local_folder(path), use_safetensors=True).eval()
+    network: Any = AutoModelForCausalLM.from_pretrained(local_folder(path), use_safetensors=True)
     if adapter is not None:
         from peft import PeftModel
 
-        network = PeftModel.from_pretrained(network, local_folder(adapter)).eval()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network.to(device)
-    answers = [""] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    for first in range(0, len(order), config.batch_size):
-        batch = order[first : first + config.batch_size]
-        longest = max(len(prompts[number]) for number in batch)
-        ids = torch.tensor([[model.pad_token_id] * (longest - len(prompts[n])) + list(prompts[n]) for n in batch])
-        mask = torch.tensor([[0] * (longest - len(prompts[n])) + [1] * len(prompts[n]) for n in batch])
-        with torch.no_grad():
-            out = network.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                max_new_tokens=config.max_new_tokens,
-                do_sample=False,
-                pad_token_id=model.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-            )
-        for number, tokens in zip(batch, out[:, longest:], strict=True):
-            answers[number] = tokenizer.decode(tokens, skip_special_tokens=True)
-    return answers
+        network = PeftModel.from_pretrained(network, local_folder(adapter)).get_base_model()
+    return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def _prompts(

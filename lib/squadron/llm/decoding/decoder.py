@@ -1,0 +1,143 @@
+"""The decoder: answers of one model that share a batch, which they join and leave at every token (Yu et al. 2022,
+"Orca"). What an answer is does not depend on which others share its batch.
+
+B rows of a batch, V tokens of the vocabulary, K alternatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from squadron.llm.decoding.rows import Rows
+from squadron.llm.decoding.sampling import Sampler, score
+
+if TYPE_CHECKING:
+    import torch
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """How likely the token that was taken was, and the likeliest ones in its place."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(eq=False)
+class Answer:
+    """An answer in the making: what it follows, how its tokens are chosen, where it ends, and its tokens so far.
+
+    It ends at `limit` tokens; before one of `ends`; when its sampler's grammar lets nothing follow; and when `stopped`
+    says so, which is called with the tokens after each. `logprobs` is how many alternatives are told for each token;
+    None: not even the token's own. `adapter` is the one that it is given with, where the model has any: then all
+    have one.
+    """
+
+    prompt: tuple[int, ...]
+    sampler: Sampler
+    limit: int
+    ends: Collection[int] = ()
+    stopped: Callable[[Sequence[int]], bool] = lambda tokens: False
+    logprobs: int | None = None
+    adapter: str | None = None
+    tokens: list[int] = field(default_factory=list)
+    told: list[Logprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    error: str = ""
+
+    def add(self, token: int) -> bool:
+        """Take a token, unless the answer is over; whether it is part of the answer."""
+        if self.finish_reason is not None:
+            return False
+        if token in self.ends:
+            self.finish_reason = "stop"
+            return False
+        self.tokens.append(token)
+        stopped, complete = self.stopped(self.tokens), self.sampler.accept(token)
+        if stopped or complete:
+            self.finish_reason = "stop"
+        elif len(self.tokens) >= self.limit:
+            self.finish_reason = "length"
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """End with an error."""
+        self.finish_reason = "error"
+        self.error = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+class Decoder:
+    """Answers of one model that grow by a token at a time. `answers` are those that are not over.
+
+    For models that `has_rows` is true of. Whoever calls it has switched gradients off.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._rows: Rows | None = None
+        self.answers: list[Answer] = []
+
+    def step(self, joining: Sequence[Answer] = ()) -> None:
+        """One more token for every answer; those that join read their prompts first.
+
+        A token that one of them cannot take ends that one with an error. Raises what the model raises; then none of the
+        answers can go on.
+        """
+        rows, logits_BV = self._read(joining)
+        tokens_B = score(logits_BV, [answer.sampler for answer in self.answers]).argmax(-1)
+        for row, (answer, token) in enumerate(zip(self.answers, tokens_B.tolist(), strict=True)):
+            try:
+                if answer.add(token) and answer.logprobs is not None:
+                    answer.told.append(_logprob(token, logits_BV[row], answer.logprobs))
+            except Exception as error:
+                answer.fail(error)
+        rows.append(tokens_B)
+        self.drop_finished()
+
+    def drop_finished(self) -> None:
+        """Compute answers that are over no longer; each step does so with those that it ends."""
+        going = [row for row, answer in enumerate(self.answers) if answer.finish_reason is None]
+        self.answers = [self.answers[row] for row in going]
+        if self._rows is not None and going:
+            self._rows.select(going)
+        else:
+            self._rows = None
+
+    def _read(self, joining: Sequence[Answer]) -> tuple[Rows, torch.Tensor]:
+        """The rows, and the logits of what follows each, [B, V]: those that join are beneath the others."""
+        import torch
+
+        rows, self.answers = self._rows, [*self.answers, *joining]
+        if rows is None:
+            self._rows, logits_BV = _read_prompts(self._model, joining)
+            return self._rows, logits_BV
+        logits_BV = rows.read()
+        if joining:
+            new, new_logits_BV = _read_prompts(self._model, joining)
+            rows.join(new)
+            logits_BV = torch.cat([logits_BV, new_logits_BV])
+        return rows, logits_BV
+
+
+def _read_prompts(model: Any, answers: Sequence[Answer]) -> tuple[Rows, torch.Tensor]:
+    """The answers' prompts, and the logits of what follows each, [B, V]; equal ones are read once."""
+    asked = [(answer.prompt, answer.adapter) for answer in answers]
+    places = {one: place for place, one in enumerate(dict.fromkeys(asked))}
+    adapters = [adapter for _, adapter in places if adapter is not None]
+    rows = Rows(model, [prompt for prompt, _ in places], adapters or None)
+    logits_BV = rows.read()
+    shared = [places[one] for one in asked]
+    rows.select(shared)
+    return rows, logits_BV[shared]
+
+
+def _logprob(token: int, logits_V: torch.Tensor, count: int) -> Logprob:
+    logp_V = logits_V.log_softmax(-1)
+    values_K, tokens_K = logp_V.topk(min(count, len(logp_V)))
+    top = tuple(zip(tokens_K.tolist(), values_K.tolist(), strict=True))
+    return Logprob(token, float(logp_V[token]), top)
