@@ -14,7 +14,6 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig
 from squadron.methods.actor_reasoner.endpoint import services
-from squadron.methods.actor_reasoner.plan import estimate
 from squadron.methods.actor_reasoner.records import LearnedDriver
 from squadron.methods.actor_reasoner.stages import (
     build_memory,
@@ -32,7 +31,6 @@ NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "
 @job(
     ActorReasonerConfig,
     requires=NEEDS,
-    estimate=estimate,
     services=services,
     metrics={"collided": "min", "succeeded": "max"},
 )

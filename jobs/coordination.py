@@ -14,13 +14,12 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.coordination.config import CoordinationConfig
 from squadron.methods.coordination.endpoint import services
-from squadron.methods.coordination.plan import estimate
 from squadron.methods.coordination.stages import compare, label_problems, plan_fleet, read_fleet, train_planners
 
 NEEDS = ("ray", "torch", "torch_geometric", "deepspeed", "shapely", "ortools", "highspy", "cma", "pyarrow")
 
 
-@job(CoordinationConfig, requires=NEEDS, estimate=estimate, services=services, metrics={"ratio": "max"})
+@job(CoordinationConfig, requires=NEEDS, services=services, metrics={"ratio": "max"})
 def coordination(run: Run, config: CoordinationConfig) -> None:
     """Optimal plans for small problems teach a network that plans large ones."""
     own = config.fleet

@@ -15,7 +15,6 @@ from squadron.core.run import Run
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.methods.crowdselect.config import CrowdSelectConfig, LearningConfig
 from squadron.methods.crowdselect.endpoint import services
-from squadron.methods.crowdselect.plan import estimate
 from squadron.methods.crowdselect.stages import (
     collect_answers,
     compare_students,
@@ -35,7 +34,6 @@ METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
 @job(
     CrowdSelectConfig,
     requires=NEEDS,
-    estimate=estimate,
     services=services,
     metrics={"score": "max", "difference": "max"},
 )

@@ -12,7 +12,6 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.finetune.config import FinetuneConfig, RecordsConfig, StartConfig
 from squadron.methods.finetune.endpoint import services
-from squadron.methods.finetune.plan import estimate
 from squadron.methods.finetune.stages import compare, encode, export, prepare_model, read_data, train
 
 NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safetensors")
@@ -21,7 +20,6 @@ NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safete
 @job(
     FinetuneConfig,
     requires=NEEDS,
-    estimate=estimate,
     services=services,
     metrics={"held_out_loss": "min", "loss": "min", "right_answers": "max"},
 )

@@ -14,7 +14,6 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.flame.config import FlameConfig, RoundsConfig
 from squadron.methods.flame.endpoint import services
-from squadron.methods.flame.plan import estimate
 from squadron.methods.flame.stages import (
     build_homes,
     choose_round,
@@ -28,7 +27,6 @@ from squadron.methods.flame.stages import (
 @job(
     FlameConfig,
     requires=("ray", "torch", "flwr", "mujoco", "pyarrow", "safetensors"),
-    estimate=estimate,
     services=services,
     # In homes set apart for choosing: what is measured at the end, in others, decides nothing.
     metrics={"success": "max", "rmse": "min", "validation_loss": "min"},

@@ -14,7 +14,6 @@ from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.self_rewarding.config import ProposalsConfig, SelfRewardingConfig
 from squadron.methods.self_rewarding.endpoint import services
-from squadron.methods.self_rewarding.plan import estimate
 from squadron.methods.self_rewarding.records import Evaluation, Model
 from squadron.methods.self_rewarding.stages import (
     build_lessons,
@@ -35,7 +34,6 @@ METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
 @job(
     SelfRewardingConfig,
     requires=NEEDS,
-    estimate=estimate,
     services=services,
     metrics={"accuracy": "max", "gain": "max"},
 )

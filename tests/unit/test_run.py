@@ -145,3 +145,12 @@ def test_a_run_lives_behind_a_url_too() -> None:
         run.open()
         run.stage(make, run.config)  # type: ignore[arg-type]
     assert calls == ["make"]
+
+
+def test_a_finished_stage_is_entered_again_where_asked_and_its_followers_are_kept(tmp_path: Path) -> None:
+    for rerun in ((), ("make",)):
+        run = Run("numbers", Settings(), Folder(tmp_path / "r"), Profile(name="auto"), track=(), rerun=rerun)
+        run.open()
+        run.stage(double, run.stage(make, run.config))  # type: ignore[arg-type]
+        run.close()
+    assert calls == ["make", "double", "make"]

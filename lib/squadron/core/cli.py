@@ -16,6 +16,9 @@ from squadron import __version__
 from squadron.core.errors import SquadronError
 
 if TYPE_CHECKING:
+    from squadron.core.config import Config
+
+if TYPE_CHECKING:
     from squadron.core.job import Job
 
 _CAPABILITIES = {"sweep": "squadron.tune.command"}
@@ -85,32 +88,46 @@ def ls(options: argparse.Namespace) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """The resolved configuration, stages, resources and what is missing; starts nothing."""
+    """Settings, stages, resources and what is missing; starts nothing."""
     from squadron.core import console, runner
-    from squadron.core.config import to_yaml
-    from squadron.core.plan import inspect_machine, missing_modules, plan_stages
+    from squadron.core.manifest import check_manifest
+    from squadron.core.plan import find_missing, from_hubs, inspect_machine, plan_stages
 
     job, config, folder, profile = runner.resolve(options)
-    console.say(f"[bold]{job.name}[/bold] would run in {console.plain(str(folder))} with these settings:\n")
-    console.say(console.plain(to_yaml(config)))
-    console.table(("stage", "what it does", "state"), plan_stages(job, config, folder, profile))
+    if folder.exists("run.json"):
+        check_manifest(folder)
+    console.say(f"[bold]{job.name}[/bold] would run in {console.plain(str(folder))} with {_settings(options, config)}")
+    plan = plan_stages(job, config, folder, profile)
+    console.table(("stage", "what it does", "state"), plan.steps)
     machine = inspect_machine(folder)
     workers = min(profile.max_workers or machine.cpus, max(1, int(machine.cpus // profile.worker.cpus)))
+    share = f"{profile.worker.cpus:g} CPU, {profile.worker.gpus:g} GPU ({profile.name})"
+    cards = ", ".join(machine.gpus) or "no GPU"
     rows = [
-        (
-            "this machine",
-            f"{machine.cpus} CPUs, {machine.memory_gb:.0f} GiB memory, {', '.join(machine.gpus) or 'no GPU'}",
-        ),
+        ("this machine", f"{machine.cpus} CPUs, {machine.memory_gb:.0f} GiB memory, {cards}"),
         ("disk free", f"{machine.disk_free_gb:.0f} GiB at {folder}"),
-        ("workers", f"{workers} here, each {profile.worker.cpus:g} CPU, {profile.worker.gpus:g} GPU ({profile.name})"),
+        ("workers", f"{workers} here, each {share}"),
     ]
-    console.table(("resources", ""), rows + list(job.estimate(config, workers, profile) if job.estimate else ()))
-    missing = [f"the Python module {name} (pip install it)" for name in missing_modules(job)]
-    if profile.worker.gpus and not machine.gpus:
-        missing.append("a GPU, which this profile asks for; connect to a cluster that has one, or use --profile auto")
-    if profile.worker.cpus > machine.cpus:
-        missing.append(f"{profile.worker.cpus:g} CPUs for one worker; here are {machine.cpus}")
+    if names := from_hubs(config):
+        rows.append(("asked of a hub", ", ".join(names)))
+    rows += [row for estimate in plan.estimates for row in estimate(config, workers, profile)]
+    console.table(("resources", ""), rows)
+    missing = find_missing(job, config, profile, machine)
     console.say("Missing: " + console.plain("; ".join(missing)) if missing else "Nothing is missing.")
+
+
+def _settings(options: argparse.Namespace, config: Config) -> str:
+    """What `plan` says of the settings: those that differ from the defaults, or all of them."""
+    from squadron.core import console
+    from squadron.core.config import mask_secrets, show_yaml
+    from squadron.core.plan import differing
+
+    if options.full:
+        return f"these settings:\n\n{console.plain(show_yaml(config.model_dump(mode='json')))}"
+    changed = mask_secrets(differing(config))
+    if not changed:
+        return "the defaults (--full shows them).\n"
+    return f"these settings, else the defaults (--full shows all):\n\n{console.plain(show_yaml(changed))}"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -167,6 +184,11 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=command.__doc__)
         _add_job_arguments(sub)
         sub.set_defaults(command=command)
+        if name == "run":
+            again = "enter a finished stage again, which then uses what it finds; may be given more than once"
+            sub.add_argument("--rerun", metavar="STAGE", action="append", default=[], help=again)
+        if name == "plan":
+            sub.add_argument("--full", action="store_true", help="show every setting, not only those that were changed")
 
     for name, module in _CAPABILITIES.items():
         capability = importlib.import_module(module)

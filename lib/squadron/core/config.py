@@ -89,7 +89,12 @@ def from_values(model: type[ConfigT], base: Mapping[str, Any], settings: Mapping
 
 def to_yaml(config: BaseModel) -> str:
     """The resolved configuration as YAML that `load_config` reads back to an equal one. Secrets are masked."""
-    return yaml.safe_dump(mask_secrets(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    return show_yaml(config.model_dump(mode="json"))
+
+
+def show_yaml(values: Mapping[str, Any]) -> str:
+    """Settings as YAML, in the order of their fields. Secrets are masked."""
+    return yaml.safe_dump(mask_secrets(dict(values)), sort_keys=False, allow_unicode=True)
 
 
 def mask_secrets(value: Any) -> Any:

@@ -68,20 +68,25 @@ class InputPath(str):
         return str(self)
 
 
-def find_inputs(value: Any, key: str = "") -> Iterator[tuple[str, InputPath]]:
-    """The input paths in a structure of configurations, in the order of their fields, each with its `a.b.0.c` key."""
-    if isinstance(value, InputPath):
-        yield key, value
-        return
-    items: Iterable[tuple[Any, Any]] = ()
+def walk_settings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every single setting in a structure of configurations, in the order of their fields, with its `a.b.0.c` key."""
+    items: Iterable[tuple[Any, Any]]
     if isinstance(value, BaseModel):
         items = ((name, getattr(value, name)) for name in type(value).model_fields)
     elif isinstance(value, Mapping):
         items = value.items()
     elif isinstance(value, list | tuple):
         items = enumerate(value)
+    else:
+        yield key, value
+        return
     for name, item in items:
-        yield from find_inputs(item, f"{key}.{name}" if key else str(name))
+        yield from walk_settings(item, f"{key}.{name}" if key else str(name))
+
+
+def find_inputs(value: Any) -> Iterator[tuple[str, InputPath]]:
+    """The input paths in a structure of configurations, each with its key."""
+    return ((key, leaf) for key, leaf in walk_settings(value) if isinstance(leaf, InputPath))
 
 
 def check_inputs(config: BaseModel) -> None:

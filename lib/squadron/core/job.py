@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Estimate = Callable[[Any, int, Profile], Sequence[tuple[str, str]]]
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Goal = Literal["max", "min"]
 
 
@@ -37,7 +38,6 @@ class Job:
     config_type: type[Config]
     recipe: Callable[[Any, Any], None]
     requires: tuple[str, ...]
-    estimate: Estimate | None
     services: Callable[[Folder], Servable] | None
     metrics: Mapping[str, Goal] = field(default_factory=dict)
 
@@ -46,22 +46,31 @@ class Job:
         self.recipe(run, config)
 
 
+def estimated(estimate: Estimate) -> Callable[[FunctionT], FunctionT]:
+    """Declare beside a stage what `squadron plan` prints of its size, memory and time: `estimate(config, workers,
+    profile)` gives the rows, from the job's whole configuration."""
+
+    def wrap(function: FunctionT) -> FunctionT:
+        function.estimate = estimate  # type: ignore[attr-defined]
+        return function
+
+    return wrap
+
+
 def job(
     config_type: type[ConfigT],
     *,
     requires: Sequence[str] = (),
-    estimate: Estimate | None = None,
     services: Callable[[Folder], Servable] | None = None,
     metrics: Mapping[str, Goal] | None = None,
 ) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
     """Turn `recipe(run, config)` into a job named after the function.
 
-    `requires` names the modules that its stages import, so that `plan` can say what is missing; `estimate(config,
-    workers, profile)` gives the rows that `plan` prints about size, memory and time; `services(folder)` what a finished
-    run offers to `squadron serve`.
+    `requires` names the modules that its stages import, so that `plan` can say what is missing; `services(folder)`
+    gives what a finished run offers to `squadron serve`; `metrics` what runs are compared by.
     """
 
     def wrap(recipe: Callable[[Run, ConfigT], None]) -> Job:
-        return Job(recipe.__name__, config_type, recipe, tuple(requires), estimate, services, metrics or {})
+        return Job(recipe.__name__, config_type, recipe, tuple(requires), services, metrics or {})
 
     return wrap

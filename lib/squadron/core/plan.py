@@ -9,11 +9,14 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
-from squadron.core.job import Job
+from squadron.core.inputs import find_inputs, walk_settings
+from squadron.core.job import Estimate, Job
 from squadron.core.profile import Profile
 from squadron.core.run import Stage
 
@@ -29,6 +32,7 @@ class Planner:
     folder: Folder
     profile: Profile
     steps: list[tuple[str, str, str]] = field(default_factory=list)
+    estimates: list[Estimate] = field(default_factory=list)
 
     def stage(self, function: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
         """Note the stage; hand on its output if an earlier run finished it, else a `Pending`."""
@@ -42,6 +46,9 @@ class Planner:
             elif stage.folder.exists("started.json"):
                 state = "unfinished, goes on"
         self.steps.append((function.__name__, purpose, state))
+        estimate = getattr(function, "estimate", None)
+        if estimate is not None and estimate not in self.estimates:
+            self.estimates.append(estimate)
         return output
 
 
@@ -72,16 +79,47 @@ def inspect_machine(folder: Folder) -> Machine:
     )
 
 
-def missing_modules(job: Job) -> list[str]:
-    """Modules that the job's stages import and that are not installed."""
-    return [name for name in job.requires if importlib.util.find_spec(name) is None]
-
-
-def plan_stages(job: Job, config: Config, folder: Folder, profile: Profile) -> list[tuple[str, str, str]]:
-    """Name, purpose and state of every stage of the recipe."""
+def plan_stages(job: Job, config: Config, folder: Folder, profile: Profile) -> Planner:
+    """Walk the recipe: name, purpose and state of every stage, and what the stages estimate."""
     planner = Planner(folder, profile)
     job.recipe(planner, config)
-    return planner.steps
+    return planner
+
+
+def differing(config: BaseModel) -> dict[str, Any]:
+    """The settings, nested as they are, that differ from the defaults of their class: with these alone in a file, the
+    configuration is the same."""
+    found, dumped = {}, config.model_dump(mode="json")
+    for name, declared in type(config).model_fields.items():
+        value = getattr(config, name)
+        tells_class = get_origin(declared.annotation) is Literal and len(get_args(declared.annotation)) == 1
+        if tells_class or declared.is_required() or value != declared.get_default(call_default_factory=True):
+            found[name] = differing(value) if isinstance(value, BaseModel) else dumped[name]
+    return found
+
+
+def find_missing(job: Job, config: Config, profile: Profile, machine: Machine) -> list[str]:
+    """What the job needs and this machine lacks: modules, files, models, keys, processors."""
+    missing = [
+        f"the Python module {name} (pip install it)" for name in job.requires if importlib.util.find_spec(name) is None
+    ]
+    missing += [f"{path}, which {key} names" for key, path in find_inputs(config) if path.is_missing]
+    missing += [
+        f"the environment variable {name}, which {key} names"
+        for key, name in walk_settings(config)
+        if key.endswith("_env") and name and not os.environ.get(name, "").strip()
+    ]
+    if profile.worker.gpus and not machine.gpus:
+        missing.append("a GPU, which this profile asks for; connect to a cluster that has one, or use --profile auto")
+    if profile.worker.cpus > machine.cpus:
+        missing.append(f"{profile.worker.cpus:g} CPUs for one worker; here are {machine.cpus}")
+    return missing
+
+
+def from_hubs(config: Config) -> list[str]:
+    """Names of models and data sets that are neither files of this machine nor URLs: a hub is asked for them."""
+    paths = [path for _, path in find_inputs(config)]
+    return sorted({str(path) for path in paths if not (path.is_local or path.is_missing or "://" in path)})
 
 
 def _memory_bytes() -> int:

@@ -55,6 +55,7 @@ class Run:
     profile: Profile
     address: str | None = None
     track: tuple[str, ...] = ("tensorboard",)
+    rerun: tuple[str, ...] = ()
     stages: list[Stage] = field(default_factory=list)
     cluster: Cluster | None = None
     idle: IdleWorkers = field(default_factory=IdleWorkers)
@@ -72,15 +73,15 @@ class Run:
         """Run `function(stage, *inputs)` once for these inputs, and return its output.
 
         A finished stage is read from its marker. An unfinished one is entered again with the folder it had, and goes
-        on from what it finds there; so is a finished one that left failed rows, to retry them. Inputs and output are
-        `Config` records.
+        on from what it finds there; so is a finished one that left failed rows, to retry them, and one that `rerun`
+        names, say for other pictures. Inputs and output are `Config` records.
         """
         stage = Stage.of(self, function, inputs, named)
         self._note(stage)
         if self.stage_cache is not None:
             self.stage_cache.lend(stage)
         output_type = get_type_hints(function)["return"]
-        if stage.done and not stage.rows_to_retry:
+        if stage.done and not stage.rows_to_retry and stage.name not in self.rerun:
             stage.say_kept()
             kept: OutputT = stage.kept(output_type)
             return kept

@@ -9,7 +9,7 @@ from typing import Any
 
 from squadron.core import console, registry
 from squadron.core.config import Config, load_config
-from squadron.core.errors import InputError, SquadronError
+from squadron.core.errors import ConfigError, InputError, SquadronError, suggest
 from squadron.core.folder import Folder
 from squadron.core.inputs import check_inputs
 from squadron.core.job import Job, Servable
@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
     """Run a job to its end, write its report, and say what came out. Ctrl-C and errors keep finished work."""
     job, config, folder, profile = resolve(options)
     check_inputs(config)
-    work = Run(job.name, config, folder, profile, options.address, tracks(options))
+    rerun = _known_stages(job, config, folder, profile, tuple(options.rerun))
+    work = Run(job.name, config, folder, profile, options.address, tracks(options), rerun)
     work.open()
     console.say(f"[bold]{job.name}[/bold] in {console.plain(str(folder))}")
     try:
@@ -44,6 +45,20 @@ def run(options: argparse.Namespace) -> None:
     finally:
         work.close()
     print_summary(work, report)
+
+
+def _known_stages(
+    job: Job, config: Config, folder: Folder, profile: Profile, asked: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The stages asked for. Raises ConfigError for a name that the job has not."""
+    if asked:
+        from squadron.core.plan import plan_stages
+
+        known = {name for name, _, _ in plan_stages(job, config, folder, profile).steps}
+        for name in asked:
+            if name not in known:
+                raise ConfigError(f"{job.name} has no stage {name!r}", where="--rerun", fix=suggest(name, known))
+    return asked
 
 
 def tracks(options: argparse.Namespace) -> tuple[str, ...]:

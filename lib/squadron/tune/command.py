@@ -53,7 +53,7 @@ def command(options: argparse.Namespace) -> None:
     folder = default if options.run else Folder(default.url.rpartition("/")[0]) / f"sweep-{default.name}"
     spec = make_spec(job, config.model_dump(mode="json"), options)
     check(spec)
-    trying = Job(f"sweep of {job.name}", Sweep, sweep, job.requires, None, None)
+    trying = Job(f"sweep of {job.name}", Sweep, sweep, job.requires, None)
     asked = Sweep(sweep=spec, max_parallel=options.max_parallel)
     work = Run(trying.name, asked, folder, profile, options.address, runner.tracks(options))
     work.open()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from squadron.core.inputs import InputPath
+from squadron.core.job import estimated
 from squadron.core.run import Stage
+from squadron.methods.actor_reasoner import plan
 from squadron.methods.actor_reasoner.config import (
     EvaluationConfig,
     LessonsConfig,
@@ -15,6 +17,7 @@ from squadron.methods.actor_reasoner.config import (
 from squadron.methods.actor_reasoner.records import Comparison, LearnedDriver, Live, Memories, ReasonerModel, Recordings
 
 
+@estimated(plan.reasoner)
 def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: LessonsConfig) -> ReasonerModel:
     """See to it that the language model is there, or teach a small one to think."""
     asked = worlds[0].reasoner
@@ -36,6 +39,7 @@ def check_recordings(stage: Stage, paths: tuple[InputPath, ...]) -> Recordings:
     return Recordings(driven=0)
 
 
+@estimated(plan.memories)
 def build_memory(stage: Stage, world: WorldConfig, reasoner_model: ReasonerModel, memory: MemoryConfig) -> Memories:
     """Let the Reasoner drive, and remember what it decides."""
     from squadron.methods.actor_reasoner import driving
@@ -55,6 +59,7 @@ def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig) 
     return LearnedDriver(file=relative(stage.folder, stage.run.folder, POLICY_FILE))
 
 
+@estimated(plan.comparison)
 def compare(
     stage: Stage,
     world: WorldConfig,
@@ -70,6 +75,7 @@ def compare(
     return driving.compare(stage, World(stage.run.folder, world, reasoner_model), memories, learned, evaluation)
 
 
+@estimated(plan.live)
 def drive_live(
     stage: Stage, world: WorldConfig, reasoner_model: ReasonerModel, memories: Memories, live: LiveConfig
 ) -> Live:

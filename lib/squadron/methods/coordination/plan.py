@@ -8,21 +8,39 @@ from collections.abc import Sequence
 from squadron.core.profile import Profile
 from squadron.methods.coordination.config import CoordinationConfig
 
+Rows = Sequence[tuple[str, str]]
 
-def estimate(config: CoordinationConfig, workers: int, profile: Profile) -> Sequence[tuple[str, str]]:
-    """Rows for `squadron plan`: problems, solver time at the most, steps of training, and the comparison."""
-    problems, labels, training, contest = config.problems, config.labels, config.training, config.evaluation
-    costs = len(config.costs)
-    rows = round(problems.count * (1 - problems.held_out)) * labels.count
-    steps = training.steps or math.ceil(training.epochs * rows / training.batch_size)
-    each = contest.reference_s + contest.back_tracking_s
+
+def labels(config: CoordinationConfig, workers: int, profile: Profile) -> Rows:
+    """Problems, and plans to solve for."""
+    problems, count = config.problems, config.labels.count
     fewest, most = problems.robots
+    plans = problems.count * count * len(config.costs)
     return [
         ("costs", ", ".join(cost.replace("_", " ") for cost in config.costs)),
         ("problems", f"{problems.count:,} of {fewest} to {most} robots, at most {problems.max_intervals} intervals"),
-        ("plans to solve for", f"{problems.count * labels.count * costs:,} by {labels.solver}, on {workers} workers"),
-        ("network", f"{config.model.layers} layers of {config.model.hidden}, latent vectors of {config.model.latent}"),
-        ("training steps", f"{steps:,} for each of {costs} networks, and for each again without a latent vector"),
-        ("comparison", f"{contest.problems} problems of {', '.join(map(str, contest.robots))} robots"),
-        ("its time", f"about {contest.problems * len(contest.robots) * costs * each / workers / 60:.0f} min"),
+        ("plans to solve for", f"{plans:,} by {config.labels.solver}, on {workers} workers"),
+    ]
+
+
+def training(config: CoordinationConfig, workers: int, profile: Profile) -> Rows:
+    """The network, and steps of training."""
+    model, spec = config.model, config.training
+    rows = round(config.problems.count * (1 - config.problems.held_out)) * config.labels.count
+    steps = spec.steps or math.ceil(spec.epochs * rows / spec.batch_size)
+    networks = f"{len(config.costs)} networks, and for each again without a latent vector"
+    return [
+        ("network", f"{model.layers} layers of {model.hidden}, latent vectors of {model.latent}"),
+        ("training steps", f"{steps:,} for each of {networks}"),
+    ]
+
+
+def comparison(config: CoordinationConfig, workers: int, profile: Profile) -> Rows:
+    """Problems compared on, and solver time at most."""
+    asked = config.evaluation
+    each_s = asked.reference_s + asked.back_tracking_s
+    total_s = asked.problems * len(asked.robots) * len(config.costs) * each_s
+    return [
+        ("comparison", f"{asked.problems} problems of {', '.join(map(str, asked.robots))} robots"),
+        ("its time", f"about {total_s / workers / 60:.0f} min"),
     ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from squadron.core.job import estimated
 from squadron.core.run import Stage
+from squadron.methods.coordination import plan
 from squadron.methods.coordination.config import (
     CostName,
     EvaluationConfig,
@@ -20,6 +22,7 @@ from squadron.methods.coordination.records import Fleet, Labels, Planned, Planne
 from squadron.train.spec import TrainSpec
 
 
+@estimated(plan.labels)
 def label_problems(
     stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorLimits, labels: LabelsConfig
 ) -> Labels:
@@ -29,6 +32,7 @@ def label_problems(
     return label(stage, cost, problems, limits, labels)
 
 
+@estimated(plan.training)
 def train_planners(stage: Stage, labels: Labels, model: ModelConfig, loss: LossConfig, training: TrainSpec) -> Planners:
     """Teach networks to propose plans like the best: with a latent vector, and without."""
     from squadron.evaluate.panels import step_curves
@@ -43,6 +47,7 @@ def train_planners(stage: Stage, labels: Labels, model: ModelConfig, loss: LossC
     return Planners(planners=planners)
 
 
+@estimated(plan.comparison)
 def compare(
     stage: Stage,
     trained: Planners,

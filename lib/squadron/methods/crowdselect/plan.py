@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from squadron.core.profile import Profile
-from squadron.llm.embed import OpenAiEmbedder
 from squadron.llm.rewards.settings import AnyReward, JudgeReward
 from squadron.llm.settings import AnyModel, OpenAiModel
 from squadron.methods.crowdselect.config import CrowdSelectConfig, PoolConfig
@@ -43,21 +42,28 @@ class _Asked:
         return instructions * self.requests * (given + said) / 10**6
 
 
-def estimate(config: CrowdSelectConfig, workers: int, profile: Profile) -> Sequence[tuple[str, str]]:
-    """Rows for `squadron plan`: how many instructions, who answers, what it costs at the most, which keys are there,
-    and how much is trained. Files of up to 100 MB are counted, others when they are read."""
+Rows = Sequence[tuple[str, str]]
+
+
+def instructions(config: CrowdSelectConfig, workers: int, profile: Profile) -> Rows:
+    """How many instructions. Files of up to 100 MB are counted, others when they are read."""
     count, kept_out = _instructions(config)
-    asked = list(_asked(config, count))
-    rows = [
-        ("instructions", "counted when read" if count is None else f"{count:,}, and {kept_out:,} kept out"),
+    return [("instructions", "counted when read" if count is None else f"{count:,}, and {kept_out:,} kept out")]
+
+
+def answers(config: CrowdSelectConfig, workers: int, profile: Profile) -> Rows:
+    """Who answers, how often they are asked, and what all that is asked costs at most."""
+    count, kept_out = _instructions(config)
+    return [
         ("models that answer", _models(config)),
         ("requests to them", _requests(config, count)),
-        ("spend at the most", _spend(config, asked, count, kept_out)),
+        ("spend at most", _spend(config, list(_asked(config, count)), count, kept_out)),
     ]
-    if variables := sorted(_key_variables(config, asked)):
-        said = (f"{name} is {'set' if os.environ.get(name, '').strip() else 'missing'}" for name in variables)
-        rows.append(("keys", ", ".join(said)))
-    return [*rows, *_training(config, count)]
+
+
+def training(config: CrowdSelectConfig, workers: int, profile: Profile) -> Rows:
+    """How much is trained."""
+    return _training(config, _instructions(config)[0])
 
 
 def _instructions(config: CrowdSelectConfig) -> tuple[int | None, int]:
@@ -153,15 +159,6 @@ def _spend(config: CrowdSelectConfig, asked: Sequence[_Asked], count: int | None
         return f"{each:,.4f} USD an instruction{many}{marked}, {assumed}{cap}{free}"
     total = sum(one.usd(kept_out if one.held_out else count) for one in priced)
     return f"{total:,.2f} USD{many.replace(' and', ' for each', 1)}, {assumed}{cap}{free}"
-
-
-def _key_variables(config: CrowdSelectConfig, asked: Sequence[_Asked]) -> set[str]:
-    """Names of the environment variables that hold keys; never their values."""
-    endpoints = [one.model for one in asked if isinstance(one.model, OpenAiModel)]
-    named = {model.api_key_env for model in endpoints}
-    if isinstance(config.embedding.model, OpenAiEmbedder):
-        named.add(config.embedding.model.api_key_env)
-    return {name for name in named if name}
 
 
 def _students(config: CrowdSelectConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from squadron.core.job import estimated
 from squadron.core.panels import Table
 from squadron.core.run import Stage
 from squadron.llm.batch.budget import SpendingConfig
@@ -9,6 +10,7 @@ from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.batch.scoring import Scores
 from squadron.llm.rewards.settings import AnyReward
 from squadron.llm.settings import AnyModel
+from squadron.methods.crowdselect import plan
 from squadron.methods.crowdselect.config import (
     EmbeddingConfig,
     LearningConfig,
@@ -30,6 +32,7 @@ from squadron.methods.crowdselect.records import (
 from squadron.methods.crowdselect.synthetic_task import TasksConfig, WorldConfig
 
 
+@estimated(plan.instructions)
 def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tuple[AnyModel, ...]) -> Pool:
     """Read and check every instruction, and keep some out."""
     from squadron.methods.crowdselect import pool
@@ -46,6 +49,7 @@ def prepare_models(
     return crowd.gather(stage, world, models, base, trained)
 
 
+@estimated(plan.answers)
 def collect_answers(stage: Stage, pool: Pool, crowd: ResponseModels, config: CollectConfig) -> Collected:
     """Ask every model every instruction, once."""
     from squadron.data.rows import ArrowRows
@@ -87,6 +91,7 @@ def embed_instructions(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Emb
     return embedding.embed(stage, pool, config)
 
 
+@estimated(plan.training)
 def select(
     stage: Stage,
     pool: Pool,

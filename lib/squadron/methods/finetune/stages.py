@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from squadron.core.job import estimated
 from squadron.core.run import Stage
+from squadron.methods.finetune import plan
 from squadron.methods.finetune.config import (
     DataConfig,
     DpoConfig,
@@ -47,6 +49,7 @@ def encode(
     return dataset.encode(stage, data, model, objective, settings, max_length)
 
 
+@estimated(plan.estimate)
 def train(
     stage: Stage,
     rows: Rows,

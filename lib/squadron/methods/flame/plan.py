@@ -17,39 +17,45 @@ BATCH_SECONDS = {64: 0.036, 128: 0.14}
 """One optimisation step of 32 samples in float32 on one core while the other is busy too; bfloat16 takes two thirds."""
 
 
-def estimate(config: FlameConfig, workers: int, profile: Profile) -> list[tuple[str, str]]:
-    """Rows for `squadron plan`: sizes from the shapes, times from the rates above, which are this project's own
+Rows = list[tuple[str, str]]
+
+
+def demonstrations(config: FlameConfig, workers: int, profile: Profile) -> Rows:
+    """How many steps are demonstrated, how large they are, how long it takes. Rates are this project's own
     measurements on a 2-core machine and only a first guess elsewhere."""
     size = config.demos.image_size
     episodes = config.homes.clients * config.demos.per_home
     held_out = config.homes.eval_homes + config.homes.test_homes
     steps = STEPS_PER_EPISODE * (episodes + held_out * config.demos.held_out_per_home)
-    step_bytes = size * size * 3 + 16 * 4
+    gib = steps * _step_bytes(size) / 2**30
+    return [
+        ("demonstrations", f"{episodes} episodes, about {steps:,} steps, {gib:.2f} GiB before compression"),
+        ("their time", f"{_minutes(steps / FRAMES_PER_SECOND[size] / workers)} on CPUs like ours"),
+    ]
+
+
+def rounds(config: FlameConfig, workers: int, profile: Profile) -> Rows:
+    """Size of the policy, memory of worker and driver, optimisation steps and their time."""
+    size, federation = config.demos.image_size, config.federation
     per_home = config.demos.per_home * STEPS_PER_EPISODE * 0.9
     epochs = config.training.local_epochs * math.ceil(per_home / config.training.batch_size)
-    visit = min(epochs, config.training.local_steps or epochs)
-    batches = visit * config.federation.clients_per_round * config.federation.rounds
+    batches = min(epochs, config.training.local_steps or epochs) * federation.clients_per_round * federation.rounds
     parameters = policy_parameters(size)
     speed = 0.66 if config.training.precision == "bf16" else 1.0  # auto: what a worker has is not known here
     training_s = speed * batches * BATCH_SECONDS[size] * config.training.batch_size / 32 / workers
-    worker_bytes = 8 * per_home * step_bytes + 5 * 4 * parameters
+    worker_gib = 0.6 + (8 * per_home * _step_bytes(size) + 5 * 4 * parameters) / 2**30
+    driver_gib = 0.8 + 4 * parameters * (federation.clients_per_round + 4) / 2**30
     return [
         ("policy", f"{parameters / 1e6:.2f} M parameters, {parameters * 4 / 2**20:.1f} MiB a model"),
-        (
-            "demonstrations",
-            f"{episodes} episodes, about {steps:,} steps, {steps * step_bytes / 2**30:.2f} GiB before compression",
-        ),
-        ("a worker's memory", f"about {0.6 + worker_bytes / 2**30:.1f} GiB"),
-        (
-            "the driver's memory",
-            f"about {0.8 + 4 * parameters * (config.federation.clients_per_round + 4) / 2**30:.1f} GiB",
-        ),
+        ("a worker's memory", f"about {worker_gib:.1f} GiB"),
+        ("the driver's memory", f"about {driver_gib:.1f} GiB"),
         ("optimisation steps", f"{batches:,} of {config.training.batch_size} samples"),
-        (
-            "time on CPUs like ours",
-            f"demonstrations {_minutes(steps / FRAMES_PER_SECOND[size] / workers)}, rounds {_minutes(training_s)}",
-        ),
+        ("time of the rounds", f"{_minutes(training_s)} on CPUs like ours"),
     ]
+
+
+def _step_bytes(image_size: int) -> int:
+    return image_size * image_size * 3 + 16 * 4
 
 
 def policy_parameters(image_size: int) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
+from squadron.core.job import estimated
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
+from squadron.methods.flame import plan
 from squadron.methods.flame.config import (
     BaselinesConfig,
     DemosConfig,
@@ -54,6 +56,7 @@ def build_homes(stage: Stage, config: HomesConfig) -> Homes:
     )
 
 
+@estimated(plan.demonstrations)
 def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     """Let a scripted expert demonstrate the task in every home; one Parquet shard a home."""
     from squadron.core.panels import Images
@@ -107,6 +110,7 @@ def _import_recordings(stage: Stage, config: DemosConfig, place: dict[str, Any])
     return [Shard.model_validate(answer) for answer in answers]
 
 
+@estimated(plan.rounds)
 def federate(
     stage: Stage, demos: Demos, training: TrainingConfig, strategy: StrategyConfig, config: FederationConfig
 ) -> Federated:

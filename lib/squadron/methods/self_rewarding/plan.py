@@ -6,32 +6,50 @@ from collections.abc import Sequence
 
 from squadron.core.profile import Profile
 from squadron.methods.self_rewarding.config import SelfRewardingConfig
+from squadron.train.spec import TrainSpec
 
 STEPS = 4
 """Steps of a solution, assumed for planning where the small world does not say."""
 
 
-def estimate(config: SelfRewardingConfig, workers: int, profile: Profile) -> Sequence[tuple[str, str]]:
-    """Rows for `squadron plan`: models, data, what each round asks at the most, and how much is trained."""
-    rounds, world = config.rounds, config.world
-    rows = [
-        ("base model, M0", config.base or f"a small one, trained here: {_parameters(config):,} parameters"),
-        ("problems of the rounds", _problems(config)),
-        ("instruction and evaluation data", _lessons(config)),
-        ("models", f"M0 to M{len(rounds.questions) + 1}"),
-    ]
-    steps = STEPS if config.base else world.most_steps
-    width = rounds.search.width
+Rows = Sequence[tuple[str, str]]
+
+
+def data(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
+    """Problems, solutions and judged pairs."""
+    return [("problems of the rounds", _problems(config)), ("instruction and evaluation data", _lessons(config))]
+
+
+def base_model(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
+    """M0, and how many models follow."""
+    small = f"a small one, trained here: {_parameters(config):,} parameters"
+    return [("base model, M0", config.base or small), ("models", f"M0 to M{len(config.rounds.questions) + 1}")]
+
+
+def tuning(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
+    """How M1 is trained."""
+    return [("M1 trains", _training(config.tuning))]
+
+
+def asking(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
+    """What each round asks at most, and by what."""
+    rounds = config.rounds
+    steps, width = STEPS if config.base else config.world.most_steps, rounds.search.width
+    rows = []
     for number, count in enumerate(rounds.questions, 2):
-        most = count * rounds.search.max_iterations
-        usual = count * steps
+        usual, most = count * steps, count * rounds.search.max_iterations
         asked = f"{usual * width:,} proposals and up to {usual * width * (width - 1):,} judgements"
         rows.append((f"M{number} asks", f"{count:,} problems: about {asked}, never more than {most:,} iterations"))
-    sft, dpo = config.tuning, rounds.training
-    rows.append(("M1 trains", f"{sft.epochs:g} passes, batches of {sft.batch_size}, ZeRO {sft.sharding.zero}"))
-    rows.append(("each round trains", f"{dpo.epochs:g} passes, batches of {dpo.batch_size}, ZeRO {dpo.sharding.zero}"))
-    rows.append(("asked by", _asked_by(config)))
-    return rows
+    return [*rows, ("asked by", _asked_by(config))]
+
+
+def optimizing(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
+    """How each round is trained."""
+    return [("each round trains", _training(config.rounds.training))]
+
+
+def _training(spec: TrainSpec) -> str:
+    return f"{spec.epochs:g} passes, batches of {spec.batch_size}, ZeRO {spec.sharding.zero}"
 
 
 def _parameters(config: SelfRewardingConfig) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.llm.chat import Sampling
+from squadron.methods.self_rewarding import plan
 from squadron.methods.self_rewarding.config import (
     BenchmarkConfig,
     EvaluationConfig,
@@ -33,6 +35,7 @@ def read_problems(
     return sources.read(stage, problems, benchmarks, world, rounds, seed)
 
 
+@estimated(plan.data)
 def build_lessons(
     stage: Stage,
     sources: Sources,
@@ -49,6 +52,7 @@ def build_lessons(
     return module.lessons(stage, sources, instruction, judging, prompts, world, rounds, seed)
 
 
+@estimated(plan.base_model)
 def prepare_base(
     stage: Stage, lessons: Lessons, base: str | None, world: WorldConfig, prompts: PromptsConfig, seed: int, rounds: int
 ) -> Model:
@@ -58,6 +62,7 @@ def prepare_base(
     return module.prepare(stage, lessons, base, world, prompts, seed, rounds)
 
 
+@estimated(plan.tuning)
 def fine_tune(
     stage: Stage, base: Model, lessons: Lessons, prompts: PromptsConfig, spec: TrainSpec, lora: LoraSettings | None
 ) -> Model:
@@ -67,6 +72,7 @@ def fine_tune(
     return tuning.fine_tune(stage, base, lessons, prompts, spec, lora)
 
 
+@estimated(plan.asking)
 def prefer_steps(
     stage: Stage,
     model: Model,
@@ -83,6 +89,7 @@ def prefer_steps(
     return rounds.prefer(stage, model, sources.training, number, prompts, config, generation, seed)
 
 
+@estimated(plan.optimizing)
 def optimize(
     stage: Stage,
     model: Model,

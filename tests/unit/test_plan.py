@@ -1,0 +1,71 @@
+"""`squadron plan` shows what differs, what stages estimate and what is missing, and starts nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from squadron.core import registry
+from squadron.core.cli import main
+from squadron.core.config import Config, from_values, load_config
+from squadron.core.folder import Folder
+from squadron.core.plan import differing, plan_stages
+from squadron.core.profile import Profile
+
+CONFIGS = [(job, name) for job in registry.list_jobs() for name in registry.list_configs(job)]
+
+
+@pytest.mark.parametrize(("job", "name"), CONFIGS)
+def test_the_settings_that_differ_are_all_that_is_needed(job: str, name: str) -> None:
+    kind = registry.load_job(job).config_type
+    config = load_config(kind, registry.find_config(job, name))
+    assert from_values(kind, differing(config), {}) == config
+    assert differing(kind()) == {}
+
+
+@pytest.mark.parametrize("job", registry.list_jobs())
+def test_stages_estimate_what_a_job_takes(job: str, tmp_path: Path) -> None:
+    found = registry.load_job(job)
+    config: Config = load_config(found.config_type, registry.find_config(job, None))
+    plan = plan_stages(found, config, Folder(tmp_path), Profile(name="auto"))
+    assert plan.steps and plan.estimates
+    rows = [row for estimate in plan.estimates for row in estimate(config, 2, Profile(name="auto"))]
+    assert all(label and value for label, value in rows)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_files_and_keys_are_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SQUADRON_TEST_KEY", raising=False)
+    model = "{provider: openai, name: a, model: a, api_key_env: SQUADRON_TEST_KEY}"
+    words = ["pool.path=/nope.jsonl", f"models=[{model}]", "reward={provider: column}", "pool.layout=responses"]
+    assert main(["plan", "crowdselect", "responses", *words]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "/nope.jsonl, which pool.path names" in out
+    assert "the environment variable SQUADRON_TEST_KEY, which models.0.api_key_env names" in out
+
+
+def test_a_run_with_a_missing_file_is_refused_before_it_has_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "finetune", "data.path=no/such.jsonl", "--run", str(tmp_path / "r")]) == 2
+    assert "data.path: no/such.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_all_settings_are_shown_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "flame"]) == 0
+    short = capsys.readouterr().out
+    assert main(["plan", "flame", "--full"]) == 0
+    full = capsys.readouterr().out
+    assert "fewer" not in short and "weight_decay: 1.0e-05" in full and "weight_decay" not in short
+
+
+def test_planning_does_not_wait_for_ray_or_torch() -> None:
+    import subprocess
+
+    code = "import sys; from squadron.core.cli import main; main(['plan', 'flame']); sys.exit(repr([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = set(done.stderr.strip("[]\n").split(", "))
+    assert "'squadron'" in loaded and not {"'ray'", "'torch'", "'transformers'"} & loaded
