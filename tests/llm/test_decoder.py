@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from squadron.core.errors import ConfigError
 from squadron.llm.backends.batches import in_batches
 from squadron.llm.chat import Sampling
+from squadron.llm.decoding.continuous import check_rows
 from squadron.llm.decoding.decoder import Answer, Decoder
 from squadron.llm.decoding.generation import generate
 from squadron.llm.decoding.sampling import Sampler
@@ -89,6 +91,12 @@ def test_what_one_answer_cannot_take_is_no_matter_of_the_others() -> None:
     generate(model, answers)
     assert answers[1].finish_reason == "error" and answers[1].error == "ValueError: no more"
     assert {len(one.tokens) for place, one in enumerate(answers) if place != 1} == {8}
+
+
+@pytest.mark.parametrize("kind", ["no positions", "convolutions", "no repetition"])
+def test_a_model_that_answers_cannot_join_is_refused_before_it_is_served(kind: str) -> None:
+    with pytest.raises(ConfigError, match="cannot share a batch"):
+        check_rows(random_model(kind), "its folder")
 
 
 @pytest.mark.parametrize("kind", ["llama", "no positions"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import os
@@ -16,11 +15,12 @@ from squadron.core.profile import WorkerResources
 from squadron.llm.chat import Sampling
 from squadron.llm.settings import HfModel
 from squadron.serve import openai as api
+from squadron.serve.embedding import embeddings
+from squadron.serve.logprobs import chat_logprobs, completion_logprobs
 from squadron.serve.service import Context, Event, Route, Service, SharedBase
 
 if TYPE_CHECKING:
     from squadron.llm.decoding.continuous import Generation, Piece
-    from squadron.llm.decoding.decoder import Logprob
     from squadron.serve.spec import ServeSpec
 
 _ROUTES = (
@@ -97,7 +97,7 @@ class ChatServer:
             answers.append(asyncio.create_task(self._collect(self._chat_generation(request, prompt, number))))
         choices, written = [], 0
         for number, (pieces, tokens) in enumerate(await _all(answers)):
-            logprobs = self._chat_logprobs(pieces) if request.logprobs else None
+            logprobs = chat_logprobs(self._tokenizer, pieces) if request.logprobs else None
             message = api.AnswerMessage(content="".join(piece.text for piece in pieces))
             reason: Any = pieces[-1].finish_reason
             choices.append(api.ChatChoice(index=number, message=message, logprobs=logprobs, finish_reason=reason))
@@ -118,7 +118,7 @@ class ChatServer:
             first = False
             if piece.text or not piece.finish_reason:
                 delta["content"] = piece.text
-            logprobs = self._chat_logprobs([piece]).model_dump() if request.logprobs else None
+            logprobs = chat_logprobs(self._tokenizer, [piece]).model_dump() if request.logprobs else None
             return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish_reason}
 
         async for events in self._chunks(request, generation, context, "chat.completion.chunk", choice):
@@ -134,7 +134,7 @@ class ChatServer:
         ]
         choices, written = [], 0
         for number, (pieces, tokens) in enumerate(await _all(answers)):
-            logprobs = self._completion_logprobs(pieces) if request.logprobs is not None else None
+            logprobs = completion_logprobs(self._tokenizer, pieces) if request.logprobs is not None else None
             text, reason = "".join(piece.text for piece in pieces), pieces[-1].finish_reason
             choice: Any = {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
             choices.append(api.CompletionChoice(**choice))
@@ -150,7 +150,9 @@ class ChatServer:
         generation = self._completion_generation(request, prompt, 0, context.seed, streams=True)
 
         def choice(piece: Piece) -> dict[str, Any]:
-            logprobs = self._completion_logprobs([piece]).model_dump() if request.logprobs is not None else None
+            logprobs = (
+                completion_logprobs(self._tokenizer, [piece]).model_dump() if request.logprobs is not None else None
+            )
             return {"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish_reason}
 
         async for events in self._chunks(request, generation, context, "text_completion", choice):
@@ -159,8 +161,10 @@ class ChatServer:
     async def embed(self, request: api.EmbeddingRequest) -> api.Embeddings:
         """The mean of each text's last hidden states, of length 1. Raises InputError for a text that is empty or does
         not fit."""
+        from squadron.llm.backends.mean_states import mean_states
+
         encoded = [self._encode(text) for text in request.texts]
-        vectors = await asyncio.to_thread(self._embed, encoded, self._adapters.get(request.model))
+        vectors = await asyncio.to_thread(mean_states, self._model, encoded, self._adapters.get(request.model))
         return embeddings(request, vectors, request.model, sum(map(len, encoded)))
 
     def close(self) -> None:
@@ -291,58 +295,6 @@ class ChatServer:
                     return
         finally:
             generation.cancelled = True
-
-    def _embed(self, encoded: Sequence[Sequence[int]], adapter: str | None) -> Any:
-        import torch
-        from torch.nn.functional import normalize
-        from torch.nn.utils.rnn import pad_sequence
-
-        texts = [torch.tensor(ids, device=self._model.device) for ids in encoded]
-        ids_BT = pad_sequence(texts, batch_first=True)
-        mask_BT = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
-        with torch.inference_mode():
-            if adapter is None:
-                states_BTD = self._model.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
-            else:  # adapters are chosen by the forward pass of the whole model alone
-                states_BTD = self._model(
-                    input_ids=ids_BT, attention_mask=mask_BT, logits_to_keep=1, output_hidden_states=True,
-                    adapter_names=[adapter] * len(texts),
-                ).hidden_states[-1]  # fmt: skip
-            mean_BD = (states_BTD.float() * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
-            return normalize(mean_BD, dim=-1).cpu().numpy()
-
-    def _chat_logprobs(self, pieces: Sequence[Piece]) -> api.ChoiceLogprobs:
-        return api.ChoiceLogprobs(content=[self._token_logprob(one) for piece in pieces for one in piece.logprobs])
-
-    def _token_logprob(self, one: Logprob) -> api.TokenLogprob:
-        top = [api.TopLogprob(**self._spelled(token), logprob=logprob) for token, logprob in one.top]
-        return api.TokenLogprob(**self._spelled(one.token), logprob=one.logprob, top_logprobs=top)
-
-    def _spelled(self, token: int) -> dict[str, Any]:
-        text = self._tokenizer.decode([token])
-        return {"token": text, "bytes": list(text.encode(errors="replace"))}
-
-    def _completion_logprobs(self, pieces: Sequence[Piece]) -> api.CompletionLogprobs:
-        told = [one for piece in pieces for one in piece.logprobs]
-        texts = [self._tokenizer.decode([one.token]) for one in told]
-        offsets = [sum(map(len, texts[:place])) for place in range(len(texts))]
-        top = [{self._tokenizer.decode([token]): logprob for token, logprob in one.top} for one in told]
-        return api.CompletionLogprobs(
-            tokens=texts, token_logprobs=[one.logprob for one in told], top_logprobs=top, text_offset=offsets
-        )
-
-
-def embeddings(request: api.EmbeddingRequest, vectors: Any, model: str, tokens: int) -> api.Embeddings:
-    """Vectors in the form that was asked for."""
-    import numpy as np
-
-    rows = np.asarray(vectors, np.float32)
-    if request.encoding_format == "base64":
-        data: list[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
-    else:
-        data = rows.tolist()
-    listed = [api.Embedding(index=number, embedding=vector) for number, vector in enumerate(data)]
-    return api.Embeddings(data=listed, model=model, usage=api.usage(tokens, 0))
 
 
 def _form(wanted: api.ResponseFormat | None) -> tuple[bool, dict[str, Any] | None]:

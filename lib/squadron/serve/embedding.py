@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,6 @@ from squadron.core.errors import InputError
 from squadron.core.profile import WorkerResources
 from squadron.llm.embed import AnyEmbedder, Vectors, open_embedder
 from squadron.serve import openai as api
-from squadron.serve.chat import embeddings
 from squadron.serve.service import Route, Service
 
 _AT_ONCE = 32
@@ -66,3 +66,16 @@ def _deal_out(vectors: Vectors, together: Sequence[tuple[list[str], asyncio.Futu
         if not future.done():
             future.set_result(vectors[start : start + len(some)])
         start += len(some)
+
+
+def embeddings(request: api.EmbeddingRequest, vectors: Any, model: str, tokens: int) -> api.Embeddings:
+    """Vectors in the form that was asked for."""
+    import numpy as np
+
+    rows = np.asarray(vectors, np.float32)
+    if request.encoding_format == "base64":
+        data: list[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
+    else:
+        data = rows.tolist()
+    listed = [api.Embedding(index=number, embedding=vector) for number, vector in enumerate(data)]
+    return api.Embeddings(data=listed, model=model, usage=api.usage(tokens, 0))

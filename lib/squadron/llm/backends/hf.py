@@ -74,7 +74,7 @@ class HfChat(Closing):
             fix = "use the instruction-tuned model, or add a chat template to its tokenizer"
             raise ModelUnavailable(f"{settings.name} has no chat template", where=settings.path, fix=fix)
         self._settings, self._model, self._tokenizer = settings, loaded.model, loaded.tokenizer
-        self._context, self._ends, self._device = loaded.context, loaded.ends, loaded.model.device
+        self._context, self._ends = loaded.context, loaded.ends
 
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
         stream = iter(requests)

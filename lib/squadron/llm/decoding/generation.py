@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from squadron.llm.decoding.decoder import Answer, Decoder
-from squadron.llm.decoding.rows import has_rows, padded
+from squadron.llm.decoding.rows import has_rows, left_padded
 from squadron.llm.decoding.sampling import score
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _by_transformers(model: Any, answers: Sequence[Answer]) -> None:
     import torch
 
     samplers = [answer.sampler for answer in answers]
-    ids_BT, mask_BT = padded([answer.prompt for answer in answers], model.device)
+    ids_BT, mask_BT = left_padded([answer.prompt for answer in answers], model.device)
 
     def add(ids_BT: torch.Tensor, scores_BV: torch.Tensor, **_: Any) -> torch.Tensor:
         for answer, token in zip(answers, ids_BT[:, -1].tolist(), strict=True):

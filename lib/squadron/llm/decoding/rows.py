@@ -50,7 +50,7 @@ class Rows:
 
         self._model, self._adapters = model, adapters
         self._cache: Any = DynamicCache(config=model.config)
-        self._ids_BT, self._mask_BT = padded(prompts, model.device)
+        self._ids_BT, self._mask_BT = left_padded(prompts, model.device)
         self._lengths = [len(prompt) for prompt in prompts]
         penalty = model.generation_config.repetition_penalty or 1.0
         self._penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1 else None
@@ -139,7 +139,7 @@ def _widen_layer(layer: Any, gap: int) -> None:
     layer.keys, layer.values = pad(layer.keys, (0, 0, more, 0)), pad(layer.values, (0, 0, more, 0))
 
 
-def padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Prompts of one length, [B, T], and a mask that is 1 where they are. Padding is never attended to; it repeats a
     prompt's first token, so that a repetition penalty finds no token that was not said."""
     import torch

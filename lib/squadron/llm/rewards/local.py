@@ -16,6 +16,7 @@ from squadron.llm.embed import cannot_load
 from squadron.llm.rewards.reward import Answered, RewardModel, Score, scored
 from squadron.llm.rewards.settings import ClassifierReward, LabelTokenReward, LocalReward, fill_in
 from squadron.train.models.builders import Head, auto_class, loading_errors, local_folder
+from squadron.train.objectives.layout import padded
 from squadron.train.text.conversations import prompt_text, token_ids
 
 if TYPE_CHECKING:
@@ -205,12 +206,9 @@ def _begin(tokenizer: Any) -> list[int]:
 def _label_shares(model: Any, labels: tuple[int, int], batch: Sequence[dict[str, list[int]]]) -> list[float]:
     """P(positive) / (P(positive) + P(negative)) of the token that follows each text."""
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
     # Padding stands on the right, where a causal model does not see it from the last token of a text.
-    texts = [torch.tensor(encoded["input_ids"], device=model.device) for encoded in batch]
-    ids_BT = pad_sequence(texts, batch_first=True)
-    mask_BT = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+    ids_BT, mask_BT = (tensor.to(model.device) for tensor in padded([encoded["input_ids"] for encoded in batch]))
     places_K, place_B = (mask_BT.sum(1) - 1).unique(return_inverse=True)
     with torch.inference_mode():
         # Only where some text of the batch ends: all of (B, T, V) would not fit into memory.

@@ -38,7 +38,7 @@ def end_to_end(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[
     }
 
 
-def padded(ids: Sequence[np.ndarray], fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(ids: Sequence[np.ndarray | Sequence[int]], fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Sequences as rows of equal length, filled on the right, and the mask of what is real: both [B, T]."""
     import torch
 
