@@ -28,7 +28,7 @@ CONTRACT = Contract(
         row("no row is left", LONG, "data.too_long=leave_out"),
         row("are the same", {"prompt": "a", "chosen": "b", "rejected": "b"}, "objective=dpo"),
         row("all records have the same label", {"text": "a", "label": 1}, "objective=classification"),
-        row("there is no such model", PAIR, "model.path=/no/such/model", count=9),
+        row("no such file or folder where: model.path: /no/such/model", PAIR, "model.path=/no/such/model", count=9),
         row("--workers to 1", PAIR, "--workers", "2", "training.batch_size=8", count=9),
         row("asks for 64 workers", PAIR, "--workers", "64", "training.batch_size=512", count=9),
         Refused("did you mean training?", ["trainning.steps=3"]),
@@ -40,7 +40,7 @@ CONTRACT = Contract(
         Refused("needs model.path", ["model.lora={rank: 4}"]),
         Refused("more than model.scratch.context", ["training.max_length=9999"]),
         Refused("needs training.checkpoint.keep_best", ["export.weights=best"]),
-        Refused("file not found", ["data.path=/no/such/file.jsonl"]),
+        Refused("no such file or folder where: data.path", ["data.path=/no/such/file.jsonl"]),
     ],
     spared="stages/train-*/checkpoints",
 )
