@@ -34,6 +34,8 @@ def test_the_example_runs_and_a_change_reruns_what_depends_on_it(
         assert main(["run", str(example), *words, "--run", str(tmp_path / "run"), "--track", "none"]) == 0
         return re.findall(r"▸ (\w+)", capsys.readouterr().out)
 
+    assert main(["plan", str(example), "--run", str(tmp_path / "run")]) == 0
+    assert "100, 0.0 MB" in capsys.readouterr().out
     assert stages_run() == ["measure", "estimate"]
     (done,) = tmp_path.glob("run/stages/estimate-*/done.json")
     assert abs(json.loads(done.read_text())["output"]["mean"] - 1.0) < 0.1
