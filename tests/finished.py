@@ -13,7 +13,7 @@ import pytest
 from squadron.core import registry
 from squadron.core.folder import Folder
 from squadron.core.manifest import FORMAT
-from squadron.core.runner import find_services
+from squadron.serve.runs import find_services
 
 
 def store_flame_run(place: Path, image_size: int) -> Folder:

@@ -17,10 +17,10 @@ from squadron.core.cli import main
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.core.manifest import FORMAT
-from squadron.core.runner import find_services
 from squadron.methods.coordination.config import ModelConfig
 from squadron.methods.coordination.endpoint import Load, PlanRequest, services
 from squadron.methods.coordination.training import Build, save_planner
+from squadron.serve.runs import find_services
 from squadron.serve.serving import start, stop
 from squadron.serve.spec import KEYS, ServeSpec
 from tests.drivers import free_port

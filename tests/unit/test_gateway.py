@@ -17,8 +17,8 @@ from pydantic import Field
 from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError
 from squadron.serve.auth_limits import Allowance, digest, read_key
-from squadron.serve.gateway import Busy, make_app, paths
-from squadron.serve.service import Context, Event, Route, Service, distinct
+from squadron.serve.gateway import Busy, make_app
+from squadron.serve.service import Context, Event, Route, Service, distinct, paths
 from squadron.serve.serving import keys
 from squadron.serve.spec import KEYS, KeyLimits, ServeSpec
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from squadron import __version__
+from squadron.core.arguments import add_job_arguments
 from squadron.core.errors import SquadronError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from squadron.core.job import Job
 
-_CAPABILITIES = {"sweep": "squadron.tune.command"}
+_CAPABILITIES = {"sweep": "squadron.tune.command", "serve": "squadron.serve.command"}
 """Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -137,22 +138,6 @@ def run(options: argparse.Namespace) -> None:
     runner.run(options)
 
 
-def serve(options: argparse.Namespace) -> None:
-    """Answer requests over HTTP with what runs have trained."""
-    from squadron.core import runner
-    from squadron.core.folder import Folder
-
-    others = [word for word in options.settings if "=" not in word]
-    settings = [word for word in options.settings if "=" in word]
-    runs = [Folder(folder) for folder in (options.folder, *others)]
-    first, *beside = map(runner.find_services, runs)
-    if options.deploy_file:
-        place, _, name = os.path.abspath(options.deploy_file).rpartition("/")
-        Folder(place).write_bytes(name, first.deploy_file(runs, settings).encode())
-        return
-    first.serve(settings, options.address, beside)
-
-
 def report(options: argparse.Namespace) -> None:
     """Write report.html of a run folder again, from what the folder holds."""
     from squadron.core import console, runner
@@ -182,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run", run, "run a job or go on with it"),
     ):
         sub = commands.add_parser(name, help=text, description=command.__doc__)
-        _add_job_arguments(sub)
+        add_job_arguments(sub)
         sub.set_defaults(command=command)
         if name == "run":
             again = "enter a finished stage again, which then uses what it finds; may be given more than once"
@@ -193,22 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, module in _CAPABILITIES.items():
         capability = importlib.import_module(module)
         sub = commands.add_parser(name, help=capability.HELP, description=capability.command.__doc__)
-        _add_job_arguments(sub)
         capability.add_arguments(sub)
         sub.set_defaults(command=capability.command)
-
-    serving = commands.add_parser(
-        "serve", help="answer requests with what a run has trained", description=serve.__doc__
-    )
-    serving.add_argument("folder", help="a run folder, or its URL")
-    serving.add_argument(
-        "settings",
-        nargs="*",
-        help="more run folders, to be served beside it; port=8000, host=0.0.0.0, replicas=2 …",
-    )
-    serving.add_argument("--address", help="Ray cluster to serve on, such as auto (default: this machine)")
-    serving.add_argument("--deploy-file", metavar="FILE", help="serve nothing; write FILE for `serve deploy FILE`")
-    serving.set_defaults(command=serve)
 
     rendering = commands.add_parser("report", help="write the report of a run folder again", description=report.__doc__)
     rendering.add_argument("folder", help="a run folder, or its URL")
@@ -218,26 +189,6 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--address", help="a Ray cluster to check too, such as auto")
     checking.set_defaults(command=doctor)
     return parser
-
-
-def _add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", help="a job's name, as `squadron ls` lists them, or the path of your own")
-    parser.add_argument(
-        "settings",
-        nargs="*",
-        help="first a configuration (a .yaml file or a shipped name, default demo), then key.path=value …",
-    )
-    parser.add_argument("--run", metavar="FOLDER", help="run folder or fsspec URL (default: runs/JOB-CONFIGURATION)")
-    parser.add_argument("--address", help="Ray cluster to connect to, such as auto (default: this machine)")
-    parser.add_argument("--profile", default="auto", help="hardware of one worker: auto, laptop, h200, 8xh100")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="ask for exactly N workers, and refuse to start with fewer"
-    )
-    parser.add_argument(
-        "--track",
-        default="tensorboard",
-        help="comma-separated: tensorboard, wandb (offline unless WANDB_MODE says otherwise), none",
-    )
 
 
 def _report_error(error: SquadronError) -> int:

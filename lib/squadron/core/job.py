@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
@@ -19,17 +19,6 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Goal = Literal["max", "min"]
 
 
-class Servable(Protocol):
-    """What a finished run offers over HTTP: `squadron.serve.service.Services`, which core does not know."""
-
-    def serve(self, settings: Sequence[str], address: str | None, beside: Sequence[Servable] = ()) -> None:
-        """Answer requests on a Ray cluster, for what other runs offer too, until this process is interrupted or
-        terminated. Raises SquadronError for settings that are wrong, and a cluster that cannot hold it."""
-
-    def deploy_file(self, runs: Sequence[Folder], settings: Sequence[str]) -> str:
-        """The same of these runs as a file for Ray Serve's own command, `serve deploy`."""
-
-
 @dataclass(frozen=True)
 class Job:
     """What `@job` makes of a recipe: it can be run, planned, swept and served."""
@@ -38,7 +27,7 @@ class Job:
     config_type: type[Config]
     recipe: Callable[[Any, Any], None]
     requires: tuple[str, ...]
-    services: Callable[[Folder], Servable] | None
+    services: Callable[[Folder], Any] | None
     metrics: Mapping[str, Goal] = field(default_factory=dict)
 
     def __call__(self, run: Run, config: Config) -> None:
@@ -61,7 +50,7 @@ def job(
     config_type: type[ConfigT],
     *,
     requires: Sequence[str] = (),
-    services: Callable[[Folder], Servable] | None = None,
+    services: Callable[[Folder], Any] | None = None,
     metrics: Mapping[str, Goal] | None = None,
 ) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
     """Turn `recipe(run, config)` into a job named after the function.

@@ -9,10 +9,10 @@ from typing import Any
 
 from squadron.core import console, registry
 from squadron.core.config import Config, load_config
-from squadron.core.errors import ConfigError, InputError, SquadronError, suggest
+from squadron.core.errors import ConfigError, SquadronError, suggest
 from squadron.core.folder import Folder
 from squadron.core.inputs import check_inputs
-from squadron.core.job import Job, Servable
+from squadron.core.job import Job
 from squadron.core.manifest import check_manifest
 from squadron.core.profile import Profile, find_profile
 from squadron.core.run import Run
@@ -108,19 +108,6 @@ def read_view(folder: Folder) -> Any:
         manifest={key: value for key, value in manifest.items() if key != "stages"},
         next_commands=next_commands(manifest["job"], folder),
     )
-
-
-def find_services(folder: Folder) -> Servable:
-    """What the job of a run folder offers from what it has trained. Raises InputError if the folder is no run, its job
-    serves nothing, or training has not finished."""
-    name = check_manifest(folder)["job"]
-    if name.startswith("sweep of "):
-        fix = f"serve one of its trials: {folder.url}/trials/…; its report names the best"
-        raise InputError("a sweep trains nothing itself", where=str(folder), fix=fix)
-    job = registry.load_job(name)
-    if job.services is None:
-        raise InputError(f"nothing that {job.name} trains can be served", where=str(folder))
-    return job.services(folder)
 
 
 def next_commands(job: str, folder: Folder) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from squadron.core.config import from_values
 from squadron.core.folder import Folder
-from squadron.serve.service import Services, compose
+from squadron.serve.runs import gather_services
 from squadron.serve.spec import ServeSpec
 
 
@@ -38,11 +39,8 @@ def config_file(runs: Sequence[Folder], spec: ServeSpec) -> str:
 def build(arguments: dict[str, Any]) -> Any:
     """The application that a file describes, for Ray Serve to run. Raises SquadronError for runs that have nothing to
     serve, and ConfigError for settings that are wrong, or a server that nobody would need a key for."""
-    from squadron.core.config import from_values
-    from squadron.core.runner import find_services
     from squadron.serve.serving import application, keys
 
     spec = from_values(ServeSpec, arguments["settings"], {})
-    offered = [find_services(Folder(run)) for run in arguments["runs"]]
-    services = [service for one in offered if isinstance(one, Services) for service in one.services]
-    return application(compose(services), spec, keys(spec))
+    services = gather_services([Folder(run) for run in arguments["runs"]])
+    return application(services, spec, keys(spec))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ from squadron.serve.auth_limits import Allowance, Guard, Key
 from squadron.serve.errors import ERRORS, error_response, handle_errors, unforeseen
 from squadron.serve.metrics import Meter, Metered
 from squadron.serve.page import render
-from squadron.serve.service import Context, Event, Route, Service
+from squadron.serve.service import Context, Event, Route, Service, paths
 from squadron.serve.spec import ServeSpec
 
 _RETRY_AFTER_S = 1
@@ -68,23 +67,6 @@ class Front:
             scope["told"]["request"] = request.model_dump(mode="json", exclude_unset=True)
             if answer is not None:
                 scope["told"]["answer"] = answer.model_dump(mode="json")
-
-
-def paths(services: Sequence[Service]) -> dict[str, list[tuple[Service, Route]]]:
-    """Which services answer at which path.
-
-    Services that requests tell apart by their `model` share a path. Of others that have the same, the first has it, and
-    each has one under its own name, `/name/v1/…`.
-    """
-    found: dict[str, list[tuple[Service, Route]]] = defaultdict(list)
-    for service in services:
-        for route in service.routes:
-            found[route.path].append((service, route))
-    for path, several in list(found.items()):
-        if len(several) > 1 and "model" not in several[0][1].request.model_fields:
-            found[path] = several[:1]
-            found |= {f"/{service.name}{path}": [(service, route)] for service, route in several}
-    return dict(found)
 
 
 def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: Sequence[Key]) -> FastAPI:

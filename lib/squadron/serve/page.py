@@ -6,15 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from squadron.serve.service import Service
+from squadron.serve.service import Service, paths
 
 _PAGE = Path(__file__).with_name("page.html")
 
 
 def render(services: Sequence[Service]) -> str:
     """A page that names what is served and lets one try it. It holds all that it needs."""
-    from squadron.serve.gateway import paths
-
     listed = [
         {
             "path": path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ from pydantic import BaseModel
 from squadron.core.profile import WorkerResources
 
 if TYPE_CHECKING:
-    from squadron.core.folder import Folder
-    from squadron.core.job import Servable
     from squadron.serve.spec import ServeSpec
 
 
@@ -91,25 +90,6 @@ class Services:
 
     services: tuple[Service, ...]
 
-    def serve(self, settings: Sequence[str], address: str | None, beside: Sequence[Servable] = ()) -> None:
-        """Answer requests by these `key=value` settings of `ServeSpec` until interrupted or terminated, for other runs'
-        services too."""
-        from squadron.core.config import load_config
-        from squadron.serve.serving import serve_until_ended
-        from squadron.serve.spec import ServeSpec
-
-        spec = load_config(ServeSpec, overrides=settings)
-        others = [service for one in beside for service in getattr(one, "services", ())]
-        serve_until_ended(compose([*self.services, *others]), spec, address)
-
-    def deploy_file(self, runs: Sequence[Folder], settings: Sequence[str]) -> str:
-        """What these runs would serve, by these settings, as a file for `serve deploy`."""
-        from squadron.core.config import load_config
-        from squadron.serve.deploy import config_file
-        from squadron.serve.spec import ServeSpec
-
-        return config_file(runs, load_config(ServeSpec, overrides=settings))
-
 
 def compose(services: Sequence[Service]) -> list[Service]:
     """What is served of these: each under a name of its own, and those over one base as one."""
@@ -141,3 +121,20 @@ def distinct(services: Sequence[Service]) -> list[Service]:
         models = tuple(f"{model}{suffix}" for model in service.models)
         named.append(replace(service, name=name, models=models))
     return named
+
+
+def paths(services: Sequence[Service]) -> dict[str, list[tuple[Service, Route]]]:
+    """Which services answer at which path.
+
+    Services that requests tell apart by their `model` share a path. Of others that have the same, the first has it, and
+    each has one under its own name, `/name/v1/…`.
+    """
+    found: dict[str, list[tuple[Service, Route]]] = defaultdict(list)
+    for service in services:
+        for route in service.routes:
+            found[route.path].append((service, route))
+    for path, several in list(found.items()):
+        if len(several) > 1 and "model" not in several[0][1].request.model_fields:
+            found[path] = several[:1]
+            found |= {f"/{service.name}{path}": [(service, route)] for service, route in several}
+    return dict(found)

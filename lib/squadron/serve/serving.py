@@ -24,8 +24,8 @@ from squadron.core.errors import ConfigError, InputError, ResourceError, Squadro
 from squadron.core.host import use_threads
 from squadron.core.profile import WorkerResources
 from squadron.serve.auth_limits import Key, read_key
-from squadron.serve.gateway import Busy, make_app, paths
-from squadron.serve.service import Context, Event, Service
+from squadron.serve.gateway import Busy, make_app
+from squadron.serve.service import Context, Event, Service, paths
 from squadron.serve.spec import KEYS, ServeSpec
 
 APPLICATION = "squadron"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from squadron.core.arguments import add_job_arguments
+
 if TYPE_CHECKING:
     from squadron.core.job import Job
     from squadron.core.run import Run
@@ -14,7 +16,8 @@ HELP = "find the best settings of a job, by many runs of it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `sweep` takes besides what `run` does."""
+    """What `sweep` takes: what `run` does, and more."""
+    add_job_arguments(parser)
     parser.add_argument(
         "--over",
         nargs="+",

@@ -1,0 +1,26 @@
+"""Arguments that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which job a command is about, with which settings, in which folder and on what hardware."""
+    parser.add_argument("job", help="a job's name, as `squadron ls` lists them, or the path of your own")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        help="first a configuration (a .yaml file or a shipped name, default demo), then key.path=value …",
+    )
+    parser.add_argument("--run", metavar="FOLDER", help="run folder or fsspec URL (default: runs/JOB-CONFIGURATION)")
+    parser.add_argument("--address", help="Ray cluster to connect to, such as auto (default: this machine)")
+    parser.add_argument("--profile", default="auto", help="hardware of one worker: auto, laptop, h200, 8xh100")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="ask for exactly N workers, and refuse to start with fewer"
+    )
+    parser.add_argument(
+        "--track",
+        default="tensorboard",
+        help="comma-separated: tensorboard, wandb (offline unless WANDB_MODE says otherwise), none",
+    )

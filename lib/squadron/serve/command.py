@@ -1,0 +1,43 @@
+"""`squadron serve`: answer requests with what runs have trained."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+HELP = "answer requests with what a run has trained"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `serve` takes."""
+    parser.add_argument("folder", help="a run folder, or its URL")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        help="more run folders, to be served beside it; port=8000, host=0.0.0.0, replicas=2 …",
+    )
+    parser.add_argument("--address", help="Ray cluster to serve on, such as auto (default: this machine)")
+    parser.add_argument("--deploy-file", metavar="FILE", help="serve nothing; write FILE for `serve deploy FILE`")
+
+
+def command(options: argparse.Namespace) -> None:
+    """Answer requests over HTTP with what runs have trained."""
+    from squadron.core.config import load_config
+    from squadron.core.folder import Folder
+    from squadron.serve.runs import gather_services
+    from squadron.serve.spec import ServeSpec
+
+    others = [word for word in options.settings if "=" not in word]
+    settings = [word for word in options.settings if "=" in word]
+    runs = [Folder(folder) for folder in (options.folder, *others)]
+    services = gather_services(runs)
+    spec = load_config(ServeSpec, overrides=settings)
+    if options.deploy_file:
+        from squadron.serve.deploy import config_file
+
+        place, _, name = os.path.abspath(options.deploy_file).rpartition("/")
+        Folder(place).write_bytes(name, config_file(runs, spec).encode())
+        return
+    from squadron.serve.serving import serve_until_ended
+
+    serve_until_ended(services, spec, options.address)
