@@ -1,11 +1,10 @@
-"""The house keeps its rules: imports run one way, pages are true, every method's page has the same parts."""
+"""The house keeps its rules: pages are true, every method's page has the same parts."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,39 +20,6 @@ HEADINGS = [
     "Bad input",
 ]  # fmt: skip
 CELL_WORDS, FIRST_SCREEN = 25, 40
-
-
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-
-
-def _room(module: str) -> str:
-    parts = module.split(".")
-    return ".".join(parts[1:3]) if parts[1:2] == ["methods"] else "".join(parts[1:2])
-
-
-@pytest.mark.parametrize("path", sorted(LIB.rglob("*.py")), ids=lambda path: str(path.relative_to(LIB)))
-def test_imports_run_one_way(path: Path) -> None:
-    own = _room(".".join(("squadron", *path.relative_to(LIB).with_suffix("").parts)))
-    for module in _imports(path):
-        if not module.startswith("squadron."):
-            continue
-        room = _room(module)
-        if own == "core":
-            assert room == "core", f"core imports {module}"
-        elif not own.startswith("methods"):
-            assert not room.startswith("methods"), f"a capability imports {module}"
-        else:
-            assert not room.startswith("methods.") or room == own, f"a method imports its sibling {module}"
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if (m / "algorithm.py").exists()], ids=lambda path: path.name)
-def test_the_algorithm_never_imports_ray(method: Path) -> None:
-    assert not {module.split(".")[0] for module in _imports(method / "algorithm.py")} & {"ray"}
 
 
 def _anchors(page: Path) -> set[str]:

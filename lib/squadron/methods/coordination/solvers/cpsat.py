@@ -10,8 +10,8 @@ from ortools.sat.python import cp_model
 from squadron.methods.coordination.algorithm import Plans
 from squadron.methods.coordination.config import CostName
 from squadron.methods.coordination.density_limits import crowds
-from squadron.methods.coordination.exact import Found, horizon
 from squadron.methods.coordination.graph import TICK_M, Graph
+from squadron.methods.coordination.solvers.programme import Found, horizon
 
 
 class CpSat:

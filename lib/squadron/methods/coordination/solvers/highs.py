@@ -10,8 +10,8 @@ import numpy as np
 
 from squadron.methods.coordination.config import CostName
 from squadron.methods.coordination.density_limits import crowds
-from squadron.methods.coordination.exact import Found, horizon
 from squadron.methods.coordination.graph import Graph
+from squadron.methods.coordination.solvers.programme import Found, horizon
 
 
 class Highs:

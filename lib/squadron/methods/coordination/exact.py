@@ -8,26 +8,16 @@ problems admit since a follower may enter before the one it follows, are forbidd
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from squadron.methods.coordination.algorithm import COSTS, Plans, entry_times, waits_for
 from squadron.methods.coordination.config import CostName, Distinct, SolverName
 from squadron.methods.coordination.graph import Graph
-
-
-class Found(NamedTuple):
-    """What a solver came up with: a plan, its cost by the solver's own account, and a bound below every plan's cost."""
-
-    first_E: np.ndarray
-    following_E: np.ndarray
-    objective: float
-    bound: float
-    optimal: bool
+from squadron.methods.coordination.solvers.programme import Programme
 
 
 class Solution(NamedTuple):
@@ -47,26 +37,16 @@ class Solution(NamedTuple):
         return 0.0 if self.optimal or self.cost <= 0 else max(0.0, 1 - self.bound / self.cost)
 
 
-class Programme(Protocol):
-    """A mixed-integer programme of one graph and one cost."""
-
-    def minimise(self, time_limit_s: float) -> Found | None:
-        """The best plan found within the time, if any."""
-
-    def forbid(self, first: Mapping[int, bool], following: Mapping[int, bool]) -> None:
-        """No plan may have all of these values, by edge."""
-
-
 def make_programme(
     graph: Graph, cost: CostName, solver: SolverName, threads: int = 1, seed: int = 0, hint: Plans | None = None
 ) -> Programme:
     """The programme of a graph and a cost for one of the solvers. `hint` is a plan (S = 1) to start from, which HiGHS
     does without."""
     if solver == "cpsat":
-        from squadron.methods.coordination.exact.cpsat import CpSat
+        from squadron.methods.coordination.solvers.cpsat import CpSat
 
         return CpSat(graph, cost, threads, seed, hint)
-    from squadron.methods.coordination.exact.highs import Highs
+    from squadron.methods.coordination.solvers.highs import Highs
 
     return Highs(graph, cost, threads, seed)
 
@@ -113,11 +93,6 @@ def solve_best(
         if not graph.edges:
             break
     return sorted(solutions, key=lambda solution: solution.cost)
-
-
-def horizon(graph: Graph) -> float:
-    """Seconds after which every robot is through under any plan: no chain of waits holds an interval twice."""
-    return float(graph.length_R.sum() + (graph.leave_N - graph.enter_N).sum())
 
 
 def _next(programme: Programme, graph: Graph, cost: CostName, time_limit_s: float) -> Solution | None:

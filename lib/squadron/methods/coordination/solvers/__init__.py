@@ -1,0 +1,1 @@
+"""Mixed-integer programmes of a coordination problem, by one solver each."""
