@@ -16,7 +16,7 @@ import pytest
 from squadron.core import registry
 from squadron.core.cli import main
 from squadron.core.folder import Folder
-from squadron.core.runner import find_services
+from squadron.serve.runs import find_services
 from tests.contract.record import FILES, Contract, Refused, copy_run, find_contract, stages, write_files
 from tests.drivers import run_and_kill
 from tests.finished import missing_metrics, one_line
