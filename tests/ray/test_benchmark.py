@@ -57,5 +57,8 @@ def test_cells_of_several_scores_fail_as_one(ray_cluster: object, tmp_path: Path
 
 
 def test_a_method_without_any_score_ends_the_stage(ray_cluster: object, tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="no score of broken on 2; broken on 2, 0 to 3: ValueError: no score of this"):
+    said = "broken on 2 could not be scored; broken on 2, 0 to 3: ValueError: no score of this"
+    with pytest.raises(WorkerError, match=said):
         benchmark(tmp_path, problems_per_cell=4)
+    with pytest.raises(WorkerError, match="broken on 2 could not be scored; broken on 2, 2: ValueError"):
+        benchmark(tmp_path, required=["double"], whole=["broken on 2"])

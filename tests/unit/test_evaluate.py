@@ -103,6 +103,7 @@ def test_trials_and_seeds_of_one_problem_are_alike() -> None:
     seeds = estimate(np.array([[1.0, 2.0], [3.0, 6.0]]))
     assert seeds.by_seed == (2.0, 4.0) and seeds.over_seeds == mean_t_interval([2.0, 4.0])
     assert narrow.over_seeds is None
+    assert estimate([]).count == 0
 
 
 def test_scores_from_elsewhere_may_have_different_numbers_of_seeds() -> None:

@@ -32,6 +32,7 @@ def run_benchmark(
     problems_per_cell: int = 1,
     methods_together: bool = False,
     required: Sequence[str] | None = None,
+    whole: Sequence[str] = (),
     unit: str = "score",
     timeout_s: float = 600.0,
     resources: WorkerResources | None = None,
@@ -44,7 +45,8 @@ def run_benchmark(
     all methods, `methods_together`, where one needs what another found. A cell that fails is a failed row of the stage:
     its scores are missing, never zero, and the next run tries it again.
 
-    Raises WorkerError if one of the `required` methods, by default all, has no score at all.
+    Raises WorkerError if one of the `required` methods, by default all, has no score at all, or one of the `whole` ones
+    lacks some.
     """
     together = [tuple(methods)] if methods_together else [(method,) for method in methods]
     lots = [tuple(problems[n : n + problems_per_cell]) for n in range(0, len(problems), problems_per_cell)]
@@ -57,9 +59,10 @@ def run_benchmark(
     records = [record for answer in answers for record in _records(named[answer["id"]], answer["metrics"])]
     scores = Scores.collect(methods, problems, seeds, records)
     lost = [name for name in (methods if required is None else required) if not scores.answered(name)]
+    lost += [name for name in whole if not scores.complete(name)]
     if lost:
         cause = next((f"{row['item']}: {row['error']}" for row in stage.failures()), "there is no problem to score")
-        what = f"no score of {', '.join(lost)}; {cause}"
+        what = f"{', '.join(lost)} could not be scored; {cause}"
         raise WorkerError(
             what, where=str(stage.folder), fix="fix the cause and give the same command: the rest is kept"
         )

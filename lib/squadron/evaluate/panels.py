@@ -19,32 +19,42 @@ def estimate_table(
     label: str,
     rows: Iterable[tuple[Sequence[Cell], Estimate, Sequence[Cell]]],
     *,
-    form: str,
+    form: str | None,
     interval_form: str | None = None,
     others: Sequence[str] = (),
     published: Sequence[Sequence[Cell]] = (),
     note: str = "",
 ) -> Table:
     """A row for each estimate: what it is of (`names`), its mean and interval, and `others`; below them rows that are
-    `published`, ready as they are."""
-    cells = [[*named, one.value(form), one.interval(interval_form or form), *rest] for named, one, rest in rows]
+    `published`, ready as they are. Without a `form` the mean stays a number, as columns of the report show it."""
+    cells: list[list[Cell]] = [
+        [*named, one.mean if form is None else one.value(form), one.interval(interval_form or form or ".3f"), *rest]
+        for named, one, rest in rows
+    ]
     return Table(
         title=title, columns=[*names, label, INTERVAL, *others], rows=[*cells, *map(list, published)], note=note
     )
 
 
 def difference_table(
-    title: str, scores: Scores, method: str, metrics: Mapping[str, tuple[str, str, float]], counted: tuple[str, str]
+    title: str,
+    scores: Scores,
+    method: str,
+    metrics: Mapping[str, tuple[str, str, float]],
+    counted: tuple[str, str],
+    problems: str = "problems",
 ) -> Table:
-    """How a method differs from every other on the same problems: `metrics` is by column a metric, the format of its
-    numbers, and what they are multiplied by; `counted` is a column with the number of problems that both have of a
-    metric."""
+    """How a method differs from every other on the same problems.
+
+    `metrics` is, by column, a metric, the format of its numbers, and what they are multiplied by; `counted` a column
+    for how many problems both have a value of a metric on.
+    """
     rows: list[list[Any]] = []
     for other in scores.methods:
         if other != method:
-            found = [scores.difference(method, other, name).text(form, by) for name, form, by in metrics.values()]
+            found = [scores.difference(method, other, name, by).text(form) for name, form, by in metrics.values()]
             rows.append([other, *found, scores.difference(method, other, counted[1]).count])
-    note = "Differences on the same problems; in brackets 95% intervals. Below 0, the method has less."
+    note = f"Differences on the same {problems}; in brackets 95% intervals. Below 0, the method has less."
     return Table(title=title, columns=["against", *metrics, counted[0]], rows=rows, note=note)
 
 

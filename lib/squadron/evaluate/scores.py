@@ -87,9 +87,10 @@ class Scores:
         """The mean of a metric with its 95% interval; see `summary.estimate`."""
         return estimate(self.of(method, metric), share=share)
 
-    def difference(self, method: str, other: str, metric: str) -> Estimate:
-        """How much more a method has than another on the same problems and seeds, where both have a value."""
-        return estimate(self.of(method, metric) - self.of(other, metric))
+    def difference(self, method: str, other: str, metric: str, scale: float = 1.0) -> Estimate:
+        """How much more a method has than another on the same problems and seeds, where both have a value, times
+        `scale`."""
+        return estimate(scale * (self.of(method, metric) - self.of(other, metric)))
 
     def total(self, method: str, metric: str) -> float:
         """The sum of a metric over all that there is of it."""
@@ -103,6 +104,12 @@ class Scores:
     def complete(self, method: str) -> bool:
         """Whether the method was scored on every problem with every seed."""
         return bool(self.answered_MPS[self.methods.index(method)].all())
+
+    def only(self, methods: Sequence[str]) -> Scores:
+        """Some of the methods, in this order."""
+        at = [self.methods.index(method) for method in methods]
+        values = {metric: values_MPST[at] for metric, values_MPST in self.values.items()}
+        return dataclasses.replace(self, methods=tuple(methods), values=values, answered_MPS=self.answered_MPS[at])
 
     def groups(self) -> dict[tuple[int | str, ...], Scores]:
         """The problems of each group by themselves, groups in order."""

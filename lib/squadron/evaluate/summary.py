@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -33,10 +34,9 @@ class Estimate(Config):
         """`low to high`; None without any value."""
         return f"{self.low:{form}} to {self.high:{form}}" if self.count else None
 
-    def text(self, form: str, scale: float = 1.0) -> str | None:
-        """`mean (low to high)`, all times `scale`; None without any value."""
-        mean, low, high = (format(scale * value, form) for value in (self.mean, self.low, self.high))
-        return f"{mean} ({low} to {high})" if self.count else None
+    def text(self, form: str) -> str | None:
+        """`mean (low to high)`; None without any value."""
+        return f"{self.mean:{form}} ({self.low:{form}} to {self.high:{form}})" if self.count else None
 
     @property
     def over_seeds(self) -> tuple[float, float] | None:
@@ -44,15 +44,17 @@ class Estimate(Config):
         return mean_t_interval(self.by_seed) if len(self.by_seed) > 1 else None
 
 
-def estimate(values: np.ndarray, *, share: bool = False) -> Estimate:
-    """The mean of values (P), (P, S) or (P, S, T) with its interval: P problems, S seeds, T trials; NaN where missing.
+def estimate(values: Any, *, share: bool = False) -> Estimate:
+    """The mean of an array (P), (P, S) or (P, S, T) with its interval: P problems, S seeds, T trials; NaN or None where
+    a value is missing.
 
     The interval resamples problems, since all values of one problem are alike. Of a `share` (values 0 and 1) it is
     Wilson's where problems have one value each, and where resampling has nothing to vary: one problem, all successes or
     none.
     """
-    values_PST = values.reshape(*values.shape, *[1] * (3 - values.ndim)).astype(float)
-    problems = [row[np.isfinite(row)].tolist() for row in values_PST.reshape(len(values_PST), -1)]
+    values_PST = np.asarray(values, float)  # None becomes NaN
+    values_PST = values_PST.reshape(*values_PST.shape, *[1] * (3 - values_PST.ndim))
+    problems = [row[np.isfinite(row)].tolist() for row in values_PST]
     present = [row for row in problems if row]
     missing = len(problems) - len(present)
     if not present:

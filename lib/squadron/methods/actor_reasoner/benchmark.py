@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from squadron.core.folder import Folder
+from squadron.evaluate.scores import Metrics
 from squadron.llm.embed import AnyEmbedder, open_embedder
 from squadron.llm.providers import open_model
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, FASTER, features, see, worth_keeping
@@ -200,24 +201,27 @@ class Contestant:
         self._reasoner = reasoner
         self._shared = self._memory.merged()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Outcomes of some episodes by one method, as lists over episodes."""
-        track, asked, unread, seconds = self.drive(row["method"], row["episodes"], row.get("memories"))
-        found = outcomes(track)
-        lists = {name: [_plain(value) for value in values] for name, values in found._asdict().items()}
-        simulated_s = len(track.wanted_TB) * self._world.config.traffic.tick_s * len(found.collided)
-        counts = {"asked": asked, "unread": unread, "seconds": seconds, "simulated_s": simulated_s}
-        return {"id": row["id"], "method": row["method"], "memories": row.get("memories"), **counts, **lists}
-
-    def drive(self, method: str, episodes: Sequence[int], memories: int | None = None) -> tuple[Track, int, int, float]:
-        """The track, situations thought about, answers that could not be read, and seconds that it took."""
+    def score(self, method: str, episodes: Sequence[int], memories: int | None = None) -> list[Metrics]:
+        """Outcomes of some episodes by one method; the first has what all of them took: situations thought about,
+        answers that could not be read, seconds, and seconds of simulated time."""
         world = self._world
         policy, thoughts = self.policy(method, memories)
-        traffic = world.start([EVALUATION + episode for episode in range(*episodes)])
+        traffic = world.start([EVALUATION + episode for episode in episodes])
         started = time.perf_counter()
         track = run_episodes(traffic, world.config.drivers, policy)
         seconds = time.perf_counter() - started
-        return track, thoughts.asked if thoughts else 0, len(thoughts.errors) if thoughts else 0, seconds
+        found = outcomes(track)
+        columns = {**found._asdict(), "succeeded": found.succeeded}
+        metrics: list[Metrics] = [
+            {name: float(values[n]) for name, values in columns.items()} for n in range(len(episodes))
+        ]
+        took = {
+            "asked": thoughts.asked if thoughts else 0,
+            "unread": len(thoughts.errors) if thoughts else 0,
+            "seconds": seconds,
+            "simulated_s": len(track.wanted_TB) * world.config.traffic.tick_s * len(episodes),
+        }
+        return [{**metrics[0], **took}, *metrics[1:]]
 
     def policy(self, method: str, memories: int | None = None) -> tuple[Policy, SimulatedThoughts | None]:
         """A method, ready for the first tick of some episodes, and its Reasoner's thoughts if it has one."""
@@ -278,8 +282,3 @@ def store_memory(folder: Folder, name: str, memory: Memory) -> str:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         folder.put(name, str(path))
         return digest
-
-
-def _plain(value: Any) -> Any:
-    value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

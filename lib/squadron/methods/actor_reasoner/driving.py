@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from squadron.core.errors import InputError, WorkerError
+from squadron.core.errors import InputError
 from squadron.core.folder import relative
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
+from squadron.evaluate.benchmark import Cell, run_benchmark
+from squadron.evaluate.scores import Metrics, Problem
 from squadron.methods.actor_reasoner import figures, film
 from squadron.methods.actor_reasoner.benchmark import (
     ABLATIONS,
@@ -33,7 +35,7 @@ from squadron.methods.actor_reasoner.episodes import LIVE, outcomes, run_episode
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
-from squadron.methods.actor_reasoner.records import Comparison, LearnedDriver, Live, Memories
+from squadron.methods.actor_reasoner.records import LearnedDriver, Live, Memories, SceneScores
 
 _TOGETHER = 25
 
@@ -71,9 +73,12 @@ def _gather(row: dict[str, Any], world: World) -> dict[str, Any]:
     return gatherer(world)(row)
 
 
-def _drive(row: dict[str, Any], world: World, memories: str, learned: str | None) -> dict[str, Any]:
+def _drive(
+    cell: Cell, world: World, memories: str, learned: str | None, entries: Mapping[str, tuple[str, int | None]]
+) -> list[Metrics]:
     """Runs on a worker."""
-    return contestant(world, memories, learned)(row)
+    method, size = entries[cell.methods[0]]
+    return contestant(world, memories, learned).score(method, [int(one.name) for one in cell.problems], size)
 
 
 def _earlier(config: MemoryConfig, width: int) -> Memory:
@@ -89,69 +94,43 @@ def _earlier(config: MemoryConfig, width: int) -> Memory:
 
 def compare(
     stage: Stage, world: World, memories: Memories, learned: LearnedDriver, config: EvaluationConfig
-) -> Comparison:
+) -> SceneScores:
     """Drive the same unseen episodes by every method."""
     methods = [FULL.name, WAITING.name, ALONE.name, RULE]
     methods += [variant.name for variant in ABLATIONS] if config.ablations else []
     methods += [PPO] if learned.file is not None else []
     methods += [ORACLE] if config.oracle else []
-    entries: list[tuple[str, int | None]] = [(method, None) for method in methods]
-    entries += [(FULL.name, size) for size in config.memory_sizes if size < memories.count]
-    starts = range(0, config.episodes, config.part)
-    rows = [
-        {
-            "id": f"{method}{'' if size is None else f', {size} memories'}, {start}",
-            "method": method,
-            "memories": size,
-            "episodes": [start, min(start + config.part, config.episodes)],
-        }
-        for method, size in entries
-        for start in starts
-    ]
-    parts = map_rows(
+    sizes = {f"{FULL.name}, {size} memories": size for size in config.memory_sizes if size < memories.count}
+    scores = run_benchmark(
         stage,
-        rows,
+        [*methods, *sizes],
+        list(map(Problem, range(config.episodes))),
         _drive,
+        problems_per_cell=config.part,
+        required=(),
+        whole=[FULL.name],
         unit="part",
         timeout_s=config.timeout_s,
         world=world,
         memories=memories.file,
         learned=learned.file,
+        entries={method: (method, None) for method in methods} | {name: (FULL.name, n) for name, n in sizes.items()},
     )
-    results = {entry: _joined([one for one in parts if (one["method"], one["memories"]) == entry]) for entry in entries}
-    whole = {entry: result for entry, result in results.items() if len(result.get("collided", ())) == config.episodes}
-    if (FULL.name, None) not in whole:
-        first = stage.failures()[0]
-        what = f"{FULL.name} could not be driven; {first['item']}: {first['error']}"
-        raise WorkerError(
-            what, where=str(stage.folder), fix="mend the cause and give the same command: the rest is kept"
-        )
+    whole = scores.only([method for method in methods if scores.complete(method)])
     stage.show(figures.methods_table(world.scene, whole))
     stage.show(figures.differences(world.scene, whole, FULL.name))
-    for panel in figures.memory_curves(world.scene, whole, FULL.name, memories.count):
-        stage.show(panel)
+    if at := {size: name for name, size in sorted(sizes.items(), key=lambda one: one[1]) if scores.complete(name)}:
+        stage.show(figures.memory_curves(world.scene, scores, {**at, memories.count: FULL.name}))
     if config.filmed:
-        film.show(stage, world, memories.file, config, whole[FULL.name, None])
-    driven = tuple(figures.driven(method, result) for (method, size), result in whole.items() if size is None)
+        film.show(stage, world, memories.file, config, scores)
+    driven = tuple(figures.driven(method, whole) for method in whole.methods)
     for one in driven:
         if one.method in (FULL.name, RULE):
             stage.headline(f"{one.method} collided, {world.scene}", f"{one.collided:.1%}")
             stage.headline(f"{one.method} succeeded, {world.scene}", f"{one.succeeded:.1%}")
         if one.method == FULL.name:
             stage.measure(collided=one.collided, succeeded=one.succeeded)
-    return Comparison(scene=world.scene, driven=driven)
-
-
-def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Parts of one method as one; empty if there are none."""
-    joined: dict[str, Any] = {}
-    for name, value in parts[0].items() if parts else ():
-        values = [part[name] for part in parts]
-        if isinstance(value, list):
-            joined[name] = list(itertools.chain.from_iterable(values))
-        elif isinstance(value, int | float):
-            joined[name] = sum(values)
-    return joined
+    return SceneScores(scene=world.scene, driven=driven)
 
 
 def drive_live(stage: Stage, world: World, memories: Memories, config: LiveConfig) -> Live:

@@ -2,63 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from squadron.core.panels import Curves, Series, Table
-from squadron.evaluate.statistics import cluster_bootstrap_interval, wilson_interval
+from squadron.core.panels import Curves, Table
+from squadron.evaluate.panels import curve, difference_table
+from squadron.evaluate.scores import Scores
 from squadron.methods.actor_reasoner.episodes import Outcomes
 from squadron.methods.actor_reasoner.live import Account, Clock
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.records import Driven
 
-Results = Mapping[tuple[str, int | None], dict[str, Any]]
-"""Outcomes of methods, each with all memories (None) or some."""
 
-
-def driven(method: str, result: dict[str, Any]) -> Driven:
-    """A method's shares and mean time."""
-    succeeded = succeeds(result)
-    passed = [time for time, good in zip(result["passed_s"], succeeded, strict=True) if good]
+def driven(method: str, scores: Scores) -> Driven:
+    """A method's shares, and its mean time over the episodes that succeeded."""
+    passed = scores.estimate(method, "passed_s")
     return Driven(
         method=method,
-        episodes=len(succeeded),
-        collided=float(np.mean(result["collided"])),
-        succeeded=float(np.mean(succeeded)),
-        passed_s=float(np.mean(passed)) if passed else None,
+        episodes=len(scores.problems),
+        collided=scores.estimate(method, "collided").mean,
+        succeeded=scores.estimate(method, "succeeded").mean,
+        passed_s=passed.mean if passed.count else None,
     )
 
 
-def succeeds(result: dict[str, Any]) -> list[bool]:
-    """Which episodes ended past the conflict, in time, and with nobody hurt."""
-    return [time is not None and not hit for time, hit in zip(result["passed_s"], result["collided"], strict=True)]
-
-
-def methods_table(scene: str, results: Results) -> Table:
+def methods_table(scene: str, scores: Scores) -> Table:
     """Every method on the same episodes: safety, time, comfort, and what it costs to compute."""
     rows: list[list[Any]] = []
-    for (method, size), result in results.items():
-        if size is not None:
-            continue
-        good, hits = succeeds(result), result["collided"]
-        times = [time for time in result["passed_s"] if time is not None]
-        between = [value for value in result["encroachment_s"] if value is not None]
+    for method in scores.methods:
+        between = scores.of(method, "encroachment_s")
+        between = between[np.isfinite(between)]
+        seconds = max(scores.total(method, "seconds"), 1e-9)
         rows.append(
             [
                 method,
-                _share(good),
-                _share(hits),
-                _mean(times),
-                f"{np.median(between):.2f}" if between else None,
-                f"{np.mean(np.array(between) < 1):.1%}" if between else None,
-                f"{np.mean(result['first']):.1%}",
-                f"{np.mean(result['jerk']):.1f}",
-                f"{np.mean(result['braking']):.1f}",
-                result["asked"],
-                result["unread"],
-                f"{result['simulated_s'] / max(result['seconds'], 1e-9):,.0f}",
+                scores.estimate(method, "succeeded", share=True).text(".1%"),
+                scores.estimate(method, "collided", share=True).text(".1%"),
+                scores.estimate(method, "passed_s").text(".2f"),
+                f"{np.median(between):.2f}" if len(between) else None,
+                f"{np.mean(between < 1):.1%}" if len(between) else None,
+                scores.estimate(method, "first").value(".1%"),
+                scores.estimate(method, "jerk").value(".1f"),
+                scores.estimate(method, "braking").value(".1f"),
+                int(scores.total(method, "asked")),
+                int(scores.total(method, "unread")),
+                f"{scores.total(method, 'simulated_s') / seconds:,.0f}",
             ]
         )
     columns = [
@@ -75,54 +65,29 @@ def methods_table(scene: str, results: Results) -> Table:
         "not to be read",
         "times real time",
     ]
-    note = f"The same {len(next(iter(results.values()))['collided'])} episodes; in brackets 95% intervals."
+    note = f"The same {len(scores.problems)} episodes; in brackets 95% intervals."
     return Table(title=f"Who drives how: {scene}", columns=columns, rows=rows, note=note)
 
 
-def differences(scene: str, results: Results, first: str) -> Table:
-    """How the method differs from every other on the same episodes, with intervals of the paired difference."""
-    mine = results[first, None]
-    rows: list[list[Any]] = []
-    for (method, size), other in results.items():
-        if size is not None or method == first:
-            continue
-        hits = [[float(a) - float(b)] for a, b in zip(mine["collided"], other["collided"], strict=True)]
-        good = [[float(a) - float(b)] for a, b in zip(succeeds(mine), succeeds(other), strict=True)]
-        both = zip(mine["passed_s"], other["passed_s"], strict=True)
-        times = [[a - b] for a, b in both if a is not None and b is not None]
-        rows.append([method, _points(hits), _points(good), _interval(times, "{:+.2f}") if times else None, len(times)])
-    columns = ["against", "collisions, points", "successes, points", "s to pass", "episodes that both passed"]
-    note = "Differences on the same episodes; in brackets 95% intervals. Below 0, the method has less."
-    return Table(title=f"{first} against the others: {scene}", columns=columns, rows=rows, note=note)
+def differences(scene: str, scores: Scores, first: str) -> Table:
+    """How the method differs from every other on the same episodes."""
+    metrics = {
+        "collisions, points": ("collided", "+.1f", 100.0),
+        "successes, points": ("succeeded", "+.1f", 100.0),
+        "s to pass": ("passed_s", "+.2f", 1.0),
+    }
+    both = "episodes that both passed", "passed_s"
+    return difference_table(f"{first} against the others: {scene}", scores, first, metrics, both, "episodes")
 
 
-def memory_curves(scene: str, results: Results, first: str, count: int) -> list[Curves]:
-    """Success and collisions against the number of memories."""
-    sizes = sorted(size for method, size in results if method == first and size is not None)
-    if not sizes:
-        return []
-    found = [results[first, size] for size in sizes] + [results[first, None]]
-    x = [float(size) for size in [*sizes, count]]
-    series = []
-    for name, values in (
-        ("succeeded", [succeeds(one) for one in found]),
-        ("collided", [one["collided"] for one in found]),
-    ):
-        intervals = [wilson_interval(int(sum(value)), len(value)) for value in values]
-        series.append(
-            Series(
-                name=name,
-                x=x,
-                y=[float(np.mean(value)) for value in values],
-                low=[low for low, _ in intervals],
-                high=[high for _, high in intervals],
-            )
-        )
-    return [
-        Curves(
-            title=f"What memories are worth: {scene}", x_label="memories", y_label="share of episodes", series=series
-        )
+def memory_curves(scene: str, scores: Scores, methods: Mapping[int, str]) -> Curves:
+    """Success and collisions against the number of memories, by the method that has as many."""
+    series = [
+        curve(metric, [(size, scores.estimate(method, metric, share=True)) for size, method in methods.items()])
+        for metric in ("succeeded", "collided")
     ]
+    title = f"What memories are worth: {scene}"
+    return Curves(title=title, x_label="memories", y_label="share of episodes", series=series)
 
 
 def memory_table(scene: str, memory: Memory, candidates: int, asked: int, unread: int) -> Table:
@@ -156,22 +121,3 @@ def live_table(scene: str, clock: Clock, account: Account, found: Outcomes) -> T
     ]  # fmt: skip
     note = account.stopped or "; ".join(sorted(set(account.causes)))
     return Table(title=f"By the clock: {scene}", columns=["what", "value"], rows=rows, note=note)
-
-
-def _share(values: Sequence[bool]) -> str:
-    low, high = wilson_interval(int(sum(values)), len(values))
-    return f"{np.mean(values):.1%} ({low:.1%} to {high:.1%})"
-
-
-def _mean(values: Sequence[float]) -> str | None:
-    return _interval([[value] for value in values], "{:.2f}") if values else None
-
-
-def _points(groups: Sequence[Sequence[float]]) -> str:
-    return _interval([[100 * value for value in group] for group in groups], "{:+.1f}")
-
-
-def _interval(groups: Sequence[Sequence[float]], form: str) -> str:
-    low, high = cluster_bootstrap_interval(groups)
-    mean = float(np.mean([value for group in groups for value in group]))
-    return f"{form.format(mean)} ({form.format(low)} to {form.format(high)})"

@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from squadron.core.panels import Curves, Film, Series
 from squadron.core.run import Stage
+from squadron.evaluate.scores import Scores
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS
-from squadron.methods.actor_reasoner.benchmark import World, contestant
+from squadron.methods.actor_reasoner.benchmark import FULL, World, contestant
 from squadron.methods.actor_reasoner.config import EvaluationConfig
 from squadron.methods.actor_reasoner.episodes import Track
 from squadron.methods.actor_reasoner.policy import UNTHOUGHT
@@ -29,11 +30,11 @@ _PAPER, _ROAD, _INK = (250, 250, 248), (214, 217, 222), (40, 44, 52)
 _OWN, _OTHER, _HIT = (44, 123, 182), (230, 120, 30), (214, 39, 40)
 
 
-def show(stage: Stage, world: World, memories: str, config: EvaluationConfig, result: dict[str, Any]) -> None:
+def show(stage: Stage, world: World, memories: str, config: EvaluationConfig, scores: Scores) -> None:
     """Film the first collision, if there is one, and then the closest episodes; and draw where cars were when."""
     drives = contestant(world, memories)
-    close = np.array([value if value is not None else np.inf for value in result["encroachment_s"]])
-    order = np.lexsort((np.arange(len(close)), close, ~np.array(result["collided"])))
+    close, collided = (scores.of(FULL.name, metric).ravel() for metric in ("encroachment_s", "collided"))
+    order = np.lexsort((np.arange(len(close)), np.where(np.isnan(close), np.inf, close), -collided))
     for place, episode in enumerate(order[: config.filmed].tolist(), 1):
         track, trail = drives.drive_one(episode)
         data = film_track(track, trail)

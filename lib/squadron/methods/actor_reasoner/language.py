@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from squadron.core.folder import relative
-from squadron.core.panels import Curves, Series, Table
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.evaluate.statistics import wilson_interval
+from squadron.evaluate.panels import estimate_table, loss_curves
+from squadron.evaluate.summary import estimate
 from squadron.llm.chat import Sampling
 from squadron.llm.providers import open_model
 from squadron.methods.actor_reasoner.algorithm import ACTIONS
@@ -49,8 +49,7 @@ def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
     objective = SupervisedFineTuning(spec.loss_chunk)
     build = Pretrained(start, precision=spec.precision)
     (trained,) = train_several(stage, [TrainJob("reasoner", build, objective, rows, spec, tokenizer=start)])
-    losses = Series(name="training", x=list(range(1, len(trained.losses) + 1)), y=list(trained.losses))
-    stage.show(Curves(title="Loss of the small model", x_label="step", y_label="loss", series=[losses]))
+    stage.show(loss_curves("Loss of the small model", {"training": trained.losses}))
     reasoner_model = ReasonerModel(model=None, path=trained.path, template=BRIEF)
     stage.headline("parameters of the small model", f"{size:,}")
     stage.headline("situations learned", f"{len(learned):,}")
@@ -71,13 +70,10 @@ def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
             for truth, thought in zip(truths, thoughts, strict=True)
         ]
         commonest = max(truths.count(value) for value in set(truths)) / len(truths)
-        low, high = wilson_interval(sum(right), len(right))
-        share = f"{sum(right) / len(right):.1%}"
-        most = f"{possible[name]:.1%}" if name in possible else None
-        rows.append([what, share, f"{low:.1%} to {high:.1%}", f"{commonest:.1%}", most])
-        stage.headline(f"{what}, right", share)
+        found = estimate(right, share=True)
+        rows.append(([what], found, [f"{commonest:.1%}", f"{possible[name]:.1%}" if name in possible else None]))
+        stage.headline(f"{what}, right", f"{found.mean:.1%}")
     unread = sum(bool(thought.error) for thought in thoughts)
-    columns = ["what", "right", "95% interval", "if always the commonest", "possible"]
     lost_s = _mean_loss_s(lessons, [thought.action for thought in thoughts])
     always_s, always = min(
         (_mean_loss_s(lessons, [action] * len(lessons)), name) for action, name in enumerate(ACTIONS)
@@ -89,7 +85,8 @@ def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
         f"On {len(lessons):,} situations of episodes that were held out; {unread:,} answers could not be read. "
         "Possible: by whoever knows the drivers' game and all that they did; the rest has not shown yet."
     )
-    stage.show(Table(title="What the Reasoner knows", columns=columns, rows=rows, note=note))
+    others = ["if always the commonest", "possible"]
+    stage.show(estimate_table("What the Reasoner knows", ["what"], "right", rows, form=".1%", others=others, note=note))
 
 
 def _mean_loss_s(lessons: Sequence[Lesson], actions: Sequence[int]) -> float:

@@ -49,7 +49,7 @@ class Driven(Config):
     passed_s: float | None
 
 
-class Comparison(Config):
+class SceneScores(Config):
     """Every way to drive in a scene."""
 
     scene: SceneName

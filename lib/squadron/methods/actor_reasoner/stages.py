@@ -14,7 +14,14 @@ from squadron.methods.actor_reasoner.config import (
     PpoConfig,
     WorldConfig,
 )
-from squadron.methods.actor_reasoner.records import Comparison, LearnedDriver, Live, Memories, ReasonerModel, Recordings
+from squadron.methods.actor_reasoner.records import (
+    LearnedDriver,
+    Live,
+    Memories,
+    ReasonerModel,
+    Recordings,
+    SceneScores,
+)
 
 
 @estimated(plan.reasoner)
@@ -67,7 +74,7 @@ def compare(
     memories: Memories,
     learned: LearnedDriver,
     evaluation: EvaluationConfig,
-) -> Comparison:
+) -> SceneScores:
     """Drive unseen episodes by every method."""
     from squadron.methods.actor_reasoner import driving
     from squadron.methods.actor_reasoner.benchmark import World
