@@ -21,7 +21,8 @@ if __name__ == "__main__":
             sys.exit(status)
         (done,) = Path(scratch).glob("stages/compare_students-*/done.json")
         output = json.loads(done.read_text())["output"]
-    for arm in output["results"]:
-        print(f"{arm['arm']:14s} mean score by seed: {', '.join(f'{mean:.3f}' for mean in arm['means'])}")
-    print(f"CrowdSelect - random {output['difference']:+.3f}, 95% {output['low']:+.3f} to {output['high']:+.3f}")
-    sys.exit(output["low"] <= 0)
+    for arm, found in output["arms"].items():
+        print(f"{arm:14s} mean score by seed: {', '.join(f'{mean:.3f}' for mean in found['by_seed'])}")
+    found = output["difference"]
+    print(f"CrowdSelect - random {found['mean']:+.3f}, 95% {found['low']:+.3f} to {found['high']:+.3f}")
+    sys.exit(found["low"] <= 0)

@@ -235,7 +235,7 @@ def test_what_has_no_reply_counts_neither_way() -> None:
     assert measured(True, None, False, True).benchmarks[0].accuracy == pytest.approx(2 / 3)
     assert math.isnan(measured(None).benchmarks[0].accuracy)
     before, after = measured(False, False, None, True), measured(True, None, True, True)
-    assert evaluation.gain(before, after).gain == pytest.approx(0.5)  # over the first and the last problem
+    assert evaluation.gain(before, after).mean == pytest.approx(0.5)  # over the first and the last problem
     with pytest.raises(InputError, match="no problem that both replied to"):
         evaluation.gain(measured(None, True), measured(True, None))
 

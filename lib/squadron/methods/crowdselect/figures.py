@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from squadron.core.panels import Bar, Bars, Cloud, Heatmap, Histogram, Points, Sample, Table
+from squadron.core.panels import Cloud, Heatmap, Histogram, Points, Sample, Table
 from squadron.core.run import Stage
+from squadron.evaluate.panels import estimate_bars, estimate_table
+from squadron.evaluate.summary import Estimate
 from squadron.methods.crowdselect.algorithm import METRICS, Metrics
 from squadron.methods.crowdselect.config import SelectionConfig
-from squadron.methods.crowdselect.records import Comparison, ResponseModel
+from squadron.methods.crowdselect.records import ResponseModel
 
 if TYPE_CHECKING:
     from squadron.methods.crowdselect.selection import Field
@@ -111,31 +113,22 @@ def show_examples(stage: Stage, field: Field, picked: np.ndarray) -> None:
         stage.show(Table(title=title, columns=columns, rows=rows))
 
 
-def show_students(
-    stage: Stage, result: Comparison, base: float | None, intervals: Mapping[str, tuple[float, float]]
-) -> None:
+def show_students(stage: Stage, found: Mapping[str, Estimate], before: float) -> None:
     """Mean score of each arm's students on the instructions kept out, with intervals."""
-    bars = []
-    for arm in result.results:
-        low, high = intervals[arm.arm]
-        bars.append(Bar(name=arm.arm, value=float(np.mean(arm.means)), low=low, high=high))
     stage.show(
-        Bars(
-            title="Students by what they were trained on",
-            label="mean score on instructions kept out",
-            bars=bars,
-            reference=base,
+        estimate_bars(
+            "Students by what they were trained on",
+            "mean score on instructions kept out",
+            found,
+            reference=before,
             reference_name="before",
             note="Mean over seeds; 95% interval over the instructions kept out.",
         )
     )
-    rows: list[list[Any]] = [
-        [arm.arm, *arm.means, float(np.mean(arm.means)), "{:.3f} to {:.3f}".format(*intervals[arm.arm])]
-        for arm in result.results
-    ]
-    seeds = len(result.results[0].means)
-    columns = ["choice", *(f"seed {seed}" for seed in range(seeds)), "mean", "95% interval"]
-    stage.show(Table(title="Students", columns=columns, rows=rows))
+    seeds = max(len(one.by_seed) for one in found.values())
+    names = ["choice", *(f"seed {seed}" for seed in range(seeds))]
+    rows = [((arm, *one.by_seed, *[None] * (seeds - len(one.by_seed))), one, ()) for arm, one in found.items()]
+    stage.show(estimate_table("Students", names, "mean", rows, form=None, interval_form=".3f"))
 
 
 def _metric(metrics: Metrics, name: str) -> np.ndarray:

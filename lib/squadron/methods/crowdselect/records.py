@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
+from squadron.evaluate.summary import Estimate
 from squadron.llm.batch.collect import Answers
 from squadron.llm.settings import AnyModel
 
@@ -91,17 +92,8 @@ class Students(Config):
     students: tuple[Student, ...]
 
 
-class ArmResult(Config):
-    """What one arm's students scored on the instructions kept out: the mean of each seed's student."""
+class StudentScores(Config):
+    """What each arm's students score on the instructions kept out, and how far CrowdSelect's are above random's."""
 
-    arm: str
-    means: tuple[float, ...]
-
-
-class Comparison(Config):
-    """What the choices were worth."""
-
-    results: tuple[ArmResult, ...]
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
+    arms: dict[str, Estimate]
+    difference: Estimate | None

@@ -21,13 +21,13 @@ from squadron.methods.crowdselect.config import (
 )
 from squadron.methods.crowdselect.records import (
     Collected,
-    Comparison,
     Embeddings,
     Pool,
     ResponseModel,
     ResponseModels,
     Selection,
     Students,
+    StudentScores,
 )
 from squadron.methods.crowdselect.synthetic_task import TasksConfig, WorldConfig
 
@@ -123,7 +123,7 @@ def compare_students(
     config: StudentsConfig,
     reward: AnyReward,
     spending: SpendingConfig,
-) -> Comparison:
+) -> StudentScores:
     """Let students answer the instructions kept out, and compare their scores."""
     from squadron.methods.crowdselect import students as module
 

@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from squadron.core.folder import relative
-from squadron.core.panels import Curves, Series
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.evaluate.statistics import cluster_bootstrap_interval, mean_t_interval
+from squadron.evaluate.panels import headline, loss_curves
+from squadron.evaluate.scores import Scores
+from squadron.evaluate.summary import Estimate, estimate
 from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.batch.scoring import read_scores, score
 from squadron.llm.rewards.settings import AnyReward
@@ -20,14 +19,13 @@ from squadron.llm.settings import HfModel
 from squadron.methods.crowdselect import figures
 from squadron.methods.crowdselect.config import LearningConfig, StudentsConfig
 from squadron.methods.crowdselect.records import (
-    ArmResult,
     Choice,
-    Comparison,
     Pool,
     ResponseModels,
     Selection,
     Student,
     Students,
+    StudentScores,
 )
 
 
@@ -62,12 +60,8 @@ def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: Lea
         for choice, seed in chosen
     ]
     learned = train_several(stage, lessons)
-    curves = [
-        Series(name=one.name, x=list(range(1, len(one.losses) + 1)), y=list(one.losses))
-        for one in learned
-        if one.name.endswith("-0")
-    ]
-    stage.show(Curves(title="Training loss", x_label="step", y_label="loss", series=curves, note="First seed."))
+    losses = {one.name: one.losses for one in learned if one.name.endswith("-0")}
+    stage.show(loss_curves("Training loss", losses, note="First seed."))
     stage.headline("students trained", str(len(learned)))
     students = [
         Student(
@@ -80,7 +74,7 @@ def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: Lea
 
 def compare(
     stage: Stage, students: Students, pool: Pool, config: StudentsConfig, reward: AnyReward, cap_usd: float | None
-) -> Comparison:
+) -> StudentScores:
     """Let every student answer the instructions kept out, score the answers, and compare the arms.
 
     The difference of CrowdSelect's students and random's has a t interval over seeds, which holds for other seeds, and
@@ -96,45 +90,29 @@ def compare(
     ]
     answers = collect(stage, questions, asked, CollectConfig(sampling=config.sampling))
     scores_QS = read_scores(run, score(stage, questions, answers, reward, cap_usd))
-    base_score = float(np.nanmean(scores_QS[:, 0]))
-    by_arm: dict[str, np.ndarray] = {
-        arm: np.stack([scores_QS[:, 1 + n] for n, one in enumerate(students.students) if one.arm == arm], axis=1)
-        for arm in dict.fromkeys(one.arm for one in students.students)
-    }
-    results = tuple(
-        ArmResult(arm=arm, means=tuple(np.nanmean(scores, axis=0).tolist())) for arm, scores in by_arm.items()
-    )
-    result = _against_random(stage, Comparison(results=results), by_arm)
-    intervals = {arm: _over_questions(scores) for arm, scores in by_arm.items()}
-    figures.show_students(stage, result, base_score, intervals)
-    stage.headline("mean score before training", f"{base_score:.3f}")
-    for arm in results:
-        stage.headline(f"mean score, {arm.arm}", f"{float(np.mean(arm.means)):.3f}")
-        if arm.arm == "crowdselect":
-            stage.measure(score=float(np.mean(arm.means)))
-    return result
+    arms = tuple(dict.fromkeys(one.arm for one in students.students))
+    columns = {arm: [1 + n for n, one in enumerate(students.students) if one.arm == arm] for arm in arms}
+    scores = Scores.of_arrays("score", {arm: scores_QS[:, at] for arm, at in columns.items()})
+    found = {arm: scores.estimate(arm, "score") for arm in arms}
+    before = estimate(scores_QS[:, 0]).mean
+    difference = scores.difference("crowdselect", "random", "score") if {"crowdselect", "random"} <= {*arms} else None
+    if difference is not None:
+        _headline_difference(stage, difference)
+    figures.show_students(stage, found, before)
+    stage.headline("mean score before training", f"{before:.3f}")
+    for arm, one in found.items():
+        stage.headline(f"mean score, {arm}", f"{one.mean:.3f}")
+    if "crowdselect" in found:
+        stage.measure(score=found["crowdselect"].mean)
+    return StudentScores(arms=found, difference=difference)
 
 
-def _against_random(stage: Stage, result: Comparison, by_arm: dict[str, np.ndarray]) -> Comparison:
-    if not {"crowdselect", "random"} <= by_arm.keys():
-        return result
-    difference_QS = by_arm["crowdselect"] - by_arm["random"]
-    by_seed = np.nanmean(difference_QS, axis=0)
-    low, high = _over_questions(difference_QS)
-    mean = float(by_seed.mean())
-    stage.headline("CrowdSelect − random", f"{mean:+.3f}")
-    stage.measure(difference=mean)
-    stage.headline("its 95% interval over instructions", f"{low:+.3f} to {high:+.3f}")
-    if len(by_seed) > 1:
-        t_low, t_high = mean_t_interval(by_seed.tolist())
-        stage.headline("its 95% interval over seeds", f"{t_low:+.3f} to {t_high:+.3f}")
-        stage.headline("seed by seed", ", ".join(f"{value:+.3f}" for value in by_seed))
-    return result.model_copy(update={"difference": mean, "low": low, "high": high})
-
-
-def _over_questions(scores_QS: np.ndarray) -> tuple[float, float]:
-    """Bootstrap interval of the mean, over questions: the seeds' answers to one question are alike."""
-    return cluster_bootstrap_interval([row[np.isfinite(row)].tolist() for row in scores_QS])
+def _headline_difference(stage: Stage, difference: Estimate) -> None:
+    headline(stage, "CrowdSelect − random", difference, "+.3f", over=" over instructions")
+    stage.measure(difference=difference.mean)
+    if over_seeds := difference.over_seeds:
+        stage.headline("its 95% interval over seeds", "{:+.3f} to {:+.3f}".format(*over_seeds))
+        stage.headline("seed by seed", ", ".join(f"{value:+.3f}" for value in difference.by_seed))
 
 
 def _seeds(choice: Choice, config: LearningConfig) -> list[int]:

@@ -61,7 +61,7 @@ class Export(Config):
     largest_difference: float | None
 
 
-class Comparison(Config):
+class SampleScores(Config):
     """What the model answered before and after."""
 
     scored: int

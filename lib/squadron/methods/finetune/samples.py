@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from squadron.core.errors import ResourceError
-from squadron.core.panels import Table, Text
+from squadron.core.panels import Text
 from squadron.core.run import Stage
 from squadron.data.arithmetic import is_correct
 from squadron.data.rows import ArrowRows
-from squadron.evaluate.statistics import wilson_interval
+from squadron.evaluate.panels import estimate_table
+from squadron.evaluate.summary import estimate
 from squadron.llm.backends.batches import in_batches
 from squadron.llm.chat import Sampling
 from squadron.llm.decoding.decoder import Answer
@@ -20,7 +21,7 @@ from squadron.llm.decoding.sampling import Sampler
 from squadron.methods.finetune.base import load_tokenizer, resolve
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesConfig
 from squadron.methods.finetune.encoding import encoder
-from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export
+from squadron.methods.finetune.records import BaseModel, Dataset, Export, SampleScores
 from squadron.train.library_setup import quiet_libraries
 from squadron.train.objectives.layout import IGNORED
 
@@ -33,11 +34,11 @@ def compare(
     objective: ObjectiveName,
     settings: DataConfig,
     config: SamplesConfig,
-) -> Comparison:
+) -> SampleScores:
     """Greedy answers to held-out prompts; those that end in a number behind the marker are checked."""
     count = min(max(config.shown, config.scored), data.held_out_records)
     if objective not in ("sft", "dpo") or settings.columns.text or not count:
-        return Comparison(scored=0, right_before=0, right_after=0)
+        return SampleScores(scored=0, right_before=0, right_after=0)
     quiet_libraries()
     run = stage.run.folder
     records = ArrowRows(run, [data.held_out])[:count]
@@ -60,10 +61,10 @@ def compare(
         text = "\n\n".join(f"— {name} —\n{_shown(answer)}" for name, answer in said.items())
         stage.show(Text(title=f"Sample {number + 1}", text=text))
     scored = min(config.scored, count)
-    right = [sum(map(is_correct, answers[:scored], references[:scored])) for answers in (before, after)]
+    right = [list(map(is_correct, answers[:scored], references[:scored])) for answers in (before, after)]
     if scored:
-        _show_scores(stage, right, scored)
-    return Comparison(scored=scored, right_before=right[0], right_after=right[1])
+        _show_scores(stage, right)
+    return SampleScores(scored=scored, right_before=sum(right[0]), right_after=sum(right[1]))
 
 
 def answer(
@@ -131,12 +132,14 @@ def _shown(text: str, most: int = 600) -> str:
     return (text if len(text) <= most else f"{text[:most]} …") or "(nothing)"
 
 
-def _show_scores(stage: Stage, right: Sequence[int], scored: int) -> None:
-    rows: list[list[Any]] = []
-    for name, count in zip(("before", "after"), right, strict=True):
-        low, high = wilson_interval(count, scored)
-        rows.append([name, f"{count} of {scored}", f"{count / scored:.1%}", f"{low:.1%} to {high:.1%}"])
-    stage.show(Table(title="Right answers", columns=["model", "right", "share", "95% interval"], rows=rows))
-    stage.headline(f"right answers, {scored} held-out problems", f"{rows[0][2]} → {rows[1][2]}")
-    stage.headline("its 95% interval", rows[1][3])
-    stage.measure(right_answers=right[1] / scored)
+def _show_scores(stage: Stage, right: Sequence[Sequence[bool]]) -> None:
+    before, after = (estimate(one, share=True) for one in right)
+    rows = [
+        ((name, f"{sum(one)} of {len(one)}"), found, ())
+        for name, one, found in zip(("before", "after"), right, (before, after), strict=True)
+    ]
+    stage.show(estimate_table("Right answers", ["model", "right"], "share", rows, form=".1%"))
+    change = f"{before.value('.1%')} → {after.value('.1%')}"
+    stage.headline(f"right answers, {after.count} held-out problems", change)
+    stage.headline("its 95% interval", str(after.interval(".1%")))
+    stage.measure(right_answers=after.mean)

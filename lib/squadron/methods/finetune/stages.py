@@ -15,7 +15,7 @@ from squadron.methods.finetune.config import (
     SamplesConfig,
     StartConfig,
 )
-from squadron.methods.finetune.records import BaseModel, Comparison, Dataset, Export, Rows, Trained
+from squadron.methods.finetune.records import BaseModel, Dataset, Export, Rows, SampleScores, Trained
 from squadron.train.spec import TrainSpec
 
 
@@ -90,7 +90,7 @@ def compare(
     objective: ObjectiveName,
     settings: DataConfig,
     config: SamplesConfig,
-) -> Comparison:
+) -> SampleScores:
     """Let the model answer held-out prompts, as it was and as it is."""
     from squadron.methods.finetune import samples
 

@@ -8,11 +8,12 @@ from statistics import median
 from typing import Any
 
 from squadron.core.folder import relative
-from squadron.core.panels import Curves, Series, Table
+from squadron.core.panels import Table
 from squadron.core.profile import WorkerResources
 from squadron.core.progress import progress
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
+from squadron.evaluate.panels import step_curves
 from squadron.methods.finetune import plan
 from squadron.methods.finetune.base import resolve
 from squadron.methods.finetune.config import DpoConfig, ExportConfig, ModelConfig, ObjectiveName
@@ -181,20 +182,13 @@ def make_objective(objective: ObjectiveName, model: BaseModel, dpo: DpoConfig, s
 
 def show_curves(stage: Stage, steps: Sequence[Mapping[str, Any]]) -> None:
     """Loss by step, held-out loss beside it; accuracy if the objective has one."""
-    at = [step["step"] for step in steps]
-    series = [Series(name="training", x=at, y=_smooth([step["loss"] for step in steps]))]
-    held_out = [step for step in steps if step.get("held_out_loss") is not None]
-    if held_out:
-        values = [step["held_out_loss"] for step in held_out]
-        series.append(Series(name="held out", x=[step["step"] for step in held_out], y=values))
-    stage.show(Curves(title="Loss by step", x_label="step", y_label="loss", series=series))
+    losses = _smooth([step["loss"] for step in steps])
+    shown = [{**step, "loss": loss} for step, loss in zip(steps, losses, strict=True)]
+    stage.show(step_curves("Loss by step", shown, {"loss": "training", "held_out_loss": "held out"}))
     if "accuracy" in steps[0]:
         accuracy = _smooth([step["accuracy"] for step in steps])
-        stage.show(
-            Curves(
-                title="Accuracy by step", x_label="step", y_label="share", series=[Series(name="", x=at, y=accuracy)]
-            )
-        )
+        shown = [{"step": step["step"], "accuracy": share} for step, share in zip(steps, accuracy, strict=True)]
+        stage.show(step_curves("Accuracy by step", shown, {"accuracy": ""}, y_label="share"))
 
 
 def show_speed(

@@ -9,7 +9,8 @@ from typing import Any
 from squadron.core.errors import InputError
 from squadron.core.run import Stage
 from squadron.data.answers import is_right
-from squadron.evaluate.statistics import cluster_bootstrap_interval
+from squadron.evaluate.scores import Scores
+from squadron.evaluate.summary import Estimate
 from squadron.llm.batch.programs import run_programs
 from squadron.llm.chat import ChatReply, Sampling
 from squadron.methods.self_rewarding import algorithm, figures
@@ -25,7 +26,6 @@ from squadron.methods.self_rewarding.conversations import (
 )
 from squadron.methods.self_rewarding.records import (
     BenchmarkResult,
-    Comparison,
     Evaluation,
     JudgeResult,
     Lessons,
@@ -108,15 +108,14 @@ def scale(
     return _searched(name, rows, searched)
 
 
-def gain(first: Evaluation, last: Evaluation) -> Comparison:
-    """How much more the last model solves of the first benchmark, with a 95% interval over its problems, paired."""
-    pairs = zip(first.benchmarks[0].right, last.benchmarks[0].right, strict=True)
-    gains = [float(after) - float(before) for before, after in pairs if before is not None and after is not None]
-    if not gains:
+def gain(first: Evaluation, last: Evaluation) -> Estimate:
+    """How much more the last model solves of the first benchmark, over the problems that both replied to."""
+    solved = {one: evaluation.benchmarks[0].right for one, evaluation in (("first", first), ("last", last))}
+    found = Scores.of_arrays("right", solved).difference("last", "first", "right")
+    if not found.count:
         what = f"{first.model} and {last.model} have no problem that both replied to"
         raise InputError(what, fix="see the failed rows of their evaluation")
-    low, high = cluster_bootstrap_interval([[value] for value in gains])
-    return Comparison(gain=sum(gains) / len(gains), low=low, high=high)
+    return found
 
 
 def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], said: Sequence[ChatReply]) -> BenchmarkResult:

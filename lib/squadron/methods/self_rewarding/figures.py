@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from typing import Any
 
 from squadron.core.panels import Curves, Series, Table, Tree, TreeNode
 from squadron.core.run import Stage
-from squadron.evaluate.statistics import cluster_bootstrap_interval, wilson_interval
+from squadron.evaluate.panels import curve, estimate_table, headline
+from squadron.evaluate.summary import Estimate
 from squadron.methods.self_rewarding.conversations import Searched
-from squadron.methods.self_rewarding.records import BenchmarkResult, Comparison, Evaluation
+from squadron.methods.self_rewarding.records import BenchmarkResult, Evaluation
 from squadron.search import Found
 
 _TREES = 3
@@ -106,17 +106,18 @@ def tree_panel(question: str, found: Found) -> Tree:
 
 def show_evaluation(stage: Stage, result: Evaluation) -> None:
     """What one model can do."""
-    rows: list[list[Any]] = [
-        [one.name, len(one.answered), one.accuracy, _percent(_span(one)), one.unfinished, one.steps, one.step_tokens]
+    rows = [
+        ((one.name, one.score.count), one.score, (one.unfinished, one.steps, one.step_tokens))
         for one in result.benchmarks
     ]
-    columns = ["benchmark", "problems", "accuracy", "95% interval", "cut off", "steps a solution", "tokens a step"]
-    stage.show(Table(title=f"{result.model} solves, greedily", columns=columns, rows=rows))
+    names, others = ["benchmark", "problems"], ["cut off", "steps a solution", "tokens a step"]
+    title = f"{result.model} solves, greedily"
+    stage.show(estimate_table(title, names, "accuracy", rows, form=None, interval_form=".1%", others=others))
     judge = result.judge
     table: list[list[Any]] = [
         ["contests held out", len(judge.right)],
         ["accuracy over both orders", judge.accuracy],
-        ["95% interval", _percent(_judge_span(result))],
+        ["95% interval", judge.score.interval(".1%")],
         ["accuracy, as shown", judge.accuracy_shown],
         ["accuracy, sides swapped", judge.accuracy_swapped],
         ["position bias: first side named more often, or less", judge.position_bias],
@@ -128,22 +129,17 @@ def show_evaluation(stage: Stage, result: Evaluation) -> None:
     stage.headline(f"{result.model} judges right", f"{judge.accuracy:.1%}")
 
 
-def show_rounds(
-    stage: Stage, results: Sequence[Evaluation], gain: Comparison, searched: BenchmarkResult | None
-) -> None:
+def show_rounds(stage: Stage, results: Sequence[Evaluation], gain: Estimate, searched: BenchmarkResult | None) -> None:
     """Accuracy and judging by round, and the last model against the first tuned one."""
-    at = list(range(len(results)))
-    series = []
-    for number, benchmark in enumerate(results[0].benchmarks):
-        ones = [result.benchmarks[number] for result in results]
-        spans = [_span(one) for one in ones]
-        series.append(_series(benchmark.name, at, [one.accuracy for one in ones], spans))
+    series = [
+        curve(benchmark.name, enumerate(result.benchmarks[number].score for result in results))
+        for number, benchmark in enumerate(results[0].benchmarks)
+    ]
     stage.show(Curves(title="Solved by round", x_label="model M", y_label="share solved", series=series))
-    judged = [result.judge.accuracy for result in results]
-    spans = [_judge_span(result) for result in results]
+    judged = curve("judge accuracy", enumerate(result.judge.score for result in results))
+    at = list(range(len(results)))
     bias = Series(name="position bias", x=at, y=[result.judge.position_bias for result in results])
-    curves = [_series("judge accuracy", at, judged, spans), bias]
-    stage.show(Curves(title="Judging by round", x_label="model M", y_label="share", series=curves))
+    stage.show(Curves(title="Judging by round", x_label="model M", y_label="share", series=[judged, bias]))
     rows: list[list[Any]] = [
         [
             result.model,
@@ -157,13 +153,12 @@ def show_rounds(
     names = [one.name for one in results[0].benchmarks]
     columns = ["model", *names, "steps a solution", "judge accuracy", "position bias"]
     stage.show(Table(title="Round by round", columns=columns, rows=rows))
-    stage.headline(f"{results[-1].model} − {results[1].model}", f"{gain.gain:+.1%}")
-    stage.measure(accuracy=results[-1].benchmarks[0].accuracy, gain=gain.gain)
-    stage.headline("its 95% interval over problems", f"{gain.low:+.1%} to {gain.high:+.1%}")
+    headline(stage, f"{results[-1].model} − {results[1].model}", gain, "+.1%", over=" over problems")
+    stage.measure(accuracy=results[-1].benchmarks[0].accuracy, gain=gain.mean)
     if searched is not None:
         first = results[-1].benchmarks[0]
         greedy = first.model_copy(update={"right": first.right[: len(searched.right)]})
-        stage.headline(f"{results[-1].model} with a search, of {len(searched.answered):,}", f"{searched.accuracy:.1%}")
+        stage.headline(f"{results[-1].model} with a search, of {searched.score.count:,}", f"{searched.accuracy:.1%}")
         stage.headline(f"{results[-1].model} greedily, of the same", f"{greedy.accuracy:.1%}")
 
 
@@ -176,26 +171,3 @@ def _telling(asked: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched
         return not (went_back and len(found.turns) < 10), -len(found.preferences)
 
     return sorted(asked, key=order)
-
-
-def _series(name: str, at: list[int], values: list[float], spans: Sequence[tuple[float, float]]) -> Series:
-    low, high = ([span[side] for span in spans] for side in (0, 1))
-    return Series(name=name, x=list(map(float, at)), y=list(values), low=list(low), high=list(high))
-
-
-def _span(result: BenchmarkResult) -> tuple[float, float]:
-    """95% interval of the share solved; nothing is known without a reply."""
-    answered = result.answered
-    return wilson_interval(sum(answered), len(answered)) if answered else (math.nan, math.nan)
-
-
-def _judge_span(result: Evaluation) -> tuple[float, float]:
-    """95% interval over contests: the two orders of one are alike."""
-    both = [
-        [float(one), float(other)] for one, other in zip(result.judge.right, result.judge.right_swapped, strict=True)
-    ]
-    return cluster_bootstrap_interval(both) if both else (math.nan, math.nan)
-
-
-def _percent(span: tuple[float, float]) -> str:
-    return "{:.1%} to {:.1%}".format(*span)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
+from squadron.evaluate.summary import Estimate, estimate
 
 
 class Problems(Config):
@@ -69,13 +70,13 @@ class BenchmarkResult(Config):
     step_tokens: float
 
     @property
-    def answered(self) -> list[bool]:
-        """Those that have a reply."""
-        return [right for right in self.right if right is not None]
+    def score(self) -> Estimate:
+        """The share that was solved, of problems that have a reply."""
+        return estimate(self.right, share=True)
 
     @property
     def accuracy(self) -> float:
-        return _share(self.answered)
+        return self.score.mean
 
 
 class JudgeResult(Config):
@@ -88,9 +89,13 @@ class JudgeResult(Config):
     unreadable: int
 
     @property
+    def score(self) -> Estimate:
+        """The share judged right over both orders, with an interval over contests: two orders of one are alike."""
+        return estimate([[both] for both in zip(self.right, self.right_swapped, strict=True)])
+
+    @property
     def accuracy(self) -> float:
-        """Over both orders."""
-        return _share([*self.right, *self.right_swapped])
+        return self.score.mean
 
     @property
     def accuracy_shown(self) -> float:
@@ -113,14 +118,6 @@ class Evaluation(Config):
     model: str
     benchmarks: tuple[BenchmarkResult, ...]
     judge: JudgeResult
-
-
-class Comparison(Config):
-    """The last model against the first tuned one, over the problems of the first benchmark."""
-
-    gain: float
-    low: float
-    high: float
 
 
 def _share(flags: Sequence[bool]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squadron.core.job import estimated
 from squadron.core.run import Stage
+from squadron.evaluate.summary import Estimate
 from squadron.llm.chat import Sampling
 from squadron.methods.self_rewarding import plan
 from squadron.methods.self_rewarding.config import (
@@ -16,7 +17,7 @@ from squadron.methods.self_rewarding.config import (
     PromptsConfig,
     ProposalsConfig,
 )
-from squadron.methods.self_rewarding.records import Comparison, Evaluation, Lessons, Model, Preferences, Sources
+from squadron.methods.self_rewarding.records import Evaluation, Lessons, Model, Preferences, Sources
 from squadron.methods.self_rewarding.synthetic_task import TasksConfig, WorldConfig
 from squadron.train.spec import LoraSettings, TrainSpec
 
@@ -132,7 +133,7 @@ def compare(
     rounds: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
-) -> Comparison:
+) -> Estimate:
     """Compare the rounds, and let the last model search."""
     from squadron.methods.self_rewarding import evaluation, figures
 

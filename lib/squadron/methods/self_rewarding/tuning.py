@@ -8,9 +8,9 @@ from typing import Any
 
 from squadron.core.errors import InputError
 from squadron.core.folder import relative
-from squadron.core.panels import Curves, Series
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
+from squadron.evaluate.panels import loss_curves
 from squadron.llm.chat import Message
 from squadron.llm.settings import AnyModel, HfModel, VllmModel
 from squadron.methods.self_rewarding import algorithm
@@ -93,6 +93,5 @@ def train_model(
     frozen = reference and lora is None  # with adapters, the reference is the model without them
     build = PolicyWithReference(policy, replace(policy, lora=None)) if frozen else policy
     (learned,) = train_several(stage, [TrainJob(name, build, objective, rows, spec, tokenizer=path)])
-    losses = Series(name=name, x=list(range(1, len(learned.losses) + 1)), y=list(learned.losses))
-    stage.show(Curves(title=f"Training loss of {name}", x_label="step", y_label="loss", series=[losses]))
+    stage.show(loss_curves(f"Training loss of {name}", {name: learned.losses}))
     return Model(name=name, path=learned.path)
