@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
     """Score interval of a proportion, 95% by default (Wilson 1927). Raises ValueError without trials.
@@ -29,6 +27,8 @@ def cluster_bootstrap_interval(
     Groups (environments, say) are drawn with replacement and keep all their values, so that ten episodes in one home
     do not count as ten independent trials. Raises ValueError without values.
     """
+    import numpy as np
+
     sums = np.array([math.fsum(group) for group in groups if len(group)])
     counts = np.array([len(group) for group in groups if len(group)])
     if not len(counts):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from squadron.core.config import Config
 from squadron.evaluate.statistics import cluster_bootstrap_interval, mean_t_interval, wilson_interval
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Estimate(Config):
@@ -52,6 +53,8 @@ def estimate(values: Any, *, share: bool = False) -> Estimate:
     Wilson's where problems have one value each, and where resampling has nothing to vary: one problem, all successes or
     none.
     """
+    import numpy as np
+
     values_PST = np.asarray(values, float)  # None becomes NaN
     values_PST = values_PST.reshape(*values_PST.shape, *[1] * (3 - values_PST.ndim))
     problems = [row[np.isfinite(row)].tolist() for row in values_PST]
@@ -74,6 +77,8 @@ def estimate(values: Any, *, share: bool = False) -> Estimate:
 
 def _means_by_seed(values_PST: np.ndarray) -> tuple[float, ...]:
     """Of seeds that have a value."""
+    import numpy as np
+
     columns = [values_PST[:, seed].ravel() for seed in range(values_PST.shape[1])]
     there = [column[np.isfinite(column)] for column in columns]
     return tuple(float(np.mean(column)) for column in there if len(column))

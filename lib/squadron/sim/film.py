@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from squadron.core.errors import InputError
+from squadron.core.folder import Folder
 
 _INK, _PAPER = (40, 44, 52), (255, 255, 255)
 _QUALITY = 80
@@ -37,6 +38,13 @@ def film(images_THWC: Sequence[np.ndarray], fps: float = 20.0, last_frame_s: flo
     else:
         frames[0].save(out, format="GIF", **options)
     return out.getvalue()
+
+
+def store_film(folder: Folder, stem: str, data: bytes) -> str:
+    """Write what `film` made into a folder; its name there, with the suffix that it has."""
+    name = f"{stem}.{media_type(data).rpartition('/')[2]}"
+    folder.write_bytes(name, data)
+    return name
 
 
 def media_type(film_bytes: bytes) -> str:

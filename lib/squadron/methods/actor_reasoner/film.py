@@ -19,7 +19,7 @@ from squadron.methods.actor_reasoner.episodes import Track
 from squadron.methods.actor_reasoner.policy import UNTHOUGHT
 from squadron.methods.actor_reasoner.prompts import INTENTIONS, Thought
 from squadron.sim.driving.spec import STYLES
-from squadron.sim.film import film, media_type
+from squadron.sim.film import film, store_film
 
 CAPTION = (
     "Blue: the automated car; what it thinks of the driver, decides and shows. Orange: the driver, whose style it "
@@ -37,9 +37,7 @@ def show(stage: Stage, world: World, memories: str, config: EvaluationConfig, sc
     order = np.lexsort((np.arange(len(close)), np.where(np.isnan(close), np.inf, close), -collided))
     for place, episode in enumerate(order[: config.filmed].tolist(), 1):
         track, trail = drives.drive_one(episode)
-        data = film_track(track, trail)
-        name = f"episode-{place}.{media_type(data).rpartition('/')[2]}"
-        stage.folder.write_bytes(name, data)
+        name = store_film(stage.folder, f"episode-{place}", film_track(track, trail))
         stage.show(Film(title=f"Episode {episode}, {world.scene}", file=name, caption=CAPTION))
         stage.show(over_time(track, f"Episode {episode}, {world.scene}: to the conflict over time"))
 

@@ -15,7 +15,7 @@ from squadron.methods.coordination.planner import learned, plan_graph
 from squadron.methods.coordination.problems import unseen_problem
 from squadron.methods.coordination.records import Planner
 from squadron.methods.coordination.schedule import Schedule
-from squadron.sim.film import film, media_type, tile
+from squadron.sim.film import film, store_film, tile
 from squadron.sim.fleet.maps import GridMap
 from squadron.sim.routes import Route
 
@@ -39,9 +39,7 @@ def show(
     routes, grid = unseen_problem(config, limits, robots, 0)
     graph = build_graph(routes, limits)
     schedule = plan_graph(graph, planner.cost, learned(stage.run.folder / planner.path), sampling)
-    data = drive(routes, grid, schedule, limits.radius_m)
-    name = f"robots.{media_type(data).rpartition('/')[2]}"
-    stage.folder.write_bytes(name, data)
+    name = store_film(stage.folder, "robots", drive(routes, grid, schedule, limits.radius_m))
     stage.show(Film(title=f"{robots} robots, all at once and by plan", file=name, caption=CAPTION))
 
 

@@ -19,7 +19,7 @@ from squadron.methods.coordination.graph import build_graph
 from squadron.methods.coordination.planner import learned, plan_graph
 from squadron.methods.coordination.records import Fleet, Planned, Planner
 from squadron.methods.coordination.schedule import Schedule
-from squadron.sim.film import media_type
+from squadron.sim.film import store_film
 from squadron.sim.fleet.maps import GridMap, read_map, read_starts, read_tasks, shortest_routes
 from squadron.sim.routes import Route, make_route
 
@@ -49,9 +49,7 @@ def plan_fleet(stage: Stage, planner: Planner, fleet: Fleet, limits: FloorLimits
     stage.folder.write_json("schedule.json", describe(schedule))
     value = float(COSTS[planner.cost](graph, schedule.enter_N[None])[0])
     stage.show(_summary(planner.cost, schedule, value, built_s, planned_s))
-    data = drive(routes, grid, schedule, limits.radius_m)
-    name = f"fleet.{media_type(data).rpartition('/')[2]}"
-    stage.folder.write_bytes(name, data)
+    name = store_film(stage.folder, "fleet", drive(routes, grid, schedule, limits.radius_m))
     stage.show(Film(title="Your fleet, all at once and by plan", file=name, caption=CAPTION))
     stage.headline(f"your fleet, {planner.cost.replace('_', ' ')}", f"{value:.1f} s")
     return Planned(file=relative(stage.folder, stage.run.folder, "schedule.json"), cost=value)

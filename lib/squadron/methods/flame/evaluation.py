@@ -18,7 +18,7 @@ from squadron.methods.flame.config import EvaluationConfig
 from squadron.methods.flame.demos import read_shard
 from squadron.methods.flame.records import Demos, Homes, Policy, Shard, load_shards, load_specs
 from squadron.methods.flame.simulation import evaluate_home, film_home
-from squadron.sim.film import film, tile
+from squadron.sim.film import film, store_film, tile
 
 
 def evaluate_policies(
@@ -85,6 +85,6 @@ def film_policy(stage: Stage, policy: Policy, homes: Homes, config: EvaluationCo
     )
     clips = [np.load(io.BytesIO(folder.read_bytes(shot["file"])), allow_pickle=False)["frames"] for shot in shots]
     labels = [f"{shot['client_id']} {'done' if shot['success'] else 'not done'}" for shot in shots]
-    stage.folder.write_bytes("film.webp", film(tile(clips, labels), fps=10.0))
+    name = store_film(stage.folder, "film", film(tile(clips, labels), fps=10.0))
     caption = "The chosen policy in homes that took no part in training, at real speed; the number is the home's."
-    return Film(title="The robot at work", file="film.webp", caption=caption)
+    return Film(title="The robot at work", file=name, caption=caption)
