@@ -23,8 +23,15 @@ CONTRACT = Contract(
         Refused("a scene is named twice", ["scenes=[merge, merge]"]),
         Refused("intersection", ["scenes=[bridge]"]),
         Refused("CommonRoad", ["recorded=[pyproject.toml]"]),
-        Refused("there is no memory file", ["memory.path=gone.safetensors"]),
+        Refused("memory.path: gone.safetensors", ["memory.path=gone.safetensors"]),
         Refused("did you mean capacity", ["memory.capcity=3"]),
     ],
     spared="stages/build_memory-*",
+    no_effect=["evaluation.timeout_s=99", "evaluation.filmed=0", "lessons.training.guard.stall_s=99"],
+    late={
+        "lessons.training.optimizer.learning_rate=0.01": "prepare_reasoner",
+        "reasoner.think_s=0.7": "build_memory",
+        "evaluation.memory_sizes=[2]": "compare",
+        "live.slowed_s=0.1": "drive_live",
+    },
 )  # fmt: skip

@@ -50,4 +50,10 @@ CONTRACT = Contract(
         routes("no robot in it"),
     ],
     spared="stages/label_problems-*",
+    no_effect=["labels.timeout_s=99", "evaluation.timeout_s=99", "training.checkpoint.every=3"],
+    late={
+        "training.optimizer.learning_rate=0.01": "train_planners",
+        "sampling.samples=7": "compare",
+        "fleet.seed=3": "read_fleet",
+    },
 )  # fmt: skip

@@ -16,10 +16,18 @@ CONTRACT = Contract(
     refused=[
         Refused("away cannot be reached", [f"models=[{AWAY}]"]),
         Refused("NO_SUCH_KEY is not set", ["models=[{provider: openai, name: k, model: m, api_key_env: NO_SUCH_KEY}]"]),
-        Refused("gone is not there", ["models=[{provider: hf, name: gone, path: ./gone}]"]),
+        Refused("gone is not there", ["models=[{provider: hf, name: gone, path: FILES}]"]),
+        Refused("models.0.path: ./gone", ["models=[{provider: hf, name: gone, path: ./gone}]"]),
         Refused("more than one model is called a", [f"models=[{SCRIPTED}, {SCRIPTED}]"]),
         Refused("selection.weights", ["selection.weights=[1, 1]"]),
         Refused("did you mean weights", ["selection.weight=[1, 1, 2]"]),
     ],
     spared="stages/collect_answers-*",
+    no_effect=["students.batch_size=5", "collect.cap_usd=5", "world.training.guard.stall_s=99"],
+    late={
+        "collect.sampling.max_tokens=9": "collect_answers",
+        "selection.weights=[1, 2, 1]": "select",
+        "students.training.optimizer.learning_rate=0.01": "train_students",
+        "students.sampling.max_tokens=9": "compare_students",
+    },
 )  # fmt: skip

@@ -19,4 +19,10 @@ CONTRACT = Contract(
         Refused("kitchen.parquet", ["demos.recordings=FILES"], {"kitchen.parquet": ""}),
     ],
     spared="stages/federate-*/rounds/*",
+    no_effect=["demos.timeout_s=99", "federation.timeout_s=99", "evaluation.timeout_s=99", "evaluation.film_size=99"],
+    late={
+        "training.learning_rate=0.01": "federate",
+        "evaluation.seed=7": "choose_round",
+        "baselines.local_only=1": "train_baselines",
+    },
 )

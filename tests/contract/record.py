@@ -32,7 +32,8 @@ class Contract:
     finished then. Where `from_copy` is set, the killed run has the stages before that one from a finished run, without
     the files of these patterns. It is given again with the words `again` more. `same` gives what of a run may not
     depend on a kill, and files of the patterns `kept` are not written a second time. `refused` are inputs that end the
-    job before there are any files of the pattern `spared`.
+    job before there are any files of the pattern `spared`. `no_effect` are settings that decide nothing of a result;
+    `late` are settings that do, each with the first stage that depends on it.
     """
 
     panels: Sequence[str]
@@ -48,6 +49,8 @@ class Contract:
     kept: str = "stages/*/done.json"
     refused: Sequence[Refused] = ()
     spared: str = "report.html"
+    no_effect: Sequence[str] = ()
+    late: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_contract(job: str) -> Contract:

@@ -17,7 +17,7 @@ FILES: dict[str, list[Any]] = {
 OWN = [
     "problems={path: FILES/problems.jsonl}", "instruction.path=FILES/solutions.jsonl",
     "judging.path=FILES/contests.jsonl", "evaluation.benchmarks=[{name: own, path: FILES/test.jsonl}]",
-    "base=./gone",
+    "base=FILES",
 ]  # fmt: skip
 
 
@@ -49,4 +49,12 @@ CONTRACT = Contract(
         own("the base model cannot be loaded"),
     ],
     spared="stages/fine_tune-*",
+    no_effect=["generation.batch_size=7", "generation.timeout_s=99", "rounds.training.checkpoint.every=3"],
+    late={
+        "world.training.optimizer.learning_rate=0.01": "prepare_base",
+        "tuning.optimizer.learning_rate=0.01": "fine_tune",
+        "rounds.proposing.temperature=0.9": "prefer_steps",
+        "rounds.beta=0.3": "optimize",
+        "evaluation.scaling=2": "compare",
+    },
 )  # fmt: skip

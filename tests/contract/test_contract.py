@@ -15,7 +15,10 @@ import pytest
 
 from squadron.core import registry
 from squadron.core.cli import main
+from squadron.core.config import load_config
 from squadron.core.folder import Folder
+from squadron.core.plan import plan_stages
+from squadron.core.profile import Profile
 from squadron.serve.runs import find_services
 from tests.contract.record import FILES, Contract, Refused, copy_run, find_contract, stages, write_files
 from tests.drivers import run_and_kill
@@ -69,6 +72,34 @@ def test_a_second_run_does_nothing(job: str, smoke_run: SmokeRun, capsys: pytest
     assert written() == before
     count = len(json.loads((folder / "run.json").read_text())["stages"])
     assert count and capsys.readouterr().out.count("finished before, kept") == count
+
+
+def states(job: str, folder: Path, words: list[str]) -> list[tuple[str, bool]]:
+    """Of each stage that a run with these words would have: its name, and whether it is finished."""
+    found, (name, *settings) = registry.load_job(job), [word for word in words if not word.startswith("--")]
+    settings = [word for word in settings if "=" in word]  # without the number behind --workers
+    config = load_config(found.config_type, registry.find_config(job, name), settings)
+    plan = plan_stages(found, config, Folder(folder), Profile(name="auto"))
+    return [(stage, state == "finished") for stage, _, state in plan.steps]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_setting_that_decides_nothing_runs_no_stage_again(job: str, smoke_run: SmokeRun) -> None:
+    contract, folder = find_contract(job), smoke_run(job)
+    assert len(contract.no_effect) >= 3
+    for word in contract.no_effect:
+        planned = states(job, folder, [*words_of(contract, folder), word])
+        assert all(finished for _, finished in planned), (word, planned)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_late_setting_runs_its_stage_again_and_those_after_it_alone(job: str, smoke_run: SmokeRun) -> None:
+    contract, folder = find_contract(job), smoke_run(job)
+    assert contract.late
+    for word, stage in contract.late.items():
+        planned = states(job, folder, [*words_of(contract, folder), word])
+        again = next(name for name, finished in planned if not finished)
+        assert again == stage, (word, planned)
 
 
 @pytest.mark.parametrize("job", JOBS)
