@@ -30,7 +30,6 @@ CONTRACT = Contract(
     no_effect=["evaluation.timeout_s=99", "evaluation.filmed=0", "lessons.training.guard.stall_s=99"],
     late={
         "lessons.training.optimizer.learning_rate=0.01": "prepare_reasoner",
-        "reasoner.think_s=0.7": "build_memory",
         "evaluation.memory_sizes=[2]": "compare",
         "live.slowed_s=0.1": "drive_live",
     },
