@@ -72,3 +72,17 @@ def test_report_of_what_is_no_run_is_refused(capsys: pytest.CaptureFixture[str],
 def test_an_unknown_job_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "flam"]) == 2
     assert "did you mean flame?" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in {
+        "a": '{"job": "flame", "format": 2}',
+        "b": "[]",
+        "c": '{"job": "flame"',
+        "d": '{"job": "x"}',
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+    assert main(["ls", "--runs", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "flame" in out and "no description of a run" in out and "not valid JSON" in out and "another version" in out

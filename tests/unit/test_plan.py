@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,12 +59,3 @@ def test_all_settings_are_shown_where_asked(capsys: pytest.CaptureFixture[str]) 
     assert main(["plan", "flame", "--full"]) == 0
     full = capsys.readouterr().out
     assert "fewer" not in short and "weight_decay: 1.0e-05" in full and "weight_decay" not in short
-
-
-def test_planning_does_not_wait_for_ray_or_torch() -> None:
-    import subprocess
-
-    code = "import sys; from squadron.core.cli import main; main(['plan', 'flame']); sys.exit(repr([*sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    loaded = set(done.stderr.strip("[]\n").split(", "))
-    assert "'squadron'" in loaded and not {"'ray'", "'torch'", "'transformers'"} & loaded

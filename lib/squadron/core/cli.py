@@ -18,6 +18,7 @@ from squadron.core.errors import SquadronError
 
 if TYPE_CHECKING:
     from squadron.core.config import Config
+    from squadron.core.folder import Folder
 
 if TYPE_CHECKING:
     from squadron.core.job import Job
@@ -73,19 +74,20 @@ def ls(options: argparse.Namespace) -> None:
     rows = [(name, ", ".join(registry.list_configs(name)), summary) for name, summary in registry.list_jobs().items()]
     console.table(("job", "configurations", "what it does"), rows)
     runs = Folder(options.runs)
-    found = [(name, runs / name) for name in runs.ls() if (runs / name).exists("run.json")]
+    found = [runs / name for name in runs.ls() if (runs / name).exists("run.json")]
     if found:
-        console.table(
-            ("run", "job", "report"),
-            [
-                (
-                    str(run),
-                    run.read_json("run.json")["job"],
-                    "yes" if run.exists("report.html") else "not yet",
-                )
-                for _, run in found
-            ],
-        )
+        console.table(("run", "job", "report"), map(_run_row, found))
+
+
+def _run_row(run: Folder) -> tuple[str, str, str]:
+    """A run in the list of runs; one that cannot be read hides no other."""
+    from squadron.core.manifest import check_manifest
+
+    try:
+        job = check_manifest(run)["job"]
+    except SquadronError as error:
+        job = error.what
+    return str(run), job, "yes" if run.exists("report.html") else "not yet"
 
 
 def plan(options: argparse.Namespace) -> None:
