@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from squadron.core.attempts import AttemptLog
 from squadron.core.config import Config
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder, explaining_disk_errors
@@ -77,16 +78,19 @@ def test_workers_of_a_killed_run_that_still_write_disturb_nothing(ray_cluster: o
     rows = [{"id": str(number), "n": number} for number in range(8)]
     stage, log, over = _stage(tmp_path), Folder(tmp_path / "log"), threading.Event()
     map_rows(stage, rows[:1], answer, log=log)
-    theirs = stage.folder / "rows" / "attempts"
+    parts = stage.folder / "rows"
+    (theirs,) = parts.walk()[1:]
+    session = theirs.rpartition("-")[0]
+    assert theirs.startswith(session)
 
-    def go_on_writing() -> None:
+    def write_on() -> None:
         while not over.is_set():
-            for folder in (theirs, *(theirs / name for name in theirs.ls() if "." not in name)):
-                for name in map(str, range(50)):
-                    folder.write_json(f"{name}.old", 3)
+            for number in range(50):
+                AttemptLog(parts, f"{session}-{number:06d}").begin(0, 8)
+                parts.append_line(f"{session}-{number:06d}.jsonl", '{"ids": ["3"], "answ')
 
     with ThreadPoolExecutor() as pool:
-        writer = pool.submit(go_on_writing)
+        writer = pool.submit(write_on)
         try:
             answers = map_rows(_stage(tmp_path), rows, answer, log=log)
         finally:
@@ -109,15 +113,38 @@ def test_one_worker_asked_for_answers_one_row_after_the_other(ray_cluster: objec
     assert all(one["end"] <= later["start"] for one, later in pairwise(answers))
 
 
-def test_a_truncated_part_is_done_again(ray_cluster: object, tmp_path: Path) -> None:
-    rows = [{"id": "a/b ü", "n": 2}, {"id": "c", "n": 3}]
-    stage = _stage(tmp_path)
-    expected = map_rows(stage, rows, answer, log=Folder(tmp_path / "log"))
+def test_a_run_cut_half_way_is_resumed_where_it_was(ray_cluster: object, tmp_path: Path) -> None:
+    """Of its batches some were not begun, and one has half its last line."""
+    rows = [{"id": f"a/b ü {number}", "n": number} for number in range(40)]
+    stage, log = _stage(tmp_path), Folder(tmp_path / "log")
+    expected = map_rows(stage, rows, answer, batch_size=10, log=log)
+    assert [row["square"] for row in expected] == [number**2 for number in range(40)]
     parts = stage.folder / "rows"
-    victim = next(name for name in parts.ls() if name.startswith("c-"))
-    parts.write_bytes(victim, parts.read_bytes(victim)[:50])
-    assert map_rows(_stage(tmp_path), rows, answer, log=Folder(tmp_path / "log")) == expected
-    assert len(Folder(tmp_path / "log").read_lines("c.log")) == 2
+    batches = [name for name in parts.ls() if name.endswith(".jsonl")]
+    assert len(batches) == 4 and len(parts.walk()) == 8  # an answers file and an attempts file each
+    parts.remove(batches[3])
+    parts.write_bytes(batches[1], parts.read_bytes(batches[1])[:-50])
+    kept = {name for batch in batches[:3] for line in parts.read_lines(batch) for name in line["ids"]}
+    assert 20 < len(kept) < 30
+    assert map_rows(_stage(tmp_path), rows, answer, batch_size=10, log=log) == expected
+    calls = {row["id"]: len(log.read_lines(f"{row['id']}.log")) for row in rows}
+    assert calls == {row["id"]: 1 if row["id"] in kept else 2 for row in rows}
+
+
+def sleep(row: dict[str, Any]) -> float:
+    time.sleep(row["seconds"])
+    return float(row["seconds"])
+
+
+def test_a_row_may_take_longer_than_ray_data_waits_for_a_block(ray_cluster: object, tmp_path: Path) -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    before, context.execution_no_progress_timeout_s = context.execution_no_progress_timeout_s, 2
+    try:
+        assert map_rows(_stage(tmp_path), [{"id": "slow", "seconds": 5}], sleep) == [5]
+    finally:
+        context.execution_no_progress_timeout_s = before
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -74,6 +75,29 @@ def progress(
     """
     display = _Bar if _on_terminal() else _Lines
     return Progress(display(total, description, unit, done, line_every_s), done)
+
+
+@contextlib.contextmanager
+def following(bar: Progress, count: Callable[[], int], every_s: float = 1.0) -> Iterator[None]:
+    """Let `bar` stand at `count()`, which is asked every so often while the block runs, in a thread of its own."""
+    over, lock = threading.Event(), threading.Lock()
+
+    def follow() -> None:
+        while not over.wait(every_s):
+            try:
+                done = count()
+            except Exception:  # the bar only shows; whoever waits for the work says what is wrong
+                continue
+            with lock:
+                if not over.is_set():
+                    bar.advance(max(0, done - bar.done))
+
+    threading.Thread(target=follow, daemon=True).start()
+    try:
+        yield
+    finally:
+        with lock:
+            over.set()
 
 
 def describe(done: int, total: int | None, unit: str, rate: float) -> str:

@@ -7,20 +7,17 @@ never replaces an answer.
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from squadron.core.folder import Folder, explaining_disk_errors
+from squadron.core.folder import Folder
+from squadron.core.line_log import LineWriter, files_of, line_files
 
 STORES = ANSWERS, SCORES = "answers", "scores"
 """Folders of a run that hold logs, one a model or reward model."""
-_REMOTE_LINES, _REMOTE_S = 1000, 5.0
 
 Entry = Mapping[str, Any]
 """A JSON object with `key`, and with a non-empty `error` if it is a failure."""
@@ -55,7 +52,7 @@ class KeyedLog:
 
     def index(self) -> Index:
         index = Index()
-        for file in self._files():
+        for file in line_files(self.folder):
             for entry, start, size in self._lines(file):
                 key, ok = entry["key"], not entry.get("error")
                 index.cost_usd += entry.get("cost_usd", 0.0)
@@ -64,10 +61,10 @@ class KeyedLog:
         return index
 
     def read(self, file: str) -> dict[str, Entry]:
-        """The answers of one file by their keys; failures are left out, and a file that is not there has none."""
-        if not self.folder.exists(file):
-            return {}
-        return {entry["key"]: entry for entry, _, _ in self._lines(file) if not entry.get("error")}
+        """The answers that a writer wrote to `file`, by their keys, without failures; none if it is not there."""
+        files = files_of(self.folder, file)
+        entries = (entry for name in files for entry, _, _ in self._lines(name))
+        return {entry["key"]: entry for entry in entries if not entry.get("error")}
 
     def reader(self) -> LogReader:
         """A reader of single entries by their place."""
@@ -76,9 +73,6 @@ class KeyedLog:
     def writer(self, file: str) -> LogWriter:
         """A writer that adds to `file`; one process alone writes to a file."""
         return LogWriter(self.folder, file)
-
-    def _files(self) -> list[str]:
-        return [name for name in self.folder.ls() if name.partition(".")[2].startswith("jsonl")]
 
     def _lines(self, file: str) -> Iterator[tuple[dict[str, Any], int, int]]:
         start = 0
@@ -124,51 +118,12 @@ class LogReader:
         self.close()
 
 
-class LogWriter:
-    """Adds entries to one file: to a local one at once, to an object store every few seconds as one more file."""
-
-    def __init__(self, folder: Folder, file: str) -> None:
-        self._folder, self._file = folder, file
-        self._lines: list[bytes] = []
-        self._parts, self._since = 0, time.monotonic()
-        self._stream: io.FileIO | None = None
+class LogWriter(LineWriter):
+    """Adds entries to one file, each a line."""
 
     def write(self, entry: Entry) -> None:
         """Raises ResourceError if the disk is full."""
-        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-        if self._stream is not None:
-            with explaining_disk_errors(self._folder.file(self._file)):
-                self._stream.write(line)
-            return
-        self._lines.append(line)
-        if len(self._lines) >= _REMOTE_LINES or time.monotonic() - self._since >= _REMOTE_S:
-            self._flush()
-
-    def __enter__(self) -> LogWriter:
-        if self._folder.path:
-            with explaining_disk_errors(self._folder.file(self._file)):
-                os.makedirs(self._folder.path, exist_ok=True)
-                path = f"{self._folder.path}/{self._file}"
-                half_a_line = os.path.exists(path) and os.path.getsize(path) > 0
-                self._stream = open(path, "ab", buffering=0)
-                if half_a_line:
-                    self._stream.write(b"\n")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        else:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._lines:
-            name = f"{self._file}-{time.time_ns():020d}-{self._parts}"
-            self._folder.write_bytes(name, b"".join(self._lines))
-            self._parts += 1
-        self._lines, self._since = [], time.monotonic()
+        self.write_line(json.dumps(entry, ensure_ascii=False).encode())
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -126,7 +126,7 @@ def _run_pool(pool: Pool, name: str, ledger: Any) -> dict[str, str]:
     """One Ray Data execution; what stopped a member, by its name."""
     import ray
 
-    from squadron.core.rows import quiet_ray_data
+    from squadron.core.ray_data import quiet_ray_data
 
     quiet_ray_data()
     session = uuid.uuid4().hex[:8]
