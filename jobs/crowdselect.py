@@ -43,7 +43,7 @@ def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     asked, columns = (config.models, ()) if settings.layout == "instructions" else ((), config.models)
     pool = run.stage(read_pool, settings, config.world.only(TasksConfig), columns)  # some kept out
     crowd = run.stage(prepare_models, config.world, asked, learn.base, config.trained)  # found, or trained here
-    answers = run.stage(collect_answers, pool, crowd, config.collect)  # every model, every instruction
+    answers = run.stage(collect_answers, pool, crowd, asked, config.collect)  # every model, every instruction
     scores = run.stage(score_answers, pool, answers, config.reward, spending)  # reward model or verifier
     vectors = run.stage(embed_instructions, pool, config.embedding)
     chosen = run.stage(select, pool, crowd, answers, scores, vectors, config.selection, learn.seeds, spending)

@@ -13,8 +13,7 @@ from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.self_rewarding.config import ProposalsConfig, SelfRewardingConfig
-from squadron.methods.self_rewarding.endpoint import services
-from squadron.methods.self_rewarding.records import Evaluation, Model
+from squadron.methods.self_rewarding.records import Evaluation
 from squadron.methods.self_rewarding.stages import (
     build_lessons,
     compare,
@@ -26,6 +25,8 @@ from squadron.methods.self_rewarding.stages import (
     read_problems,
 )
 from squadron.methods.self_rewarding.synthetic_task import TasksConfig
+from squadron.serve.trained import last_model
+from squadron.train.models.artifact import ModelArtifact
 
 NEEDS = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "math_verify")
 METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
@@ -34,7 +35,7 @@ METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
 @job(
     SelfRewardingConfig,
     requires=NEEDS,
-    services=services,
+    services=last_model("optimize", "fine_tune"),
     metrics={"accuracy": "max", "gain": "max"},
 )
 def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
@@ -44,7 +45,7 @@ def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     sources = run.stage(read_problems, config.problems, config.evaluation.benchmarks, tasks, count, seed)
     lessons = run.stage(build_lessons, sources, config.instruction, config.judging, prompts, tasks, count, seed)
 
-    def measure(model: Model) -> Evaluation:
+    def measure(model: ModelArtifact) -> Evaluation:
         return run.stage(evaluate, model, sources, lessons, prompts, config.evaluation.sampling, rounds.judging, asked)
 
     model = run.stage(prepare_base, lessons, config.base, config.world, prompts, seed, count)  # M0

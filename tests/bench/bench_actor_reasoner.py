@@ -27,7 +27,7 @@ from squadron.methods.actor_reasoner.episodes import LIVE, outcomes, run_episode
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
 from squadron.methods.actor_reasoner.memory import NEAREST, Memory
 from squadron.methods.actor_reasoner.policy import UNTHOUGHT, PairPolicy
-from squadron.methods.actor_reasoner.prompts import PROMPT, memory_words
+from squadron.methods.actor_reasoner.prompts import memory_words
 from squadron.methods.actor_reasoner.records import ReasonerModel
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
 
@@ -82,7 +82,7 @@ def retrieval() -> bool:
 def world(scene: str) -> World:
     settings = ActorReasonerConfig.model_validate({"scenes": [scene], "reasoner": {"model": RULE}})
     config: WorldConfig = settings.world(scene)  # type: ignore[arg-type]
-    return World(Folder("."), config, ReasonerModel(model=RULE, path=None, template=PROMPT))
+    return World(Folder("."), config, ReasonerModel())
 
 
 class Nobody:

@@ -22,7 +22,7 @@ from squadron.methods.actor_reasoner.episodes import run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import PairPolicy
-from squadron.methods.actor_reasoner.prompts import PROMPT, Thought, memory_words
+from squadron.methods.actor_reasoner.prompts import Thought, memory_words
 from squadron.methods.actor_reasoner.records import ReasonerModel
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "llm"))
@@ -35,7 +35,7 @@ def world(model: Any, ticks: int) -> World:
     settings = ActorReasonerConfig.model_validate(
         {"scenes": ["merge"], "traffic": {"ticks": ticks}, "reasoner": ReasonerConfig(model=model)}
     )
-    return World(Folder("."), settings.world("merge"), ReasonerModel(model=model, path=None, template=PROMPT))
+    return World(Folder("."), settings.world("merge"), ReasonerModel())
 
 
 def remembering(texts: Texts) -> Memory:

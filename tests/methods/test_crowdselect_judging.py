@@ -19,6 +19,7 @@ from squadron.llm.settings import Rule, ScriptedModel
 from squadron.methods.crowdselect import judging
 from squadron.methods.crowdselect.config import SelectionConfig
 from squadron.methods.crowdselect.records import ResponseModels
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.objectives.layout import IGNORED
 
 RESPONSES = ["It is 42.", None, "The {sea} is blue.", "", "Boo!"]
@@ -129,7 +130,7 @@ def test_failed_marks_are_missing_and_never_zero(
 def test_nothing_is_asked_where_there_are_no_responses(stage: Stage, questions: ArrowRows, base: str) -> None:
     judge = ScriptedModel(name="judge", otherwise="Score: 5")
     marks = judging.ask_marks(stage, questions, [].__getitem__, SelectionConfig(judge=judge))
-    losses = judging.ifd_losses(stage, questions, [].__getitem__, ResponseModels(models=(), base=base))
+    losses = judging.ifd_losses(stage, questions, [].__getitem__, ResponseModels(base=ModelArtifact(source=base)))
     assert np.isnan([marks, *losses]).all()
     assert stage.failures() == []
 
@@ -192,7 +193,7 @@ def test_a_chunk_holds_both_losses_of_its_rows(stage: Stage, base: str) -> None:
 
 def test_losses_need_a_base_model(stage: Stage, questions: ArrowRows) -> None:
     with pytest.raises(ConfigError, match=r"students\.base"):
-        judging.ifd_losses(stage, questions, RESPONSES.__getitem__, ResponseModels(models=()))
+        judging.ifd_losses(stage, questions, RESPONSES.__getitem__, ResponseModels())
 
 
 def collect_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:

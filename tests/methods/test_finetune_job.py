@@ -90,7 +90,7 @@ def test_a_model_without_a_chat_template_cannot_take_conversations(
     bare = copy_run(model, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     assert run(tmp_path, CHATS, f"model.path={bare}", "data.columns.messages=messages") == 2
-    assert "this model has no chat template" in one_line(capsys)
+    assert "the model has no chat template" in one_line(capsys)
 
 
 def test_a_model_that_cannot_fit_is_refused_with_what_would(

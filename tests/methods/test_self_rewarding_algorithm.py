@@ -246,11 +246,10 @@ def test_a_preference_is_one_step_after_the_steps_before_it_and_has_no_end(tmp_p
     train_tokenizer(["Step 1: 2+2=4.", "user", "assistant"], 300, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     record = {"question": "What?", "steps": ["Step 1: 2+2=4."], "chosen": "Step 2: 4*2=8.", "rejected": "Step 2: 5."}
-    (row,) = preference_rows(tokenizer, [record], PromptsConfig(solve="{question}"), None)
+    (row,) = preference_rows(tokenizer, [record], PromptsConfig(solve="{question}"))
     assert tokenizer.decode(row["prompt_ids"]) == "<|turn|>user\nWhat?<|end|>\n<|turn|>assistant\nStep 1: 2+2=4.\n"
     assert tokenizer.decode(row["chosen_ids"]) == record["chosen"]
     assert tokenizer.eos_token_id not in [*row["chosen_ids"], *row["rejected_ids"]]
-    assert list(preference_rows(tokenizer, [record], PROMPTS, 8)) == []
 
 
 def test_a_tree_shows_each_text_once_and_what_became_of_it() -> None:

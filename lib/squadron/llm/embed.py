@@ -105,17 +105,6 @@ def open_embedder(settings: AnyEmbedder) -> Embedder:
             return Embedder(OpenAiEmbeddings(**options), settings.normalize)
 
 
-def cannot_load(path: str, error: Exception) -> ModelUnavailable:
-    """What to tell the user where transformers could not load a model."""
-    if "trust_remote_code" in str(error) or "auto_map" in str(error):
-        what = "the model brings code of its own, which is never run here"
-        fix = "use a model that transformers knows; many are published again in such a form (-hf)"
-        return ModelUnavailable(what, where=path, fix=fix)
-    first = str(error).strip().partition("\n")[0]
-    fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
-    return ModelUnavailable(f"the model cannot be loaded: {first}", where=path, fix=fix)
-
-
 class _SentenceTransformers:
     """Batches in order of length, so that little is padding; means leave the padding out."""
 
@@ -124,11 +113,12 @@ class _SentenceTransformers:
         from sentence_transformers import SentenceTransformer
 
         from squadron.train.library_setup import quiet_libraries
-        from squadron.train.models.builders import loading_errors, local_folder
+        from squadron.train.models.builders import local_folder
+        from squadron.train.models.errors import explaining_load_errors
 
         quiet_libraries()
         self._settings = settings
-        try:
+        with explaining_load_errors(settings.path, kind=ModelUnavailable):
             self._model = SentenceTransformer(
                 local_folder(settings.path),
                 revision=settings.revision,
@@ -136,8 +126,6 @@ class _SentenceTransformers:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-        except loading_errors() as error:
-            raise cannot_load(settings.path, error) from error
         if settings.prompt_name is not None and settings.prompt_name not in self._model.prompts:
             what = f"the model has no prompt {settings.prompt_name}"
             raise ConfigError(what, where=settings.path, fix=suggest(settings.prompt_name, self._model.prompts))

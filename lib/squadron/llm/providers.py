@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from squadron.core.profile import Profile, WorkerResources
 from squadron.llm.batch.budget import Budget
 from squadron.llm.chat import ChatModel, ModelUnavailable, secret
 from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
+from squadron.train.models.errors import check_folder
 
 _CHECK_TIMEOUT_S = 15.0
 
@@ -108,7 +108,4 @@ def _check_folder(model: HfModel | VllmModel) -> None:
         if importlib.util.find_spec("vllm") is None:
             fix = "pip install 'squadron[gpu]' -c constraints/gpu.txt, or set the provider to hf"
             raise ResourceError(f"{model.name} needs vLLM, which is not installed", where="provider: vllm", fix=fix)
-    looks_local = model.path.startswith((".", "/", "~")) or os.path.isdir(model.path)
-    if looks_local and not os.path.exists(os.path.join(model.path, "config.json")):
-        fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
-        raise ModelUnavailable(f"{model.name} is not there: no config.json", where=model.path, fix=fix)
+    check_folder(model.path, model.name, ModelUnavailable)

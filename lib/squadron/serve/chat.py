@@ -172,10 +172,10 @@ class ChatServer:
         self._engine.close()
 
     def _chat_prompt(self, request: api.ChatCompletionRequest) -> list[int]:
+        from squadron.train.models.errors import check_chat_template
         from squadron.train.text.conversations import prompt_text, token_ids
 
-        if self._tokenizer.chat_template is None:
-            raise InputError(f"{self._name} has no chat template", fix="send its prompt to /v1/completions")
+        check_chat_template(self._tokenizer, "", self._name, InputError, fix="send its prompt to /v1/completions")
         roles = {"developer": "system"}
         messages = [{"role": roles.get(one.role, one.role), "content": one.text} for one in request.messages]
         self._check_size(sum(len(message["content"]) for message in messages))

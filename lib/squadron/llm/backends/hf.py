@@ -38,7 +38,8 @@ def load_model(settings: HfModel) -> Loaded:
     Raises ModelUnavailable if there is no such model.
     """
     from squadron.train.library_setup import quiet_libraries
-    from squadron.train.models.builders import loading_errors, local_folder
+    from squadron.train.models.builders import local_folder
+    from squadron.train.models.errors import explaining_load_errors
 
     quiet_libraries()
     import torch
@@ -47,15 +48,11 @@ def load_model(settings: HfModel) -> Loaded:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     path = local_folder(settings.path)
     options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
-    try:
+    with explaining_load_errors(settings.path, settings.name, ModelUnavailable):
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=_dtype(settings, device), use_safetensors=True, **options
         )
-    except loading_errors() as error:
-        first = str(error).strip().partition("\n")[0]
-        fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
-        raise ModelUnavailable(f"{settings.name} cannot be loaded: {first}", where=settings.path, fix=fix) from error
     model = model.to(device).eval()
     context = int(getattr(model.config, "max_position_embeddings", 0) or 2**20)
     return Loaded(model, tokenizer, _ends(model, tokenizer), context)
@@ -69,10 +66,10 @@ class HfChat(Closing):
     """
 
     def __init__(self, settings: HfModel) -> None:
+        from squadron.train.models.errors import check_chat_template
+
         loaded = load_model(settings)
-        if loaded.tokenizer.chat_template is None:
-            fix = "use the instruction-tuned model, or add a chat template to its tokenizer"
-            raise ModelUnavailable(f"{settings.name} has no chat template", where=settings.path, fix=fix)
+        check_chat_template(loaded.tokenizer, settings.path, settings.name, ModelUnavailable)
         self._settings, self._model, self._tokenizer = settings, loaded.model, loaded.tokenizer
         self._context, self._ends = loaded.context, loaded.ends
 

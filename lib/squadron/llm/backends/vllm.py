@@ -16,6 +16,7 @@ from squadron.llm.chat import (
     with_system,
 )
 from squadron.llm.settings import VllmModel
+from squadron.train.models.errors import explaining_load_errors
 
 _WINDOW = 4096
 """Conversations that the engine is given at once. It batches them itself; the next are read when these are done."""
@@ -36,7 +37,8 @@ class VllmChat(Closing):
         self._settings = settings
         precision = {"bf16": "bfloat16", "fp16": "float16", "auto": "auto"}[settings.precision]
         options: dict[str, Any] = {"max_model_len": settings.max_length, "quantization": settings.quantization}
-        try:
+        fix = "check the path and the memory of the cards; set max_length, gpus or quantization"
+        with explaining_load_errors(settings.path, settings.name, ModelUnavailable, fix=fix, also=(RuntimeError,)):
             self._engine: Any = LLM(
                 model=settings.path,
                 revision=settings.revision,
@@ -47,12 +49,6 @@ class VllmChat(Closing):
                 trust_remote_code=False,
                 **{name: value for name, value in options.items() if value is not None},
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            first = str(error).strip().partition("\n")[0]
-            fix = "check the path and the memory of the cards; set max_length, gpus or quantization"
-            raise ModelUnavailable(
-                f"{settings.name} cannot be loaded: {first}", where=settings.path, fix=fix
-            ) from error
 
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
         stream = iter(requests)

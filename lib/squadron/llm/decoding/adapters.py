@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from squadron.llm.chat import ModelUnavailable
-from squadron.train.models.builders import loading_errors, local_folder
+from squadron.train.models.builders import local_folder
+from squadron.train.models.errors import explaining_load_errors
 
 _NONE = "__base__"  # peft's name for a row without an adapter
 
@@ -20,8 +21,9 @@ def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]
 
     Loads safetensors only. Raises ModelUnavailable for what is no LoRA adapter of this model.
     """
+    fix = "serve it over the model that it was trained on"
     # Settings that are none, and weights of other sizes, are told by errors of Python's own.
-    wrong: tuple[type[Exception], ...] = (*loading_errors(), TypeError, RuntimeError)
+    also = (TypeError, RuntimeError)
     adapted: Any = None
     names: dict[str, str] = {}
     for number, (key, folder) in enumerate(folders.items()):
@@ -29,7 +31,7 @@ def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]
         if not folder:
             continue
         folder = local_folder(folder)
-        try:
+        with explaining_load_errors(folder, key, ModelUnavailable, fix=fix, also=also):
             _check(folder)
             if adapted is None:
                 from peft import PeftModel
@@ -37,10 +39,6 @@ def attach(model: Any, folders: Mapping[str, str]) -> tuple[Any, dict[str, str]]
                 adapted = PeftModel.from_pretrained(model, folder, adapter_name=names[key])
             else:
                 adapted.load_adapter(folder, adapter_name=names[key])
-        except wrong as error:
-            first = str(error).strip().partition("\n")[0]
-            fix = "serve it over the model that it was trained on"
-            raise ModelUnavailable(f"{key} cannot be loaded: {first}", where=folder, fix=fix) from error
     return (model, {}) if adapted is None else (adapted.eval(), names)
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from squadron.llm.backends.batches import in_batches
 from squadron.llm.chat import Closing, ModelUnavailable
-from squadron.llm.embed import cannot_load
 from squadron.llm.rewards.reward import Answered, RewardModel, Score, scored
 from squadron.llm.rewards.settings import ClassifierReward, LabelTokenReward, LocalReward, fill_in
-from squadron.train.models.builders import Head, auto_class, loading_errors, local_folder
+from squadron.train.models.builders import Head, auto_class, local_folder
+from squadron.train.models.errors import explaining_load_errors
 from squadron.train.objectives.layout import padded
 from squadron.train.text.conversations import prompt_text, token_ids
 
@@ -135,14 +135,12 @@ def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
     dtype = named.get(settings.precision, "auto" if device.type == "cuda" else torch.float32)
     options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
     path = local_folder(settings.path)
-    try:
+    with explaining_load_errors(settings.path, kind=ModelUnavailable):
         model, loading = auto_class(head).from_pretrained(
             path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
         # Right padding: position numbers then begin at the first token, alone and in a batch.
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", **options)
-    except loading_errors() as error:
-        raise cannot_load(settings.path, error) from error
     return model.to(device).eval(), tokenizer, sorted(loading["missing_keys"])
 
 

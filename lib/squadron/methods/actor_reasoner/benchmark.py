@@ -29,7 +29,7 @@ from squadron.methods.actor_reasoner.episodes import (
     run_episodes,
     silent,
 )
-from squadron.methods.actor_reasoner.language import SHORT
+from squadron.methods.actor_reasoner.language import open_small
 from squadron.methods.actor_reasoner.memory import Memory
 from squadron.methods.actor_reasoner.policy import Car, PairPolicy, SimulatedThoughts, Variant
 from squadron.methods.actor_reasoner.ppo import PpoPolicy
@@ -100,10 +100,11 @@ class World:
 
     def open_reasoner(self) -> Reasoner:
         """The Reasoner, loaded."""
-        asked = self.config.reasoner
-        sampling = SHORT if self.reasoner_model.model is None else asked.sampling
-        model = open_model(self.reasoner_model.settings(self.run_folder))
-        return Reasoner(model, self.reasoner_model.template, sampling, asked.display_words)
+        asked, trained = self.config.reasoner, self.reasoner_model.trained
+        if trained is not None:
+            return open_small(trained, self.run_folder, asked.display_words)
+        assert asked.model is not None
+        return Reasoner(open_model(asked.model), asked.template, asked.sampling, asked.display_words)
 
     def ticks(self, seconds: float) -> int:
         return round(seconds / self.config.traffic.tick_s)

@@ -11,7 +11,8 @@ from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.llm.settings import AnyModel
 from squadron.methods.actor_reasoner.prompts import EXAMPLE, PROMPT, question
 from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
-from squadron.train.models.random_init import Size
+from squadron.train.models.builders import FromConfig
+from squadron.train.models.random_init import SmallModelConfig
 from squadron.train.spec import OptimizerConfig, TrainSpec
 
 SCENES: tuple[SceneName, ...] = ("intersection", "roundabout", "merge")
@@ -41,7 +42,7 @@ class ReasonerConfig(Config):
         return value
 
 
-class LessonsConfig(Config):
+class LessonsConfig(SmallModelConfig):
     """How the small model learns to think: from situations whose truth the simulator knows. The driver's style and what
     it does next are labels as they are; the decision is that of an oracle which tries out what would come of each."""
 
@@ -65,24 +66,10 @@ class LessonsConfig(Config):
         optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.01),
     )
 
-    @model_validator(mode="after")
-    def _heads_share_the_hidden_size(self) -> LessonsConfig:
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
-        return self
-
     @property
-    def size(self) -> Size:
-        """Of the small model."""
-        return Size(
-            hidden_size=self.hidden_size,
-            intermediate_size=self.hidden_size * 8 // 3 // 8 * 8,
-            layers=self.layers,
-            heads=self.heads,
-            context=256,
-            initializer_range=0.1,
-            rope_theta=100.0,
-        )
+    def model(self) -> FromConfig:
+        """The small model, at its start."""
+        return self.shape(self.vocabulary, context=256, initializer_range=0.1, rope_theta=100.0)
 
 
 class MemoryConfig(Config):

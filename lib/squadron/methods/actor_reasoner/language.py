@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from squadron.core.folder import relative
+from squadron.core.folder import Folder
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
-from squadron.data.rows import ArrowRows, write_rows
 from squadron.evaluate.panels import estimate_table, loss_curves
 from squadron.evaluate.summary import estimate
 from squadron.llm.chat import Sampling
 from squadron.llm.providers import open_model
+from squadron.llm.settings import HfModel
 from squadron.methods.actor_reasoner.algorithm import ACTIONS
 from squadron.methods.actor_reasoner.config import LessonsConfig, WorldConfig
 from squadron.methods.actor_reasoner.episodes import LESSONS
@@ -22,8 +22,10 @@ from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, a
 from squadron.methods.actor_reasoner.reasoner import Reasoner
 from squadron.methods.actor_reasoner.records import ReasonerModel
 from squadron.methods.actor_reasoner.training_data import Lesson, by_stake, draw_lessons
+from squadron.train.models.artifact import ModelArtifact
+from squadron.train.tuning import SmallModel, tune_small
 
-SHORT = Sampling(max_tokens=48)
+_SHORT = Sampling(max_tokens=48)
 """How the small model is asked."""
 _TOGETHER = 100
 _CHECKED = 2000
@@ -31,31 +33,26 @@ _CHECKED = 2000
 
 def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> ReasonerModel:
     """Train the small model on all scenes, and measure what it has learned on episodes that were held out."""
-    from squadron.train.models.builders import Pretrained
-    from squadron.train.models.random_init import store_untrained
-    from squadron.train.multi_run import TrainJob, train_several
-    from squadron.train.objectives.language import SupervisedFineTuning
-    from squadron.train.text.tokenizer import store_tokenizer
-
     words, seed = worlds[0].reasoner.display_words, worlds[0].seed
     learned, kept = _draw(stage, worlds, config)
     texts = (text for one in learned for text in (question(one.situation, BRIEF, words), answer(one.thought)))
-    tokenizer = store_tokenizer(itertools.chain(texts, ("user", "assistant")), config.vocabulary, stage.folder)
-    start, size = store_untrained(stage.folder, "untrained", tokenizer, config.size, seed)
     drawn = by_stake(learned, round(config.training.epochs * len(learned)), seed)
-    write_rows(stage.folder, "rows.arrow", _encode(tokenizer, drawn, words))
-    rows = ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, "rows.arrow")])
     spec = config.training.model_copy(update={"seed": seed, "epochs": 1})  # all of them are in the rows
-    objective = SupervisedFineTuning(spec.loss_chunk)
-    build = Pretrained(start, precision=spec.precision)
-    (trained,) = train_several(stage, [TrainJob("reasoner", build, objective, rows, spec, tokenizer=start)])
-    stage.show(loss_curves("Loss of the small model", {"training": trained.losses}))
-    reasoner_model = ReasonerModel(model=None, path=trained.path, template=BRIEF)
-    stage.headline("parameters of the small model", f"{size:,}")
+    small = SmallModel("reasoner", config.model, lambda tokenizer: _encode(tokenizer, drawn, words), spec)
+    (tuned,) = tune_small(stage, itertools.chain(texts, ("user", "assistant")), [small])
+    stage.show(loss_curves("Loss of the small model", {"training": tuned.losses}))
+    trained = tuned.model
+    stage.headline("parameters of the small model", f"{trained.parameters:,}")
     stage.headline("situations learned", f"{len(learned):,}")
-    with open_model(reasoner_model.settings(stage.run.folder)) as model:
-        check(stage, Reasoner(model, BRIEF, SHORT, words), kept[:: max(1, len(kept) // _CHECKED)])
-    return reasoner_model
+    with open_small(trained, stage.run.folder, words) as reasoner:
+        check(stage, reasoner, kept[:: max(1, len(kept) // _CHECKED)])
+    return ReasonerModel(trained=trained)
+
+
+def open_small(trained: ModelArtifact, run: Folder, words: int) -> Reasoner:
+    """The small model as a Reasoner, loaded. A display of more than `words` words is not shown."""
+    settings = HfModel(name="small model", path=trained.locate(run), batch_size=128)
+    return Reasoner(open_model(settings), BRIEF, _SHORT, words)
 
 
 def check(stage: Stage, reasoner: Reasoner, lessons: Sequence[Lesson]) -> None:
@@ -131,13 +128,9 @@ def _draw_some(
     return {"id": row["id"], "lessons": found}
 
 
-def _encode(tokenizer: str, lessons: Sequence[Lesson], words: int) -> Iterator[dict[str, Any]]:
-    from transformers import AutoTokenizer
-
-    from squadron.train.models.builders import local_folder
+def _encode(tokenizer: Any, lessons: Sequence[Lesson], words: int) -> Iterator[dict[str, Any]]:
     from squadron.train.text.conversations import encode_conversation
 
-    known = AutoTokenizer.from_pretrained(local_folder(tokenizer))
     for lesson in lessons:
         asked = {"role": "user", "content": question(lesson.situation, BRIEF, words)}
-        yield encode_conversation(known, [asked, {"role": "assistant", "content": answer(lesson.thought)}])
+        yield encode_conversation(tokenizer, [asked, {"role": "assistant", "content": answer(lesson.thought)}])

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from squadron.core.config import Config
-from squadron.core.folder import Folder
-from squadron.llm.settings import AnyModel, HfModel
 from squadron.sim.driving.spec import SceneName
+from squadron.train.models.artifact import ModelArtifact
 
 
 class ReasonerModel(Config):
-    """The Reasoner's model: one of the user's, or the small one of this run; and what it is asked by."""
+    """The small model that this run has trained to think; none where the settings name a model."""
 
-    model: AnyModel | None
-    path: str | None
-    template: str
-
-    def settings(self, run: Folder) -> AnyModel:
-        """The model as workers load it."""
-        if self.model is not None:
-            return self.model
-        assert self.path is not None
-        return HfModel(name="small model", path=run.file(self.path), batch_size=128)
+    trained: ModelArtifact | None = None
 
 
 class Memories(Config):

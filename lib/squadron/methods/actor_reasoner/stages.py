@@ -32,7 +32,7 @@ def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: Les
         from squadron.llm.providers import check_models
 
         check_models([asked.model])
-        return ReasonerModel(model=asked.model, path=None, template=asked.template)
+        return ReasonerModel()
     from squadron.methods.actor_reasoner.language import teach
 
     return teach(stage, worlds, lessons)

@@ -6,9 +6,9 @@ from squadron.core.folder import Folder
 from squadron.core.run_reader import outputs, settings
 from squadron.methods.crowdselect.config import CrowdSelectConfig
 from squadron.methods.crowdselect.records import Students
-from squadron.serve.chat import chat_service
 from squadron.serve.embedding import embedding_service
 from squadron.serve.service import Services
+from squadron.serve.trained import model_service
 
 
 def services(folder: Folder) -> Services:
@@ -17,4 +17,4 @@ def services(folder: Folder) -> Services:
     students = outputs(folder, "train_students", Students)[-1].students
     student = next((one for one in students if one.arm == "crowdselect"), students[0])
     embedder = settings(folder, CrowdSelectConfig).embedding.model
-    return Services((chat_service(folder.name, folder.file(student.path)), embedding_service("embedder", embedder)))
+    return Services((model_service(folder, student.model), embedding_service("embedder", embedder)))

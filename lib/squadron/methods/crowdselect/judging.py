@@ -117,7 +117,7 @@ def ifd_losses(
     if crowd.base is None:
         fix = "set students.base to an instruct model, or leave ifd out of selection.arms"
         raise ConfigError("the arm ifd needs a model to compute losses with", where="students.base", fix=fix)
-    base = stage.run.folder.file(crowd.base) if crowd.base_inside_run else crowd.base
+    base = crowd.base.locate(stage.run.folder)
     asked = _responded(response, len(questions))
     pairs = ({"instruction": questions[row]["instruction"], "response": response(row)} for row in asked)
     write_rows(stage.folder, "ifd.arrow", pairs)
@@ -199,17 +199,17 @@ def _header(tokenizer: Any) -> list[int]:
 def _loaded(base: str) -> tuple[Any, Any]:
     """Ray reuses a task's process for the next chunk: the model is loaded once."""
     from squadron.train.library_setup import quiet_libraries
-    from squadron.train.models.builders import Pretrained, local_folder
+    from squadron.train.models.builders import Pretrained
+    from squadron.train.models.errors import check_chat_template
+    from squadron.train.text.tokenizer import load_tokenizer
 
     quiet_libraries()
     import torch
-    from transformers import AutoTokenizer
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Pretrained(base, precision="bf16" if device.type == "cuda" else "fp32", fused=False)().to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(local_folder(base), trust_remote_code=False)
-    if tokenizer.chat_template is None:
-        raise ConfigError("the model has no chat template", where=base, fix="set students.base to an instruct model")
+    tokenizer = load_tokenizer(base)
+    check_chat_template(tokenizer, base, fix="set students.base to an instruct model")
     return model, tokenizer
 
 

@@ -6,7 +6,8 @@ from squadron.core.config import Config
 from squadron.core.folder import Folder
 from squadron.evaluate.summary import Estimate
 from squadron.llm.batch.collect import Answers
-from squadron.llm.settings import AnyModel
+from squadron.llm.settings import AnyModel, HfModel
+from squadron.train.models.artifact import ModelArtifact
 
 
 class ResponseModel(Config):
@@ -28,20 +29,31 @@ class Pool(Config):
     crowd: tuple[ResponseModel, ...] = ()
 
 
+class CrowdMember(Config):
+    """A small model of this run that answers."""
+
+    family: str
+    model: ModelArtifact
+
+
 class ResponseModels(Config):
-    """Who answers: the models to ask, and what students start from. Of a crowd `inside_run`, folders are named relative
-    to the run folder."""
+    """What this run has trained to answer, if it has, and what students start from."""
 
-    models: tuple[AnyModel, ...]
-    inside_run: bool = False
-    base: str | None = None
-    base_inside_run: bool = False
+    crowd: tuple[CrowdMember, ...] = ()
+    base: ModelArtifact | None = None
 
-    def at(self, run: Folder) -> tuple[AnyModel, ...]:
-        """The models as they can be opened."""
-        if not self.inside_run:
-            return self.models
-        return tuple(model.model_copy(update={"path": run.file(model.path)}) for model in self.models)  # type: ignore[union-attr]
+    def at(self, run: Folder, asked: tuple[AnyModel, ...]) -> tuple[AnyModel, ...]:
+        """The models that answer, as they can be opened: those of the settings, or the small ones."""
+        return asked or tuple(
+            HfModel(
+                name=one.model.name,
+                family=one.family,
+                size_b=(one.model.parameters or 0) / 1e9,
+                path=one.model.locate(run),
+                batch_size=128,
+            )
+            for one in self.crowd
+        )
 
 
 class Collected(Config):
@@ -76,10 +88,9 @@ class Selection(Config):
 class Student(Config):
     """A model trained on a choice."""
 
-    name: str
     arm: str
     seed: int
-    path: str
+    model: ModelArtifact
     steps: int
     loss: float
 
@@ -87,8 +98,7 @@ class Student(Config):
 class Students(Config):
     """All students, and the model that they started from."""
 
-    base: str
-    base_inside_run: bool
+    base: ModelArtifact
     students: tuple[Student, ...]
 
 

@@ -50,14 +50,16 @@ def prepare_models(
 
 
 @estimated(plan.answers)
-def collect_answers(stage: Stage, pool: Pool, crowd: ResponseModels, config: CollectConfig) -> Collected:
+def collect_answers(
+    stage: Stage, pool: Pool, crowd: ResponseModels, asked: tuple[AnyModel, ...], config: CollectConfig
+) -> Collected:
     """Ask every model every instruction, once."""
     from squadron.data.rows import ArrowRows
     from squadron.llm.batch.collect import collect
 
     if pool.answers:
         return Collected(crowd=pool.crowd, answers=pool.answers)
-    models = crowd.at(stage.run.folder)
+    models = crowd.at(stage.run.folder, asked)
     answers = collect(stage, ArrowRows(stage.run.folder, [pool.questions]), models, config)
     rows = [
         [one.model, one.answered, one.failed, one.prompt_tokens, one.completion_tokens, one.cost_usd] for one in answers
@@ -67,8 +69,8 @@ def collect_answers(stage: Stage, pool: Pool, crowd: ResponseModels, config: Col
     stage.headline("answers", f"{sum(one.answered for one in answers):,}")
     if cost := sum(one.cost_usd for one in answers):
         stage.headline("cost of the answers", f"{cost:,.2f} USD")
-    asked = tuple(ResponseModel(name=model.name, family=model.family, size_b=model.size_b) for model in models)
-    return Collected(crowd=asked, answers=tuple(answers))
+    members = tuple(ResponseModel(name=model.name, family=model.family, size_b=model.size_b) for model in models)
+    return Collected(crowd=members, answers=tuple(answers))
 
 
 def score_answers(

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from squadron.core.folder import relative
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.evaluate.panels import headline, loss_curves
@@ -27,6 +26,7 @@ from squadron.methods.crowdselect.records import (
     Students,
     StudentScores,
 )
+from squadron.train.tuning import Tuning, open_rows, tune
 
 
 def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: LearningConfig) -> Students:
@@ -34,42 +34,33 @@ def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: Lea
 
     Raises ConfigError or ResourceError as training does.
     """
-    from transformers import AutoTokenizer
-
-    from squadron.train.models.builders import Pretrained, local_folder
-    from squadron.train.multi_run import TrainJob, train_several
-    from squadron.train.objectives.language import SupervisedFineTuning
-
     assert crowd.base is not None
-    base = stage.run.folder.file(crowd.base) if crowd.base_inside_run else crowd.base
-    tokenizer = AutoTokenizer.from_pretrained(local_folder(base), trust_remote_code=False)
-    build = Pretrained(base, precision=config.training.precision, lora=config.lora, fused=config.training.fused_kernels)
+    tokenizer = crowd.base.load_tokenizer(stage.run.folder)
     chosen = [
         (choice, seed) for choice in selection.choices if choice.arm in config.arms for seed in _seeds(choice, config)
     ]
     encoded = {choice.file: _encode(stage, choice, tokenizer, config) for choice, _ in chosen}
-    lessons = [
-        TrainJob(
-            name=f"{choice.arm}-{seed}",
-            build=build,
-            objective=SupervisedFineTuning(config.training.loss_chunk),
-            rows=encoded[choice.file],
-            spec=config.training.model_copy(update={"seed": config.training.seed + seed}),
-            tokenizer=base,
-        )
-        for choice, seed in chosen
-    ]
-    learned = train_several(stage, lessons)
-    losses = {one.name: one.losses for one in learned if one.name.endswith("-0")}
+    tuned = tune(
+        stage,
+        [
+            Tuning(
+                f"{choice.arm}-{seed}",
+                crowd.base,
+                encoded[choice.file],
+                config.training.model_copy(update={"seed": config.training.seed + seed}),
+                config.lora,
+            )
+            for choice, seed in chosen
+        ],
+    )
+    losses = {one.model.name: one.losses for one, (_, seed) in zip(tuned, chosen, strict=True) if seed == 0}
     stage.show(loss_curves("Training loss", losses, note="First seed."))
-    stage.headline("students trained", str(len(learned)))
+    stage.headline("students trained", str(len(tuned)))
     students = [
-        Student(
-            name=one.name, arm=choice.arm, seed=seed, path=one.path, steps=len(one.losses), loss=float(one.losses[-1])
-        )
-        for one, (choice, seed) in zip(learned, chosen, strict=True)
+        Student(arm=choice.arm, seed=seed, model=one.model, steps=len(one.losses), loss=float(one.losses[-1]))
+        for one, (choice, seed) in zip(tuned, chosen, strict=True)
     ]
-    return Students(base=crowd.base, base_inside_run=crowd.base_inside_run, students=tuple(students))
+    return Students(base=crowd.base, students=tuple(students))
 
 
 def compare(
@@ -82,10 +73,9 @@ def compare(
     """
     run = stage.run.folder
     questions = ArrowRows(run, [pool.held_out])
-    base = run.file(students.base) if students.base_inside_run else students.base
-    asked = [HfModel(name="before training", path=base, batch_size=config.batch_size)]
+    asked = [HfModel(name="before training", path=students.base.locate(run), batch_size=config.batch_size)]
     asked += [
-        HfModel(name=f"student {one.name}", path=run.file(one.path), batch_size=config.batch_size)
+        HfModel(name=f"student {one.model.name}", path=one.model.locate(run), batch_size=config.batch_size)
         for one in students.students
     ]
     answers = collect(stage, questions, asked, CollectConfig(sampling=config.sampling))
@@ -142,4 +132,4 @@ def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: LearningConfig
     write_rows(stage.folder, name, rows())
     if cut:
         stage.headline(f"rows cut to {limit} tokens, {choice.arm}", f"{cut:,} of {choice.count:,}")
-    return ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, name)])
+    return open_rows(stage, name)

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from squadron.core.config import Config
 from squadron.data.tasks import KINDS, LEVELS, Task, blank, draw_task, tasks
-from squadron.train.models.random_init import Architecture
+from squadron.train.models.builders import Architecture, FromConfig
+from squadron.train.models.random_init import SmallModelConfig
 from squadron.train.spec import OptimizerConfig, TrainSpec
 
 
-class MemberConfig(Config):
+class MemberConfig(SmallModelConfig):
     """One size of a family."""
 
-    hidden_size: int = Field(ge=8)
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1)
     intermediate_size: int = Field(ge=8)
     learning_rate: float = Field(5e-3, gt=0)
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> MemberConfig:
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
-        return self
 
 
 class FamilyConfig(Config):
@@ -95,6 +88,11 @@ class WorldConfig(TasksConfig):
         max_length=128,
         optimizer=OptimizerConfig(weight_decay=0.01),
     )
+
+    def model(self, family: FamilyConfig, member: MemberConfig) -> FromConfig:
+        """One model, at its start."""
+        shape = member.shape(self.vocabulary, self.context, self.initializer_range, self.rope_theta)
+        return replace(shape, intermediate_size=member.intermediate_size, architecture=family.architecture)
 
 
 def pool_tasks(world: TasksConfig) -> Iterator[Task]:

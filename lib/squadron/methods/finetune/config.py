@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
+from squadron.train.models.builders import FromConfig
+from squadron.train.models.random_init import SmallModelConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
 
 ObjectiveName = Literal["sft", "dpo", "reward", "process_reward", "classification"]
@@ -75,7 +77,7 @@ class DataConfig(RecordsConfig):
         return self
 
 
-class ScratchConfig(Config):
+class ScratchConfig(SmallModelConfig):
     """A Llama-architecture model with random weights, and a tokenizer trained on the data."""
 
     hidden_size: int = Field(192, ge=8)
@@ -88,12 +90,15 @@ class ScratchConfig(Config):
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ScratchConfig:
-        if self.hidden_size % self.heads or self.heads % self.kv_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}, and that of kv_heads"
-            )
+    def _kv_heads_divide(self) -> ScratchConfig:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}")
         return self
+
+    @property
+    def model(self) -> FromConfig:
+        """What makes it, with a tokenizer of as many tokens as may be."""
+        return FromConfig(**self.model_dump(exclude={"seed"}))
 
 
 class StartConfig(Config):

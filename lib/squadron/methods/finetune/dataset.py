@@ -16,7 +16,8 @@ from squadron.data.records import Record, check_columns, read_records
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
 from squadron.methods.finetune.encoding import wanted_columns
-from squadron.methods.finetune.records import BaseModel, Dataset, Rows
+from squadron.methods.finetune.records import Dataset, Rows
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.objectives.layout import IGNORED
 
 CHUNK = 4096
@@ -57,7 +58,7 @@ def read(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Dataset
 def encode(
     stage: Stage,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     settings: DataConfig,
     max_length: int | None,
@@ -114,17 +115,16 @@ def encode_chunk(
     task: Mapping[str, Any],
     run: Folder,
     folder: Folder,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     settings: DataConfig,
     limit: int,
     classes: Sequence[Any],
 ) -> dict[str, Any]:
     """Encode a chunk of records into an Arrow file of its own, and say how long they are. Runs on a worker."""
-    from squadron.methods.finetune.base import load_tokenizer
     from squadron.methods.finetune.encoding import cut, encoder
 
-    encode_record = encoder(objective, settings, load_tokenizer(run, model), classes)
+    encode_record = encoder(objective, settings, model.load_tokenizer(run), classes)
     records = ArrowRows(run, [task["file"]])
     rows, lengths = [], []
     for number in range(task["start"], task["stop"]):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from squadron.core.errors import ConfigError
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
+from squadron.train.models.errors import check_chat_template
 from squadron.train.objectives.layout import IGNORED
 from squadron.train.text.conversations import encode_conversation, prompt_text, token_ids
 
@@ -32,12 +32,10 @@ def wanted_columns(objective: ObjectiveName, data: RecordsConfig) -> dict[str, s
 
 def check_template(tokenizer: Any, data: DataConfig) -> None:
     """Raise ConfigError if conversations are to be encoded and the model has no chat template."""
-    if (data.chat or data.columns.messages) and not getattr(tokenizer, "chat_template", None):
-        raise ConfigError(
-            "this model has no chat template",
-            where="data.chat" if data.chat else "data.columns.messages",
-            fix="take a model tuned for chat, or use prompt and completion columns with data.prompt_format",
-        )
+    if data.chat or data.columns.messages:
+        where = "data.chat" if data.chat else "data.columns.messages"
+        fix = "take a model tuned for chat, or use prompt and completion columns with data.prompt_format"
+        check_chat_template(tokenizer, where, fix=fix)
 
 
 def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes: Sequence[Any] = ()) -> Encode:

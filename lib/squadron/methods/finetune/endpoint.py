@@ -7,13 +7,12 @@ from functools import partial
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.run_reader import outputs, settings
-from squadron.methods.finetune.base import resolve
 from squadron.methods.finetune.config import FinetuneConfig
-from squadron.methods.finetune.records import BaseModel, Dataset, Export
+from squadron.methods.finetune.records import Dataset, Export
 from squadron.methods.finetune.scoring import KINDS, TrainedScorer
-from squadron.serve.chat import chat_service
 from squadron.serve.scoring import score_service
 from squadron.serve.service import Services
+from squadron.serve.trained import model_service
 
 
 def services(folder: Folder) -> Services:
@@ -21,17 +20,14 @@ def services(folder: Folder) -> Services:
     it."""
     config = settings(folder, FinetuneConfig)
     export = outputs(folder, "export", Export)[-1]
-    path, kind = folder.file(export.path), KINDS.get(config.objective)
-    if kind is None and export.kind == "adapter":
-        base = outputs(folder, "prepare_model", BaseModel)[-1]
-        return Services((chat_service(folder.name, resolve(folder, base.path, base.inside_run), adapter=path),))
+    kind = KINDS.get(config.objective)
     if kind is None:
-        return Services((chat_service(folder.name, path),))
-    if export.kind == "adapter":
+        return Services((model_service(folder, export),))
+    if export.adapter_of:
         fix = "run it again with export.merge=true"
         raise InputError(
             "scores are given by whole models, and the run has exported an adapter", where=str(folder), fix=fix
         )
     classes = outputs(folder, "read_data", Dataset)[-1].classes
-    load = partial(TrainedScorer, path, config.objective, config.data, classes)
+    load = partial(TrainedScorer, export.locate(folder), config.objective, config.data, classes)
     return Services((score_service(folder.name, kind, load),))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from squadron.core.errors import SquadronError
 from squadron.core.profile import Profile, WorkerResources
 from squadron.methods.finetune.config import FinetuneConfig, ModelConfig
-from squadron.methods.finetune.records import BaseModel, Rows
+from squadron.methods.finetune.records import Rows
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def estimate(config: FinetuneConfig, workers: int, profile: Profile) -> list[tup
 
 def check_fits(
     stage: Stage,
-    model: BaseModel,
+    model: ModelArtifact,
     config: ModelConfig,
     spec: TrainSpec,
     workers: int,
@@ -80,12 +81,12 @@ def check_fits(
             return
     elif memory.fits(needed, card_gb * memory.GB, host_gb * memory.GB):
         return
-    raise fitting.refusal(model.path, shapes, spec, config.lora, card_gb, host_gb, workers, length)
+    raise fitting.refusal(str(model.source or model.path), shapes, spec, config.lora, card_gb, host_gb, workers, length)
 
 
 def utilisation(
     stage: Stage,
-    model: BaseModel,
+    model: ModelArtifact,
     config: ModelConfig,
     spec: TrainSpec,
     workers: int,
@@ -126,23 +127,22 @@ def _matrix_product_rate() -> float:
 
 
 def _architecture(config: ModelConfig) -> Any:
-    from squadron.methods.finetune.base import load_config, small_model
     from squadron.train.models.architectures import find_architecture
+    from squadron.train.models.base import load_config
 
     if config.path is None:
-        return small_model(config.scratch, config.scratch.vocabulary).config()
+        return config.scratch.model.config()
     # Those that we know are not asked of the hub, so that planning them works, and at once, without a network.
     return find_architecture(config.path) or load_config(config.path)
 
 
-def _shapes(stage: Stage, model: BaseModel) -> Shapes | None:
+def _shapes(stage: Stage, model: ModelArtifact) -> Shapes | None:
     """The model's shapes; None for a kind of model that the plan does not know."""
-    from squadron.methods.finetune.base import load_config, resolve
-    from squadron.train.models.builders import local_folder
+    from squadron.train.models.base import load_config
     from squadron.train.planning.memory import read_shapes
 
     try:
-        return read_shapes(load_config(local_folder(resolve(stage.run.folder, model.path, model.inside_run))))
+        return read_shapes(load_config(model.locate(stage.run.folder)))
     except SquadronError:
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from squadron.core.config import Config
+from squadron.train.models.artifact import ModelArtifact
 
 
 class Dataset(Config):
@@ -15,18 +16,6 @@ class Dataset(Config):
     train_records: int
     held_out_records: int
     classes: tuple[Any, ...] = ()
-
-
-class BaseModel(Config):
-    """The model to start from, and its tokenizer: a hub name, a folder, or a path relative to the run folder."""
-
-    path: str
-    inside_run: bool
-    tokenizer: str
-    parameters: int
-    context: int
-    pad_token_id: int
-    revision: str = ""
 
 
 class Rows(Config):
@@ -52,12 +41,9 @@ class Trained(Config):
     held_out_loss: float | None
 
 
-class Export(Config):
-    """The files that are left, relative to the run folder."""
+class Export(ModelArtifact):
+    """The model that is left: whole, or the adapter alone. By how much its logits changed when it was reloaded."""
 
-    path: str
-    kind: str
-    parameters: int
     largest_difference: float | None
 
 

@@ -18,11 +18,11 @@ from squadron.llm.chat import Sampling
 from squadron.llm.decoding.decoder import Answer
 from squadron.llm.decoding.generation import generate
 from squadron.llm.decoding.sampling import Sampler
-from squadron.methods.finetune.base import load_tokenizer, resolve
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesConfig
 from squadron.methods.finetune.encoding import encoder
-from squadron.methods.finetune.records import BaseModel, Dataset, Export, SampleScores
+from squadron.methods.finetune.records import Dataset, Export, SampleScores
 from squadron.train.library_setup import quiet_libraries
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.objectives.layout import IGNORED
 
 
@@ -30,7 +30,7 @@ def compare(
     stage: Stage,
     exported: Export,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     settings: DataConfig,
     config: SamplesConfig,
@@ -43,14 +43,13 @@ def compare(
     run = stage.run.folder
     records = ArrowRows(run, [data.held_out])[:count]
     prompts, references = _prompts(stage, model, objective, settings, records)
-    base = resolve(run, model.path, model.inside_run)
-    tokenizer = load_tokenizer(run, model)
+    base = model.locate(run)
+    tokenizer = model.load_tokenizer(run)
     # A model cannot begin from nothing.
     asked = [prompt or [model.pad_token_id] for prompt in prompts]
     before = answer(base, None, asked, tokenizer, config)
-    adapter = exported.kind == "adapter"
-    trained = run.file(exported.path)
-    after = answer(base if adapter else trained, trained if adapter else None, asked, tokenizer, config)
+    adapts, trained = exported.adapter_of is not None, exported.locate(run)
+    after = answer(base if adapts else trained, trained if adapts else None, asked, tokenizer, config)
     for number in range(min(config.shown, count)):
         said = {
             "asked": tokenizer.decode(prompts[number]),
@@ -106,10 +105,10 @@ def _load(path: str, adapter: str | None) -> Any:
 
 
 def _prompts(
-    stage: Stage, model: BaseModel, objective: ObjectiveName, settings: DataConfig, records: Sequence[Any]
+    stage: Stage, model: ModelArtifact, objective: ObjectiveName, settings: DataConfig, records: Sequence[Any]
 ) -> tuple[list[list[int]], list[str]]:
     """The prompts as ids, and the reference answers as text."""
-    tokenizer = load_tokenizer(stage.run.folder, model)
+    tokenizer = model.load_tokenizer(stage.run.folder)
     encode = encoder(objective, settings, tokenizer)
     prompts, references = [], []
     for record in records:

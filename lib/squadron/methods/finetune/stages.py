@@ -15,7 +15,8 @@ from squadron.methods.finetune.config import (
     SamplesConfig,
     StartConfig,
 )
-from squadron.methods.finetune.records import BaseModel, Dataset, Export, Rows, SampleScores, Trained
+from squadron.methods.finetune.records import Dataset, Export, Rows, SampleScores, Trained
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.spec import TrainSpec
 
 
@@ -28,7 +29,7 @@ def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Da
 
 def prepare_model(
     stage: Stage, data: Dataset, objective: ObjectiveName, settings: DataConfig, config: StartConfig
-) -> BaseModel:
+) -> ModelArtifact:
     """Find the model, or make a small one with a tokenizer of its own."""
     from squadron.methods.finetune import base
 
@@ -38,7 +39,7 @@ def prepare_model(
 def encode(
     stage: Stage,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     settings: DataConfig,
     max_length: int | None,
@@ -54,7 +55,7 @@ def train(
     stage: Stage,
     rows: Rows,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     config: ModelConfig,
     dpo: DpoConfig,
@@ -70,7 +71,7 @@ def export(
     stage: Stage,
     trained: Trained,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     config: ModelConfig,
     spec: TrainSpec,
@@ -86,7 +87,7 @@ def compare(
     stage: Stage,
     exported: Export,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     settings: DataConfig,
     config: SamplesConfig,

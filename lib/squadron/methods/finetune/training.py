@@ -15,11 +15,11 @@ from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
 from squadron.evaluate.panels import step_curves
 from squadron.methods.finetune import plan
-from squadron.methods.finetune.base import resolve
 from squadron.methods.finetune.config import DpoConfig, ExportConfig, ModelConfig, ObjectiveName
-from squadron.methods.finetune.records import BaseModel, Dataset, Export, Rows, Trained
+from squadron.methods.finetune.records import Dataset, Export, Rows, Trained
 from squadron.train.batching.batches import RowSource
 from squadron.train.library_setup import quiet_libraries
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.models.builders import Head, PolicyWithReference, Pretrained
 from squadron.train.spec import TrainSpec
 
@@ -38,7 +38,7 @@ def run(
     stage: Stage,
     rows: Rows,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     config: ModelConfig,
     dpo: DpoConfig,
@@ -72,7 +72,7 @@ def run(
             held_out=ArrowRows(folder, rows.held_out) if rows.held_out else (),
             workers=workers,
             resources=resources,
-            identity=f"{model.path} {model.revision} {config.lora}",
+            identity=f"{model.source or model.path} {model.revision} {config.lora}",
             on_step=on_step,
         )
     steps = stage.metrics()
@@ -98,7 +98,7 @@ def export(
     stage: Stage,
     trained: Trained,
     data: Dataset,
-    model: BaseModel,
+    model: ModelArtifact,
     objective: ObjectiveName,
     config: ModelConfig,
     spec: TrainSpec,
@@ -124,37 +124,34 @@ def export(
             place,
             average=settings.weights == "average",
             merge=settings.merge,
-            tokenizer=resolve(run_folder, model.tokenizer, model.inside_run),
+            tokenizer=model.locate(run_folder),
             verify=settings.verify,
         )
         if not stage.folder.path:
             for file in sorted(place.iterdir()):
                 stage.folder.put(f"model/{file.name}", str(file))
-    path = f"{relative(stage.folder, run_folder)}/model"
-    stage.headline("model files", path)
+    made = Export.made(
+        stage, "model", parameters=exported.parameters, context=model.context, pad_token_id=model.pad_token_id,
+        adapter_of=model if exported.kind == "adapter" else None, largest_difference=exported.largest_difference,
+    )  # fmt: skip
+    stage.headline("model files", made.path)
     if exported.largest_difference is not None:
         stage.headline("largest change of a logit, reloaded", f"{exported.largest_difference:.1e}")
-    return Export(
-        path=path,
-        kind=exported.kind,
-        parameters=exported.parameters,
-        largest_difference=exported.largest_difference,
-    )
+    return made
 
 
 def make_build(
-    stage: Stage, data: Dataset, model: BaseModel, objective: ObjectiveName, config: ModelConfig, spec: TrainSpec
+    stage: Stage, data: Dataset, model: ModelArtifact, objective: ObjectiveName, config: ModelConfig, spec: TrainSpec
 ) -> Pretrained | PolicyWithReference:
     """What builds the model on each worker."""
     names = {"classification": tuple(map(str, data.classes)), "process_reward": ("wrong", "right")}.get(objective, ())
-    build = Pretrained(
-        resolve(stage.run.folder, model.path, model.inside_run),
+    build = model.build(
+        stage.run.folder,
+        spec,
+        config.lora,
         head=HEADS[objective],
         labels=len(names) or 1,
         label_names=names,
-        precision=spec.precision,
-        lora=config.lora,
-        fused=spec.fused_kernels,
         pad_token_id=model.pad_token_id if objective != "sft" else None,
     )
     if objective == "dpo" and (config.lora is None or config.reference):
@@ -163,7 +160,7 @@ def make_build(
     return build
 
 
-def make_objective(objective: ObjectiveName, model: BaseModel, dpo: DpoConfig, spec: TrainSpec) -> Any:
+def make_objective(objective: ObjectiveName, model: ModelArtifact, dpo: DpoConfig, spec: TrainSpec) -> Any:
     """The loss of this run."""
     from squadron.train.objectives import language, reward
 
@@ -194,7 +191,7 @@ def show_curves(stage: Stage, steps: Sequence[Mapping[str, Any]]) -> None:
 def show_speed(
     stage: Stage,
     steps: Sequence[Mapping[str, Any]],
-    model: BaseModel,
+    model: ModelArtifact,
     config: ModelConfig,
     spec: TrainSpec,
     workers: int,

@@ -29,15 +29,15 @@ from squadron.methods.self_rewarding.records import (
     Evaluation,
     JudgeResult,
     Lessons,
-    Model,
     Sources,
 )
 from squadron.methods.self_rewarding.tuning import open_settings
+from squadron.train.models.artifact import ModelArtifact
 
 
 def measure(
     stage: Stage,
-    model: Model,
+    model: ModelArtifact,
     sources: Sources,
     lessons: Lessons,
     prompts: PromptsConfig,
@@ -83,7 +83,7 @@ def measure(
 
 def scale(
     stage: Stage,
-    model: Model,
+    model: ModelArtifact,
     sources: Sources,
     prompts: PromptsConfig,
     config: EvaluationConfig,

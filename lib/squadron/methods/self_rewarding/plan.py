@@ -55,7 +55,7 @@ def _training(spec: TrainSpec) -> str:
 def _parameters(config: SelfRewardingConfig) -> int:
     """Of the small model: embeddings, and in each layer four projections, a gated network and two norms."""
     world = config.world
-    hidden, inner = world.hidden_size, world.size.intermediate_size
+    hidden, inner = world.hidden_size, world.model.intermediate_size
     layer = 4 * hidden * hidden + 3 * hidden * inner + 2 * hidden
     return world.vocabulary * hidden + world.layers * layer + hidden
 

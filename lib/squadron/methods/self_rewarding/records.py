@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 from squadron.core.config import Config
-from squadron.core.folder import Folder
 from squadron.evaluate.summary import Estimate, estimate
 
 
@@ -34,18 +33,6 @@ class Lessons(Config):
     evaluation_count: int
     held_out: str
     held_out_count: int
-
-
-class Model(Config):
-    """A model of a round. `path` is relative to the run folder where `inside_run`, else a folder or a hub name."""
-
-    name: str
-    path: str
-    inside_run: bool = True
-
-    def at(self, run: Folder) -> str:
-        """The path that it loads from."""
-        return run.file(self.path) if self.inside_run else self.path
 
 
 class Preferences(Config):

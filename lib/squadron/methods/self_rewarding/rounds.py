@@ -13,16 +13,17 @@ from squadron.core import console
 from squadron.core.errors import InputError
 from squadron.core.folder import relative
 from squadron.core.run import Stage
-from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.batch.programs import run_programs
 from squadron.llm.providers import check_models
 from squadron.llm.settings import AnyModel
 from squadron.methods.self_rewarding import algorithm, figures
 from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig, ProposalsConfig
 from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched, Searcher, fail_searches
-from squadron.methods.self_rewarding.records import Model, Preferences, Problems
+from squadron.methods.self_rewarding.records import Preferences, Problems
 from squadron.methods.self_rewarding.tuning import open_settings, train_model
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.spec import LoraSettings, TrainSpec
+from squadron.train.tuning import Tuning, encode_rows
 
 POSITION_WARNING = 0.9
 """From this share of contests decided by who is shown first, a judge is reported as one that sees positions only."""
@@ -30,7 +31,7 @@ POSITION_WARNING = 0.9
 
 def prefer(
     stage: Stage,
-    model: Model,
+    model: ModelArtifact,
     problems: Problems,
     number: int,
     prompts: PromptsConfig,
@@ -78,41 +79,38 @@ def prefer(
 
 def optimize(
     stage: Stage,
-    model: Model,
+    model: ModelArtifact,
     preferences: Preferences,
     number: int,
     prompts: PromptsConfig,
     beta: float,
     spec: TrainSpec,
     lora: LoraSettings | None,
-) -> Model:
+) -> ModelArtifact:
     """Step-wise DPO on the preferences; the reference is the model that they came from.
 
     A row's prompt is the question and the steps before; its answers are one step each, without an end of sequence, as
     in Step-DPO. Rows of more than `spec.max_length` tokens are left out, and counted.
     """
-    from transformers import AutoTokenizer
-
-    from squadron.train.models.builders import local_folder
     from squadron.train.objectives.language import DirectPreference
 
-    tokenizer = AutoTokenizer.from_pretrained(local_folder(model.at(stage.run.folder)), trust_remote_code=False)
     records = stage.run.folder.read_lines(preferences.file)
-    count = write_rows(stage.folder, "rows.arrow", preference_rows(tokenizer, records, prompts, spec.max_length))
-    if left_out := len(records) - count:
-        stage.headline(f"preferences of more than {spec.max_length:,} tokens, left out", f"{left_out:,}")
-    if not count:
-        fix = "raise rounds.training.max_length"
-        raise InputError(f"all {len(records):,} preferences are longer than {spec.max_length:,} tokens", fix=fix)
-    rows = ArrowRows(stage.run.folder, [relative(stage.folder, stage.run.folder, "rows.arrow")])
+    rows = encode_rows(
+        stage,
+        "rows.arrow",
+        preference_rows(model.load_tokenizer(stage.run.folder), records, prompts),
+        spec.max_length,
+        "raise rounds.training.max_length",
+        length=lambda row: row["length"] / 2,
+    )
     objective = DirectPreference(beta, chunk=spec.loss_chunk)
-    return train_model(stage, f"M{number}", model, objective, rows, spec, lora, reference=True)
+    return train_model(stage, Tuning(f"M{number}", model, rows, spec, lora, objective, reference=True))
 
 
 def preference_rows(
-    tokenizer: Any, records: Sequence[dict[str, Any]], prompts: PromptsConfig, longest: int | None
+    tokenizer: Any, records: Sequence[dict[str, Any]], prompts: PromptsConfig
 ) -> Iterator[dict[str, Any]]:
-    """Preferences as token ids: `prompt_ids`, `chosen_ids`, `rejected_ids`, `length`."""
+    """Preferences as token ids: `prompt_ids`, `chosen_ids`, `rejected_ids`, and the `length` of both conversations."""
     from squadron.train.text.conversations import prompt_text, token_ids
 
     for record in records:
@@ -124,8 +122,7 @@ def preference_rows(
             "rejected_ids": token_ids(tokenizer, record["rejected"]),
         }
         length = 2 * len(ids["prompt_ids"]) + len(ids["chosen_ids"]) + len(ids["rejected_ids"])
-        if longest is None or length <= 2 * longest:
-            yield {**ids, "length": length}
+        yield {**ids, "length": length}
 
 
 def _of_round(stage: Stage, problems: Problems, number: int, questions: Sequence[int]) -> list[dict[str, Any]]:
@@ -145,7 +142,7 @@ def _warn_of_bias(contests: figures.Contests) -> None:
 
 
 def _no_preferences(
-    model: Model, searched: Collection[Searched], contests: figures.Contests, ended: Mapping[str, int]
+    model: ModelArtifact, searched: Collection[Searched], contests: figures.Contests, ended: Mapping[str, int]
 ) -> InputError:
     told = [
         f"{ended['dropped']:,} of {len(searched):,} problems ended in a tie at their first step",

@@ -17,8 +17,9 @@ from squadron.methods.self_rewarding.config import (
     PromptsConfig,
     ProposalsConfig,
 )
-from squadron.methods.self_rewarding.records import Evaluation, Lessons, Model, Preferences, Sources
+from squadron.methods.self_rewarding.records import Evaluation, Lessons, Preferences, Sources
 from squadron.methods.self_rewarding.synthetic_task import TasksConfig, WorldConfig
+from squadron.train.models.artifact import ModelArtifact
 from squadron.train.spec import LoraSettings, TrainSpec
 
 
@@ -56,7 +57,7 @@ def build_lessons(
 @estimated(plan.base_model)
 def prepare_base(
     stage: Stage, lessons: Lessons, base: str | None, world: WorldConfig, prompts: PromptsConfig, seed: int, rounds: int
-) -> Model:
+) -> ModelArtifact:
     """M0: find the base model, or train a small one on plain texts."""
     from squadron.methods.self_rewarding import base as module
 
@@ -65,8 +66,13 @@ def prepare_base(
 
 @estimated(plan.tuning)
 def fine_tune(
-    stage: Stage, base: Model, lessons: Lessons, prompts: PromptsConfig, spec: TrainSpec, lora: LoraSettings | None
-) -> Model:
+    stage: Stage,
+    base: ModelArtifact,
+    lessons: Lessons,
+    prompts: PromptsConfig,
+    spec: TrainSpec,
+    lora: LoraSettings | None,
+) -> ModelArtifact:
     """M1: learn from solutions and judgements."""
     from squadron.methods.self_rewarding import tuning
 
@@ -76,7 +82,7 @@ def fine_tune(
 @estimated(plan.asking)
 def prefer_steps(
     stage: Stage,
-    model: Model,
+    model: ModelArtifact,
     sources: Sources,
     number: int,
     prompts: PromptsConfig,
@@ -93,14 +99,14 @@ def prefer_steps(
 @estimated(plan.optimizing)
 def optimize(
     stage: Stage,
-    model: Model,
+    model: ModelArtifact,
     preferences: Preferences,
     number: int,
     prompts: PromptsConfig,
     beta: float,
     spec: TrainSpec,
     lora: LoraSettings | None,
-) -> Model:
+) -> ModelArtifact:
     """Learn from the model's own preferences, by step-wise DPO."""
     from squadron.methods.self_rewarding import rounds
 
@@ -109,7 +115,7 @@ def optimize(
 
 def evaluate(
     stage: Stage,
-    model: Model,
+    model: ModelArtifact,
     sources: Sources,
     lessons: Lessons,
     prompts: PromptsConfig,
@@ -126,7 +132,7 @@ def evaluate(
 def compare(
     stage: Stage,
     results: tuple[Evaluation, ...],
-    last: Model,
+    last: ModelArtifact,
     sources: Sources,
     prompts: PromptsConfig,
     config: EvaluationConfig,

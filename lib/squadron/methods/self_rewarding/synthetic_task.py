@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from squadron.core.config import Config
 from squadron.data.arithmetic import Problem, draw_problem, problems
 from squadron.data.stepwise import Contest, contests, right_step, solution_steps
-from squadron.train.models.random_init import Size
+from squadron.train.models.builders import FromConfig
+from squadron.train.models.random_init import SmallModelConfig
 from squadron.train.spec import OptimizerConfig, TrainSpec
 
 
@@ -45,7 +46,7 @@ class TasksConfig(Config):
         return self.fewest_steps, self.most_steps, self.largest
 
 
-class WorldConfig(TasksConfig):
+class WorldConfig(TasksConfig, SmallModelConfig):
     """The tasks and the model, where none are given."""
 
     vocabulary: int = Field(440, ge=300)
@@ -65,24 +66,10 @@ class WorldConfig(TasksConfig):
         description="of the base model, M0",
     )
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> WorldConfig:
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
-        return self
-
     @property
-    def size(self) -> Size:
-        """Of the small model."""
-        return Size(
-            hidden_size=self.hidden_size,
-            intermediate_size=self.hidden_size * 8 // 3 // 8 * 8,
-            layers=self.layers,
-            heads=self.heads,
-            context=self.context,
-            initializer_range=self.initializer_range,
-            rope_theta=self.rope_theta,
-        )
+    def model(self) -> FromConfig:
+        """The small model, at its start."""
+        return self.shape(self.vocabulary, self.context, self.initializer_range, self.rope_theta)
 
 
 class Drawn(NamedTuple):

@@ -8,14 +8,15 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from squadron.core.errors import InputError
 from squadron.core.folder import Folder
+from squadron.train.models.errors import explaining_load_errors
 from squadron.train.spec import LoraSettings
 
 if TYPE_CHECKING:
     import torch
 
 Head = Literal["causal", "sequence", "token", "none"]
+Architecture = Literal["llama", "gpt_neox", "qwen3"]
 _CLASSES = {
     "causal": "AutoModelForCausalLM",
     "sequence": "AutoModelForSequenceClassification",
@@ -55,13 +56,10 @@ class Pretrained:
         if self.lora is not None and self.lora.quantize == "nf4":
             settings |= four_bits(settings["dtype"])
             _shard_later()
-        try:
+        with explaining_load_errors(self.path):
             model = auto_class(self.head).from_pretrained(
                 local_folder(self.path), use_safetensors=True, trust_remote_code=False, **settings
             )
-        except loading_errors() as error:
-            fix = "give a hub name (organisation/model) or a folder with config.json and safetensors files"
-            raise InputError(f"the model cannot be loaded: {_first_line(error)}", where=self.path, fix=fix) from error
         if self.head == "causal":
             from squadron.train.models import attention, kernels
 
@@ -121,38 +119,50 @@ class PolicyWithReference:
 
 @dataclass(frozen=True)
 class FromConfig:
-    """A Llama-architecture model with random weights, for training from scratch. The seed is the caller's."""
+    """A small causal model with random weights, for training from scratch. The seed is the caller's.
+
+    `kv_heads`: None for as many as `heads`; GPT-NeoX has no fewer, and its own positions.
+    """
 
     vocabulary: int
     hidden_size: int = 256
     layers: int = 4
     heads: int = 4
-    kv_heads: int = 2
+    kv_heads: int | None = 2
     intermediate_size: int = 768
     context: int = 512
     tie_embeddings: bool = True
-    special_tokens: dict[str, int] = field(default_factory=dict)
+    special_tokens: dict[str, int | None] = field(default_factory=dict)
+    architecture: Architecture = "llama"
+    initializer_range: float = 0.02
+    rope_theta: float = 10_000.0
 
     def config(self) -> Any:
         """transformers' configuration of it."""
-        from transformers import LlamaConfig
+        from transformers import AutoConfig
 
-        return LlamaConfig(
-            vocab_size=self.vocabulary,
-            hidden_size=self.hidden_size,
-            intermediate_size=self.intermediate_size,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            max_position_embeddings=self.context,
-            tie_word_embeddings=self.tie_embeddings,
-            **self.special_tokens,  # type: ignore[arg-type]
-        )
+        settings: dict[str, Any] = {
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "max_position_embeddings": self.context,
+            "initializer_range": self.initializer_range,
+            "tie_word_embeddings": self.tie_embeddings,
+            **self.special_tokens,
+        }
+        if self.architecture != "gpt_neox":
+            settings["num_key_value_heads"] = self.kv_heads or self.heads
+            settings["rope_parameters"] = {"rope_type": "default", "rope_theta": self.rope_theta}
+        if self.architecture == "qwen3":
+            settings["head_dim"] = self.hidden_size // self.heads
+        return AutoConfig.for_model(self.architecture, **settings)
 
-    def __call__(self) -> torch.nn.Module:
-        from transformers import LlamaForCausalLM
+    def __call__(self) -> Any:
+        from transformers import AutoModelForCausalLM
 
-        return LlamaForCausalLM(self.config())
+        return AutoModelForCausalLM.from_config(self.config())
 
 
 def local_folder(path: str) -> str:
@@ -167,13 +177,6 @@ def local_folder(path: str) -> str:
             with tempfile.TemporaryDirectory(dir=place) as scratch:
                 os.replace(folder.fetch(name, scratch), os.path.join(place, name))
     return place
-
-
-def loading_errors() -> tuple[type[Exception], ...]:
-    """What transformers and peft raise for files that are none of a model's, or are cut off."""
-    from safetensors import SafetensorError
-
-    return (OSError, ValueError, ImportError, SafetensorError)
 
 
 def auto_class(head: Head) -> Any:
@@ -217,7 +220,3 @@ def _shard_later() -> None:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

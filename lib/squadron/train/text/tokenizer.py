@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from squadron.core.errors import ConfigError, InputError
+from squadron.core.errors import InputError, SquadronError
 from squadron.core.folder import Folder
+from squadron.train.models.builders import local_folder
+from squadron.train.models.errors import explaining_load_errors
 
+_FIX = "give a hub name (organisation/model) or a folder with a model and its tokenizer"
 PAD, END, TURN = "<|pad|>", "<|end|>", "<|turn|>"
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|turn|>' + message['role'] + '\\n' + message['content'] + '<|end|>\\n' }}"
@@ -50,24 +53,13 @@ def store_tokenizer(texts: Iterable[str], vocabulary: int, folder: Folder, name:
     return folder.file(name)
 
 
-def load_chat_tokenizer(path: str, who: str) -> Any:
-    """The tokenizer of a model that is to hold conversations; no code that comes with it is run. `who` is what the user
-    calls the model.
+def load_tokenizer(path: str, who: str = "the model", kind: type[SquadronError] = InputError, **options: Any) -> Any:
+    """The tokenizer of a model at a hub name, a folder or a URL; no code that comes with it is run. `who` is what the
+    user calls the model.
 
-    Raises InputError if there is no such model, ConfigError if it has no chat template.
+    Raises an error of this kind if there is none that can be loaded.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    from squadron.train.models.builders import local_folder
-
-    try:
-        AutoConfig.from_pretrained(local_folder(path), trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(local_folder(path), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
-        fix = "give a hub name (organisation/model) or a folder with a model and its tokenizer"
-        raise InputError(f"{who} cannot be loaded: {first}", where=path, fix=fix) from error
-    if tokenizer.chat_template is None:
-        fix = "take a model tuned for chat, or give its tokenizer a chat template and save it in a folder"
-        raise ConfigError(f"{who} has no chat template", where=path, fix=fix)
-    return tokenizer
+    with explaining_load_errors(path, f"the tokenizer of {who}", kind, fix=_FIX):
+        return AutoTokenizer.from_pretrained(local_folder(path), trust_remote_code=False, **options)

@@ -1,0 +1,46 @@
+"""Models that a job trains for itself, once: later runs find them in the user's cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from squadron.core import console
+from squadron.core.folder import Folder, relative
+from squadron.core.run import Stage
+from squadron.core.stage_cache import copy_stage
+from squadron.train.models.artifact import ModelArtifact
+
+
+def cached_models(stage: Stage, key: str, make: Callable[[], Sequence[ModelArtifact]]) -> tuple[ModelArtifact, ...]:
+    """The models that `make` trains into the stage's folder, or copies of those that an earlier run trained.
+
+    `key` stands for all that decides them. They are kept under $SQUADRON_CACHE, or ~/.cache/squadron.
+    """
+    cache = cache_folder() / key
+    place = relative(stage.folder, stage.run.folder)
+    if not cache.exists("models.json"):
+        made = tuple(make())
+        kept = [one.model_copy(update={"path": one.path.removeprefix(f"{place}/")}) for one in made]
+        for one in kept:
+            _copy(stage.folder / one.path, cache / one.path)
+        cache.write_json("models.json", [one.model_dump(mode="json") for one in kept])  # last: all are there now
+        return made
+    console.say(f"  trained before, taken from {console.plain(str(cache))}")
+    found = [ModelArtifact.model_validate(one) for one in cache.read_json("models.json")]
+    for one in found:
+        _copy(cache / one.path, stage.folder / one.path)
+    return tuple(one.model_copy(update={"path": f"{place}/{one.path}"}) for one in found)
+
+
+def cache_folder() -> Folder:
+    """Where models are kept between runs."""
+    home = os.path.join(os.path.expanduser("~"), ".cache", "squadron")
+    return Folder(os.environ.get("SQUADRON_CACHE") or home) / "models"
+
+
+def _copy(source: Folder, target: Folder) -> None:
+    """Copy a folder, unless an earlier attempt has."""
+    if target.ls() != source.ls():
+        target.remove()
+        copy_stage(source, target)
