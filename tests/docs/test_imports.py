@@ -1,4 +1,4 @@
-"""Imports run one way and never in a circle. Those inside functions count too.
+"""Imports run one way and never in a circle. Those inside functions and for type checkers count too.
 
 Nothing of the package is imported to find out: the sources are read.
 """
@@ -76,7 +76,7 @@ def names(module: str, when: When) -> set[str]:
     return {one.name for one in imports(module) if one.when <= when}
 
 
-def dependencies(module: str, when: When = When.LAZY) -> set[str]:
+def dependencies(module: str, when: When) -> set[str]:
     """The modules of ours that a module imports, and the packages that are loaded on the way to them."""
     found = {target for name in names(module, when) if (target := _module_of(name))}
     own = {module, *_packages(module)}
@@ -122,8 +122,7 @@ def _room(module: str) -> str:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    """Imports for type checkers alone are never run, and do not count."""
-    assert find_circle({module: dependencies(module) for module in MODULES}) == []
+    assert find_circle({module: dependencies(module, When.TYPING) for module in MODULES}) == []
 
 
 def test_a_circle_is_found_wherever_it_is_closed() -> None:
@@ -142,7 +141,7 @@ def test_a_circle_is_found_wherever_it_is_closed() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_one_way(module: str) -> None:
-    """From methods to capabilities to core, also for type checkers. The command line alone knows capabilities, by the
+    """From methods to capabilities to core. The command line alone knows capabilities, by the
     names of their commands' modules; nothing imports it."""
     own = _room(module)
     for other in dependencies(module, When.TYPING):
@@ -167,7 +166,7 @@ def test_the_algorithm_never_imports_ray(module: str) -> None:
 
 def test_the_command_line_loads_the_standard_library_alone() -> None:
     """So that `squadron --help` answers at once. The modules of capabilities' commands are loaded with it."""
-    commands = {other for other in dependencies(CLI) if _room(other) != "core"}
+    commands = {other for other in dependencies(CLI, When.LAZY) if _room(other) != "core"}
     assert commands
     ours = {one for module in (CLI, *commands) for one in reachable(module, When.LOADED)}
     others = {name.partition(".")[0] for one in ours for name in names(one, When.LOADED)}

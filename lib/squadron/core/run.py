@@ -79,7 +79,7 @@ class Run:
         stage = Stage.of(self, function, inputs, named)
         self._note(stage)
         if self.stage_cache is not None:
-            self.stage_cache.lend(stage)
+            self.stage_cache.fill(stage.folder, stage.name)
         output_type = get_type_hints(function)["return"]
         if stage.done and not stage.rows_to_retry and stage.name not in self.rerun:
             stage.say_kept()

@@ -8,13 +8,9 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from squadron.core import console
 from squadron.core.folder import Folder
-
-if TYPE_CHECKING:
-    from squadron.core.run import Stage
 
 
 @dataclass(frozen=True)
@@ -29,18 +25,18 @@ class StageCache:
     runs: Folder
     warm_start: Mapping[str, Folder] = field(default_factory=dict)
 
-    def lend(self, stage: Stage) -> None:
-        """Fill the folder of a stage that has not warm_start here with what others have done, if they have."""
-        if stage.folder.exists("started.json"):
+    def fill(self, folder: Folder, stage: str) -> None:
+        """Copy into the folder of a stage of this name what other runs have done, unless it was begun here."""
+        if folder.exists("started.json"):
             return
-        if (work := self.warm_start.get(stage.name)) is not None:
-            copy_stage(work, stage.folder)
+        if (work := self.warm_start.get(stage)) is not None:
+            copy_stage(work, folder)
             return
         for name in self.runs.ls():
-            finished = self.runs / name / "stages" / stage.folder.name
-            if finished != stage.folder and finished.exists("done.json") and not _to_retry(finished):
-                copy_stage(finished, stage.folder)
-                console.say(f"[dim]  {stage.name}: taken over from {console.plain(name)}[/dim]")
+            finished = self.runs / name / "stages" / folder.name
+            if finished != folder and finished.exists("done.json") and not _to_retry(finished):
+                copy_stage(finished, folder)
+                console.say(f"[dim]  {stage}: taken over from {console.plain(name)}[/dim]")
                 return
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,8 @@ from squadron.evaluate.panels import estimate_bars, estimate_table
 from squadron.evaluate.summary import Estimate
 from squadron.methods.crowdselect.algorithm import METRICS, Metrics
 from squadron.methods.crowdselect.config import SelectionConfig
+from squadron.methods.crowdselect.field import Field
 from squadron.methods.crowdselect.records import ResponseModel
-
-if TYPE_CHECKING:
-    from squadron.methods.crowdselect.selection import Field
 
 _EXAMPLES = 4
 _FITTED_ON = 20_000

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from squadron.core import console
-from squadron.core.folder import Folder, relative
+from squadron.core.folder import relative
 from squadron.core.run import Stage
-from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.batch.collect import read_answers
-from squadron.llm.batch.scoring import Scores, mean_over_samples, read_sample_scores
+from squadron.data.rows import write_rows
+from squadron.llm.batch.scoring import Scores
 from squadron.methods.crowdselect import algorithm, baselines, figures
-from squadron.methods.crowdselect.clustering import cluster
 from squadron.methods.crowdselect.config import Arm, SelectionConfig
 from squadron.methods.crowdselect.embedding import read_embeddings
+from squadron.methods.crowdselect.field import Field, read_field
 from squadron.methods.crowdselect.judging import ask_marks, ask_tags, ifd_losses
 from squadron.methods.crowdselect.records import (
     Choice,
@@ -30,33 +28,6 @@ from squadron.methods.crowdselect.records import (
 )
 
 _METRIC_WEIGHTS = {"difficulty": (1, 0, 0), "separability": (0, 1, 0), "stability": (0, 0, 1)}
-
-
-@dataclass(frozen=True)
-class Field:
-    """All that a choice can go by."""
-
-    ids: list[str]
-    questions: ArrowRows
-    answers: tuple[ArrowRows, ...]
-    scores_NM: np.ndarray
-    scores_NMS: np.ndarray
-    metrics: algorithm.Metrics
-    cluster_N: np.ndarray | None
-    model_N: np.ndarray
-    sample_N: np.ndarray
-
-    def response(self, row: int) -> str | None:
-        """The response that a row would be trained on; None where too few answers have a score."""
-        if not self.metrics.eligible_N[row]:
-            return None
-        samples = self.scores_NMS.shape[2]
-        text: str | None = self.answers[self.model_N[row]][row * samples + int(self.sample_N[row])]["response"]
-        return text
-
-    def score(self, row: int) -> float:
-        """What that response scored."""
-        return float(self.scores_NMS[row, self.model_N[row], self.sample_N[row]])
 
 
 def select(
@@ -78,7 +49,7 @@ def select(
     notes = algorithm.validate_settings(len(collected.crowd), families, config.weights)
     for note in notes:
         console.say(f"  {console.plain(note)}")
-    field = _field(stage.run.folder, pool, collected, scores, embeddings, config, families)
+    field = read_field(stage.run.folder, pool, collected, scores, embeddings, config, families)
     figures.show_crowd(stage, field, collected.crowd)
     choices: list[Choice] = []
     rows_by_arm: dict[str, np.ndarray] = {}
@@ -104,34 +75,6 @@ def families_of(crowd: Sequence[ResponseModel]) -> list[list[int]]:
         if model.family is not None and model.size_b is not None:
             named.setdefault(model.family, []).append(column)
     return [sorted(columns, key=lambda column: crowd[column].size_b or 0.0) for columns in named.values()]
-
-
-def _field(
-    run: Folder,
-    pool: Pool,
-    collected: Collected,
-    scores: Scores,
-    embeddings: Embeddings,
-    config: SelectionConfig,
-    families: list[list[int]],
-) -> Field:
-    questions = ArrowRows(run, [pool.questions])
-    ids = [identifier for (identifier,) in questions.columns("id")]
-    scores_NMS = read_sample_scores(run, scores)
-    scores_NM = mean_over_samples(scores_NMS)
-    metrics = algorithm.measure([scores_NM], families, config.ties, config.min_scores)
-    algorithm.validate_crowd(metrics, config.weights, config.count, config.clusters)
-    clusters = config.clusters
-    vectors = read_embeddings(run, embeddings)
-    cluster_N = cluster(vectors, ids, clusters, config.seed) if clusters is not None else None
-    model_N = np.zeros(len(ids), np.intp)
-    scored = np.flatnonzero(np.isfinite(scores_NM).any(1))
-    named = [ids[row] for row in scored]
-    model_N[scored] = algorithm.choose_response(scores_NM[scored], named, config.response, config.seed, config.top)
-    chosen_NS = scores_NMS[np.arange(len(ids)), model_N]
-    sample_N = np.where(np.isfinite(chosen_NS), chosen_NS, -np.inf).argmax(1)
-    answers = tuple(read_answers(run, one) for one in collected.answers)
-    return Field(ids, questions, answers, scores_NM, scores_NMS, metrics, cluster_N, model_N, sample_N)
 
 
 def _pick(
