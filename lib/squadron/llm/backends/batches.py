@@ -28,12 +28,15 @@ def _halving(
     try:
         values = compute(batch)
     except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        if len(batch) == 1:
-            yield batch[0], None, f"out of memory: {str(error).partition(chr(10))[0]}"
-            return
-        half = len(batch) // 2
-        yield from _halving(batch[:half], compute)
-        yield from _halving(batch[half:], compute)
+        failed = f"out of memory: {str(error).partition(chr(10))[0]}"
+    else:
+        yield from ((row, value, "") for row, value in zip(batch, values, strict=True))
         return
-    yield from ((row, value, "") for row, value in zip(batch, values, strict=True))
+    # Only here is the memory free that the error's traceback held.
+    torch.cuda.empty_cache()
+    if len(batch) == 1:
+        yield batch[0], None, failed
+        return
+    half = len(batch) // 2
+    yield from _halving(batch[:half], compute)
+    yield from _halving(batch[half:], compute)

@@ -37,7 +37,7 @@ class Generation:
     """A request for an answer: `emit` is called with its pieces, from the engine's thread.
 
     With `streams` there is a piece for what has become certain at each token, else one at the end. Bias, penalties and
-    grammar are those of a `Sampler`, `logprobs` and `adapter` those of an `Answer`. One that is `cancelled` gets no
+    grammar are those of a `Sampler`, `top_logprobs` and `adapter` those of an `Answer`. One that is `cancelled` gets no
     more pieces.
     """
 
@@ -45,7 +45,7 @@ class Generation:
     sampling: Sampling
     emit: Callable[[Piece], None]
     streams: bool = False
-    logprobs: int | None = None
+    top_logprobs: int | None = None
     grammar: Grammar | None = None
     bias: Mapping[int, float] = field(default_factory=dict)
     frequency_penalty: float = 0.0
@@ -144,7 +144,7 @@ class _Stream:
 
         self._generation, self._tokenizer, self._backend = generation, tokenizer, tokenizer.backend_tokenizer
         self._decode = DecodeStream(skip_special_tokens=True)
-        self._text, self._sent, self._told = "", 0, 0
+        self._text, self._sent, self._sent_logprobs = "", 0, 0
         self._stop: int | None = None  # where the first stop begins
         asked, prompt = generation.sampling, generation.prompt
         penalties = generation.frequency_penalty, generation.presence_penalty
@@ -154,7 +154,7 @@ class _Stream:
             min(asked.max_tokens, context - len(prompt)),
             ends,
             self._add,
-            generation.logprobs,
+            generation.top_logprobs,
             generation.adapter,
         )
 
@@ -188,9 +188,9 @@ class _Stream:
         if finish_reason is None and upto <= self._sent:
             return
         upto = max(upto, self._sent)
-        text, told = self._text[self._sent : upto], tuple(self.answer.told[self._told :])
-        self._sent, self._told = upto, len(self.answer.told)
-        self._generation.emit(Piece(text, told, finish_reason, len(self.answer.tokens)))
+        text, logprobs = self._text[self._sent : upto], tuple(self.answer.logprobs[self._sent_logprobs :])
+        self._sent, self._sent_logprobs = upto, len(self.answer.logprobs)
+        self._generation.emit(Piece(text, logprobs, finish_reason, len(self.answer.tokens)))
 
     def _unfinished(self) -> str:
         """Text at the end that waits for the rest of a character, which does not come."""

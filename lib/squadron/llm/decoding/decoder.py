@@ -33,9 +33,9 @@ class Answer:
     """An answer in the making: what it follows, how its tokens are chosen, where it ends, and its tokens so far.
 
     It ends at `limit` tokens; before one of `ends`; when its sampler's grammar lets nothing follow; and when `stopped`
-    says so, which is called with the tokens after each. `logprobs` is how many alternatives are told for each token;
-    None: not even the token's own. `adapter` is the one that it is given with, where the model has any: then all
-    have one.
+    says so, which is called with the tokens after each. `top_logprobs` is how many alternatives the `logprobs` of each
+    token hold; None: there are no logprobs. `adapter` is the one that it is given with, where the model has any: then
+    all have one.
     """
 
     prompt: tuple[int, ...]
@@ -43,10 +43,10 @@ class Answer:
     limit: int
     ends: Collection[int] = ()
     stopped: Callable[[Sequence[int]], bool] = lambda tokens: False
-    logprobs: int | None = None
+    top_logprobs: int | None = None
     adapter: str | None = None
     tokens: list[int] = field(default_factory=list)
-    told: list[Logprob] = field(default_factory=list)
+    logprobs: list[Logprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     error: str = ""
 
@@ -92,8 +92,8 @@ class Decoder:
         tokens_B = score(logits_BV, [answer.sampler for answer in self.answers]).argmax(-1)
         for row, (answer, token) in enumerate(zip(self.answers, tokens_B.tolist(), strict=True)):
             try:
-                if answer.add(token) and answer.logprobs is not None:
-                    answer.told.append(_logprob(token, logits_BV[row], answer.logprobs))
+                if answer.add(token) and answer.top_logprobs is not None:
+                    answer.logprobs.append(_logprob(token, logits_BV[row], answer.top_logprobs))
             except Exception as error:
                 answer.fail(error)
         rows.append(tokens_B)
