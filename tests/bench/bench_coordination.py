@@ -151,11 +151,12 @@ def ratios() -> bool:
     run("full", RUN)
     met = True
     for done in sorted(RUN.glob("stages/compare-*/done.json")):
-        for row in json.loads(done.read_text())["output"]["ratios"]:
-            barred = row["method"] == "graph VAE" and row["cost"] == "average_completion"
+        output = json.loads(done.read_text())["output"]
+        for row in output["ratios"]:
+            barred = row["method"] == "graph VAE" and output["cost"] == "average_completion"
             bar = RATIO_BARS.get(row["robots"]) if barred else None
             shown = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {row['seconds']:.2f} s"
-            place = f"{row['cost']}, {row['world']}, {row['robots']} robots, {row['method']}"
+            place = f"{output['cost']}, {row['world']}, {row['robots']} robots, {row['method']}"
             print(f"{place}: {shown}{f'; bar {bar}' if bar else ''}")
             met &= bar is None or row["mean"] >= bar
     return met

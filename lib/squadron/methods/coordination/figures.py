@@ -30,6 +30,7 @@ def ratios(scores: Scores, cost: CostName) -> Ratios:
             **dict(some.estimate(method, "ratio")),
         )
         for (world, robots), some in scores.groups().items()
+        if some.answered_MPS.any()
         for method in some.methods
     ]
     return Ratios(cost=cost, ratios=tuple(rows))
