@@ -74,10 +74,10 @@ if __name__ == "__main__":
     done = stages(options.run)
     seconds = {name: float(str(marker["seconds"])) for name, marker in done.items()}
     (score,) = [s for s in done["evaluate"]["output"]["scores"] if s["policy"] == "federated"]  # type: ignore[index]
-    success = score["successes"] / score["episodes"]
+    success = score["mean"]
     print("\n".join(f"{name:16} {taken:8.1f} s" for name, taken in seconds.items()))
     print(f"all stages       {sum(seconds.values()):8.1f} s   (bar {HOUR_S:g} s)")
-    interval = f"95%: {score['low']:.0%} to {score['high']:.0%}, {score['episodes']} episodes"
+    interval = f"95%: {score['low']:.0%} to {score['high']:.0%}, {score['trials']} episodes"
     print(f"success on unseen homes {success:.1%} ({interval}); published {PUBLISHED:.0%}; RMSE {score['rmse']:.4f}")
     fresh = fresh_success(options.run, done["choose_round"]["output"])  # type: ignore[arg-type]
     print(f"success in fresh homes {fresh}")

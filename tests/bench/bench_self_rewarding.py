@@ -79,10 +79,10 @@ def seeds() -> bool:
         minutes = (time.monotonic() - started) / 60
         solved, judged, bias = measured(outputs(seed, "evaluate"))
         (gain,) = outputs(seed, "compare")
-        gains.append(gain["gain"])
+        gains.append(gain["mean"])
         print(f"seed {seed}: {minutes:.1f} min; solved by M0, M1, … {percent(solved)}")
         print(f"  judged {percent(judged)}; position bias {percent(bias)}")
-        print(f"  last − M1: {gain['gain']:+.1%}, 95% over problems {gain['low']:+.1%} to {gain['high']:+.1%}")
+        print(f"  last − M1: {gain['mean']:+.1%}, 95% over problems {gain['low']:+.1%} to {gain['high']:+.1%}")
         steady = all(later >= earlier - FALL_BAR for earlier, later in pairwise(judged[1:]))
         met &= minutes <= MINUTES_BAR and gain["low"] > 0 and judged[1] >= JUDGE_BAR and bias[1] < BIAS_BAR and steady
     low, high = mean_t_interval(gains)
