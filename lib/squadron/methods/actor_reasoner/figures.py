@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,43 +30,34 @@ def driven(method: str, scores: Scores) -> Driven:
 
 def methods_table(scene: str, scores: Scores) -> Table:
     """Every method on the same episodes: safety, time, comfort, and what it costs to compute."""
-    rows: list[list[Any]] = []
-    for method in scores.methods:
-        between = scores.of(method, "encroachment_s")
-        between = between[np.isfinite(between)]
-        seconds = max(scores.total(method, "seconds"), 1e-9)
-        rows.append(
-            [
-                method,
-                scores.estimate(method, "succeeded", share=True).text(".1%"),
-                scores.estimate(method, "collided", share=True).text(".1%"),
-                scores.estimate(method, "passed_s").text(".2f"),
-                f"{np.median(between):.2f}" if len(between) else None,
-                f"{np.mean(between < 1):.1%}" if len(between) else None,
-                scores.estimate(method, "first").value(".1%"),
-                scores.estimate(method, "jerk").value(".1f"),
-                scores.estimate(method, "braking").value(".1f"),
-                int(scores.total(method, "asked")),
-                int(scores.total(method, "unread")),
-                f"{scores.total(method, 'simulated_s') / seconds:,.0f}",
-            ]
-        )
-    columns = [
-        "method",
-        "succeeded",
-        "collided",
-        "s to pass",
-        "post-encroachment time, median s",
-        "of less than 1 s",
-        "went first",
-        "jerk, m/s³",
-        "hardest braking, m/s²",
-        "thoughts",
-        "not to be read",
-        "times real time",
-    ]
+
+    def share(method: str, metric: str) -> str | None:
+        return scores.estimate(method, metric, share=True).text(".1%")
+
+    def between(method: str) -> np.ndarray:
+        values = scores.of(method, "encroachment_s")
+        there: np.ndarray = values[np.isfinite(values)]
+        return there
+
+    def times_real(method: str) -> float:
+        return scores.total(method, "simulated_s") / max(scores.total(method, "seconds"), 1e-9)
+
+    cells: dict[str, Callable[[str], Any]] = {
+        "succeeded": lambda one: share(one, "succeeded"),
+        "collided": lambda one: share(one, "collided"),
+        "s to pass": lambda one: scores.estimate(one, "passed_s").text(".2f"),
+        "post-encroachment time, median s": lambda one: f"{np.median(s):.2f}" if len(s := between(one)) else None,
+        "of less than 1 s": lambda one: f"{np.mean(s < 1):.1%}" if len(s := between(one)) else None,
+        "went first": lambda one: scores.estimate(one, "first").value(".1%"),
+        "jerk, m/s³": lambda one: scores.estimate(one, "jerk").value(".1f"),
+        "hardest braking, m/s²": lambda one: scores.estimate(one, "braking").value(".1f"),
+        "thoughts": lambda one: int(scores.total(one, "asked")),
+        "not to be read": lambda one: int(scores.total(one, "unread")),
+        "times real time": lambda one: f"{times_real(one):,.0f}",
+    }
+    rows = [[method, *(cell(method) for cell in cells.values())] for method in scores.methods]
     note = f"The same {len(scores.problems)} episodes; in brackets 95% intervals."
-    return Table(title=f"Who drives how: {scene}", columns=columns, rows=rows, note=note)
+    return Table(title=f"Who drives how: {scene}", columns=["method", *cells], rows=rows, note=note)
 
 
 def differences(scene: str, scores: Scores, first: str) -> Table:
