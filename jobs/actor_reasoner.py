@@ -12,7 +12,7 @@ from __future__ import annotations
 from squadron.core.cli import run_job
 from squadron.core.job import job
 from squadron.core.run import Run
-from squadron.methods.actor_reasoner.config import ActorReasonerConfig
+from squadron.methods.actor_reasoner.config import ActorReasonerConfig, SceneConfig
 from squadron.methods.actor_reasoner.endpoint import services
 from squadron.methods.actor_reasoner.records import LearnedDriver
 from squadron.methods.actor_reasoner.stages import (
@@ -39,21 +39,18 @@ def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     if config.recorded:
         run.stage(check_recordings, config.recorded)
     worlds = tuple(map(config.world, config.scenes))
-    reasoner_model = run.stage(prepare_reasoner, worlds, config.lessons)
+    scenes, asked = tuple(world.only(SceneConfig) for world in worlds), config.reasoner
+    reasoner = run.stage(prepare_reasoner, scenes, asked.model, asked.display_words, config.lessons)
     learned = LearnedDriver(file=None)
     if config.ppo is not None:
-        learned = run.stage(reinforce, worlds, config.ppo)  # PPO by RLlib, to compare with
+        learned = run.stage(reinforce, scenes, config.ppo)  # PPO by RLlib, to compare with
     for world in worlds:
-        memories = run.stage(build_memory, world, reasoner_model, config.memory)  # the world waits for the Reasoner
-        run.stage(
-            compare, world, reasoner_model, memories, learned, config.evaluation
-        )  # Actor and Reasoner, and everybody else
+        memories = run.stage(build_memory, world, reasoner, config.memory)  # the world waits for the Reasoner
+        run.stage(compare, world, reasoner, memories, learned, config.evaluation)  # and everybody else
         if config.live.cars:
-            run.stage(drive_live, world, reasoner_model, memories, config.live)  # by the clock
-        if config.recorded:
-            run.stage(
-                drive_recorded, world, reasoner_model, memories, learned, config.recorded
-            )  # among cars of CommonRoad files
+            run.stage(drive_live, world, reasoner, memories, config.live)  # by the clock
+        if config.recorded:  # among cars of CommonRoad files
+            run.stage(drive_recorded, world, reasoner, memories, learned, config.recorded)
 
 
 if __name__ == "__main__":

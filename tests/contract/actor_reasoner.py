@@ -29,6 +29,7 @@ CONTRACT = Contract(
     spared="stages/build_memory-*",
     no_effect=["evaluation.timeout_s=99", "evaluation.filmed=0", "lessons.training.guard.stall_s=99"],
     late={
+        "reasoner.think_s=0.7": "build_memory",
         "lessons.training.optimizer.learning_rate=0.01": "prepare_reasoner",
         "evaluation.memory_sizes=[2]": "compare",
         "live.slowed_s=0.1": "drive_live",

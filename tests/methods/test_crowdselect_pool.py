@@ -52,7 +52,7 @@ def write(tmp_path: Path) -> Callable[..., str]:
 
 
 def read(stage: Stage, path: str, **settings: Any) -> Pool:
-    return pool.read(stage, PoolConfig(path=path, **settings), WORLD, ())
+    return pool.read_pool(stage, PoolConfig(path=path, **settings), WORLD, ())
 
 
 def rows(stage: Stage, name: str) -> list[Any]:
@@ -98,7 +98,7 @@ def test_a_column_for_each_model(stage: Stage, write: Callable[..., str]) -> Non
     path = write({"uuid": "1", "instruction": "a", "m": cell}, {"uuid": "2", "instruction": "b", "m": None})
     settings = PoolConfig(path=path, id="uuid", layout="generator_zoo", score="rm-b", held_out=0)
     model = ScriptedModel(name="m", family="f", size_b=1, otherwise="never asked")
-    (answers,) = pool.read(stage, settings, WORLD, (model,)).answers
+    (answers,) = pool.read_pool(stage, settings, WORLD, (model,)).answers
     assert [row["score"] for row in read_answers(stage.run.folder, answers)] == [-2.0, None]
 
 

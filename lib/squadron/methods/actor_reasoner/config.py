@@ -81,15 +81,21 @@ class MemoryConfig(Config):
     embedder: AnyEmbedder = PackagedEmbedder()
 
 
-class WorldConfig(Config):
-    """A scene with its traffic and its drivers, and how the Reasoner is asked there."""
+class SceneConfig(Config):
+    """A scene with its traffic and its drivers."""
 
     scene: SceneName
     traffic: TrafficConfig
     drivers: DriversConfig
+    every_s: float = decisive(gt=0, description="a car is thought about at most so often")
+    seed: int
+
+
+class WorldConfig(SceneConfig):
+    """A scene, and how the Reasoner is asked there."""
+
     reasoner: ReasonerConfig
     embedder: AnyEmbedder
-    seed: int
 
 
 class EvaluationConfig(Config):
@@ -179,6 +185,7 @@ class ActorReasonerConfig(Config):
             scene=scene,
             traffic=self.traffic,
             drivers=self.drivers,
+            every_s=self.reasoner.every_s,
             reasoner=self.reasoner,
             embedder=self.memory.embedder,
             seed=self.seed,

@@ -16,7 +16,7 @@ from squadron.llm.chat import Sampling
 from squadron.llm.providers import open_model
 from squadron.llm.settings import HfModel
 from squadron.methods.actor_reasoner.algorithm import ACTIONS
-from squadron.methods.actor_reasoner.config import LessonsConfig, WorldConfig
+from squadron.methods.actor_reasoner.config import LessonsConfig, SceneConfig
 from squadron.methods.actor_reasoner.episodes import LESSONS
 from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, answer, question
 from squadron.methods.actor_reasoner.reasoner import Reasoner
@@ -31,10 +31,11 @@ _TOGETHER = 100
 _CHECKED = 2000
 
 
-def teach(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> ReasonerModel:
-    """Train the small model on all scenes, and measure what it has learned on episodes that were held out."""
-    words, seed = worlds[0].reasoner.display_words, worlds[0].seed
-    learned, kept = _draw(stage, worlds, config)
+def teach(stage: Stage, scenes: Sequence[SceneConfig], config: LessonsConfig, words: int) -> ReasonerModel:
+    """Train the small model on all scenes, and measure what it has learned on episodes that were held out. A display of
+    more than `words` words is not shown."""
+    seed = scenes[0].seed
+    learned, kept = _draw(stage, scenes, config)
     texts = (text for one in learned for text in (question(one.situation, BRIEF, words), answer(one.thought)))
     drawn = by_stake(learned, round(config.training.epochs * len(learned)), seed)
     spec = config.training.model_copy(update={"seed": seed, "epochs": 1})  # all of them are in the rows
@@ -90,7 +91,7 @@ def _mean_loss_s(lessons: Sequence[Lesson], actions: Sequence[int]) -> float:
     return sum(lesson.lost_s(action) for lesson, action in zip(lessons, actions, strict=True)) / len(lessons)
 
 
-def _draw(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) -> tuple[list[Lesson], list[Lesson]]:
+def _draw(stage: Stage, worlds: Sequence[SceneConfig], config: LessonsConfig) -> tuple[list[Lesson], list[Lesson]]:
     """Lessons to learn from, and those of the first episodes of each scene, which are held out."""
     rows = [
         {"id": f"{world.scene} {start}", "world": number, "episodes": [start, min(start + _TOGETHER, config.episodes)]}
@@ -117,7 +118,7 @@ def _draw(stage: Stage, worlds: Sequence[WorldConfig], config: LessonsConfig) ->
 
 
 def _draw_some(
-    row: dict[str, Any], worlds: Sequence[WorldConfig], explore: float, collision_s: float
+    row: dict[str, Any], worlds: Sequence[SceneConfig], explore: float, collision_s: float
 ) -> dict[str, Any]:
     """Runs on a worker."""
     episodes = [LESSONS + episode for episode in range(*row["episodes"])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from squadron.core.inputs import InputPath
 from squadron.core.job import estimated
 from squadron.core.run import Stage
+from squadron.llm.settings import AnyModel
 from squadron.methods.actor_reasoner import plan
 from squadron.methods.actor_reasoner.config import (
     EvaluationConfig,
@@ -12,6 +13,7 @@ from squadron.methods.actor_reasoner.config import (
     LiveConfig,
     MemoryConfig,
     PpoConfig,
+    SceneConfig,
     WorldConfig,
 )
 from squadron.methods.actor_reasoner.records import (
@@ -25,17 +27,18 @@ from squadron.methods.actor_reasoner.records import (
 
 
 @estimated(plan.reasoner)
-def prepare_reasoner(stage: Stage, worlds: tuple[WorldConfig, ...], lessons: LessonsConfig) -> ReasonerModel:
+def prepare_reasoner(
+    stage: Stage, scenes: tuple[SceneConfig, ...], model: AnyModel | None, display_words: int, lessons: LessonsConfig
+) -> ReasonerModel:
     """See to it that the language model is there, or teach a small one to think."""
-    asked = worlds[0].reasoner
-    if asked.model is not None:
+    if model is not None:
         from squadron.llm.providers import check_models
 
-        check_models([asked.model])
+        check_models([model])
         return ReasonerModel()
     from squadron.methods.actor_reasoner.language import teach
 
-    return teach(stage, worlds, lessons)
+    return teach(stage, scenes, lessons, display_words)
 
 
 def check_recordings(stage: Stage, paths: tuple[InputPath, ...]) -> Recordings:
@@ -55,14 +58,14 @@ def build_memory(stage: Stage, world: WorldConfig, reasoner_model: ReasonerModel
     return driving.build_memory(stage, World(stage.run.folder, world, reasoner_model), memory)
 
 
-def reinforce(stage: Stage, worlds: tuple[WorldConfig, ...], config: PpoConfig) -> LearnedDriver:
+def reinforce(stage: Stage, scenes: tuple[SceneConfig, ...], config: PpoConfig) -> LearnedDriver:
     """Learn to drive by reinforcement, to compare with."""
     from squadron.core.folder import relative
     from squadron.methods.actor_reasoner.ppo import POLICY_FILE, train_ppo
 
     stage.claim_cluster()
-    scenes = [world.scene for world in worlds]
-    train_ppo(scenes, worlds[0].traffic, worlds[0].drivers, config, stage.folder)
+    names = [one.scene for one in scenes]
+    train_ppo(names, scenes[0].traffic, scenes[0].drivers, config, stage.folder)
     return LearnedDriver(file=relative(stage.folder, stage.run.folder, POLICY_FILE))
 
 

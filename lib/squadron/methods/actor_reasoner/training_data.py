@@ -13,7 +13,7 @@ import numpy as np
 
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS, FASTER, IDLE, see
 from squadron.methods.actor_reasoner.baselines import PLANS, Suspects, suspected_costs
-from squadron.methods.actor_reasoner.config import WorldConfig
+from squadron.methods.actor_reasoner.config import SceneConfig
 from squadron.methods.actor_reasoner.episodes import Decision, beliefs, run_episodes, silent
 from squadron.methods.actor_reasoner.policy import Past
 from squadron.methods.actor_reasoner.prompts import Situation, Thought
@@ -44,7 +44,7 @@ class Lesson(NamedTuple):
         return max(0.0, self.costs[action] - self.costs[self.thought.action])
 
 
-def draw_lessons(world: WorldConfig, episodes: Sequence[int], explore: float, collision_s: float) -> list[Lesson]:
+def draw_lessons(world: SceneConfig, episodes: Sequence[int], explore: float, collision_s: float) -> list[Lesson]:
     """Lessons of these episodes. The car goes by the oracle's decision until it would be thought about again, or by a
     random one with the chance `explore`. A collision costs `collision_s` seconds."""
     teacher = _Teacher(world, episodes, explore, collision_s)
@@ -68,10 +68,10 @@ def by_stake(lessons: Sequence[Lesson], count: int, seed: int) -> list[Lesson]:
 class _Teacher:
     """Drives by the oracle, with mistakes, and takes notes."""
 
-    def __init__(self, world: WorldConfig, episodes: Sequence[int], explore: float, collision_s: float) -> None:
+    def __init__(self, world: SceneConfig, episodes: Sequence[int], explore: float, collision_s: float) -> None:
         self._scene, self._drivers = world.scene, world.drivers
         self._explore, self._collision_s = explore, collision_s
-        self._every = max(1, round(world.reasoner.every_s / world.traffic.tick_s))
+        self._every = max(1, round(world.every_s / world.traffic.tick_s))
         self._draws = [np.random.default_rng([world.seed, episode, 1]) for episode in episodes]
         self._tick = 0
         self._past: Past | None = None

@@ -23,10 +23,10 @@ CHUNK = 1024
 """Instructions of one task."""
 
 
-def embed(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Embeddings:
-    """Write the vectors of all instructions as one array that can be mapped into memory.
+def embed_instructions(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Embeddings:
+    """Compute a vector for every instruction.
 
-    Raises WorkerError if a chunk fails, after the others are done and kept.
+    They are one array that can be mapped into memory. Raises WorkerError if a chunk fails, after the others are done.
     """
     chunks: list[dict[str, Any]] = [
         {"id": f"{start:09d}", "start": start, "stop": min(start + CHUNK, pool.count)}

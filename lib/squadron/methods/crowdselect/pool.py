@@ -10,11 +10,13 @@ from typing import Any
 
 from squadron.core.errors import InputError
 from squadron.core.folder import relative
+from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.batch.collect import ANSWER_TYPES, Answers
 from squadron.llm.settings import AnyModel
+from squadron.methods.crowdselect import plan
 from squadron.methods.crowdselect.config import PoolConfig
 from squadron.methods.crowdselect.records import Pool, ResponseModel
 from squadron.methods.crowdselect.synthetic_task import TasksConfig, held_out_tasks, pool_tasks
@@ -32,8 +34,11 @@ class _Seen:
     repeats: int = 0
 
 
-def read(stage: Stage, config: PoolConfig, world: TasksConfig, models: tuple[AnyModel, ...]) -> Pool:
-    """Check every row, then write the pool, the rows kept out, and the answers that rows came with.
+@estimated(plan.instructions)
+def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tuple[AnyModel, ...]) -> Pool:
+    """Read and check every instruction, and keep some out.
+
+    Writes the pool, the rows kept out, and the answers that rows came with.
 
     Raises InputError for a row without an instruction, an empty or enormous one, an id that occurs twice, a response
     without a model, fewer than two rows.

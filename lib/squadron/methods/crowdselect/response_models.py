@@ -26,10 +26,12 @@ _TOKENIZED = 4000
 Planned = Sequence[tuple[FamilyConfig, MemberConfig]]
 
 
-def gather(
+def prepare_models(
     stage: Stage, world: WorldConfig, models: tuple[AnyModel, ...], base: str | None, trained: Trained
 ) -> ResponseModels:
-    """See to it that the named models and the students' base are there; train those of the small world that `trained`
+    """Find the models that answer, or train the small world's.
+
+    See to it that the named models and the students' base are there; train those of the small world that `trained`
     asks for, or take them from the cache.
 
     Raises ConfigError, InputError or ResourceError before anything is asked if a model cannot be used.

@@ -9,10 +9,12 @@ import numpy as np
 
 from squadron.core import console
 from squadron.core.folder import relative
+from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.data.rows import write_rows
+from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.scoring import Scores
-from squadron.methods.crowdselect import algorithm, baselines, figures
+from squadron.methods.crowdselect import algorithm, baselines, figures, plan
 from squadron.methods.crowdselect.config import Arm, SelectionConfig
 from squadron.methods.crowdselect.embedding import read_embeddings
 from squadron.methods.crowdselect.field import Field, read_field
@@ -30,6 +32,7 @@ from squadron.methods.crowdselect.records import (
 _METRIC_WEIGHTS = {"difficulty": (1, 0, 0), "separability": (0, 1, 0), "stability": (0, 0, 1)}
 
 
+@estimated(plan.training)
 def select(
     stage: Stage,
     pool: Pool,
@@ -39,9 +42,11 @@ def select(
     embeddings: Embeddings,
     config: SelectionConfig,
     seeds: int,
-    cap_usd: float | None,
+    spending: SpendingConfig,
 ) -> Selection:
-    """Choose by every arm; write each choice as rows of `id`, `instruction`, `response`, `model`, `score`.
+    """Choose instructions and responses, by CrowdSelect and by what it is compared with.
+
+    Each choice is written as rows of `id`, `instruction`, `response`, `model`, `score`.
 
     Raises ConfigError or InputError where scores and settings leave nothing to choose by.
     """
@@ -55,7 +60,7 @@ def select(
     rows_by_arm: dict[str, np.ndarray] = {}
     for arm in config.arms:
         for seed in range(max(1, seeds) if arm == "random" else 1):
-            picked = _pick(stage, field, crowd, config, arm, seed, cap_usd)
+            picked = _pick(stage, field, crowd, config, arm, seed, spending.cap_usd)
             choices.append(_write(stage, field, collected.crowd, arm, seed, picked))
             rows_by_arm.setdefault(arm, picked)
     figures.show_choices(stage, field, rows_by_arm, config)

@@ -11,6 +11,7 @@ from squadron.data.rows import ArrowRows, write_rows
 from squadron.evaluate.panels import headline, loss_curves
 from squadron.evaluate.scores import Scores
 from squadron.evaluate.summary import Estimate, estimate
+from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.batch.scoring import read_scores, score
 from squadron.llm.rewards.settings import AnyReward
@@ -29,10 +30,10 @@ from squadron.methods.crowdselect.records import (
 from squadron.train.tuning import Tuning, open_rows, tune
 
 
-def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: LearningConfig) -> Students:
-    """Train a student of each arm and seed on its choice; equal arms of equal size see equally many rows.
+def train_students(stage: Stage, selection: Selection, crowd: ResponseModels, config: LearningConfig) -> Students:
+    """Train a student on each choice, with every seed.
 
-    Raises ConfigError or ResourceError as training does.
+    Arms of equal size see equally many rows. Raises ConfigError or ResourceError as training does.
     """
     assert crowd.base is not None
     tokenizer = crowd.base.load_tokenizer(stage.run.folder)
@@ -63,10 +64,15 @@ def train(stage: Stage, selection: Selection, crowd: ResponseModels, config: Lea
     return Students(base=crowd.base, students=tuple(students))
 
 
-def compare(
-    stage: Stage, students: Students, pool: Pool, config: StudentsConfig, reward: AnyReward, cap_usd: float | None
+def compare_students(
+    stage: Stage,
+    students: Students,
+    pool: Pool,
+    config: StudentsConfig,
+    reward: AnyReward,
+    spending: SpendingConfig,
 ) -> StudentScores:
-    """Let every student answer the instructions kept out, score the answers, and compare the arms.
+    """Let students answer the instructions kept out, and compare their scores.
 
     The difference of CrowdSelect's students and random's has a t interval over seeds, which holds for other seeds, and
     a bootstrap interval over instructions, which holds for other instructions; both are shown.
@@ -79,7 +85,7 @@ def compare(
         for one in students.students
     ]
     answers = collect(stage, questions, asked, CollectConfig(sampling=config.sampling))
-    scores_QS = read_scores(run, score(stage, questions, answers, reward, cap_usd))
+    scores_QS = read_scores(run, score(stage, questions, answers, reward, spending.cap_usd))
     arms = tuple(dict.fromkeys(one.arm for one in students.students))
     columns = {arm: [1 + n for n, one in enumerate(students.students) if one.arm == arm] for arm in arms}
     scores = Scores.of_arrays("score", {arm: scores_QS[:, at] for arm, at in columns.items()})

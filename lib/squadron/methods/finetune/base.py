@@ -17,12 +17,13 @@ from squadron.train.models.random_init import make_small_model
 from squadron.train.planning.memory import read_shapes
 
 
-def prepare(
+def prepare_model(
     stage: Stage, data: Dataset, objective: ObjectiveName, settings: DataConfig, config: StartConfig
 ) -> ModelArtifact:
-    """Check that the model and its tokenizer are there and can do what is asked, before any weight is read.
+    """Find the model, or make a small one with a tokenizer of its own.
 
-    Raises InputError if there is no such model, ConfigError if it lacks the chat template that the data needs.
+    No weight is read. Raises InputError if there is no such model, ConfigError if it lacks the chat template that the
+    data needs.
     """
     quiet_libraries()
     if config.path is None:

@@ -24,8 +24,10 @@ CHUNK = 4096
 """Records that one task encodes."""
 
 
-def read(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Dataset:
-    """Check every record before anything else happens, and write those to train on and those held out apart.
+def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Dataset:
+    """Read and check every record, and hold some out.
+
+    Nothing is trained before every record was checked. Those held out stand in a file of their own.
 
     Raises InputError for an empty file, a record without a column that the objective reads, a label of a class too few.
     """
@@ -63,7 +65,7 @@ def encode(
     settings: DataConfig,
     max_length: int | None,
 ) -> Rows:
-    """Encode all records on the cluster, and show how long they are.
+    """Turn records into token ids, and count what is too long.
 
     Raises InputError if rows are longer than `max_length` and `settings.too_long` is "refuse".
     """

@@ -35,7 +35,10 @@ def compare(
     settings: DataConfig,
     config: SamplesConfig,
 ) -> SampleScores:
-    """Greedy answers to held-out prompts; those that end in a number behind the marker are checked."""
+    """Let the model answer held-out prompts, as it was and as it is.
+
+    Answers are greedy; those that end in a number behind the marker are checked.
+    """
     count = min(max(config.shown, config.scored), data.held_out_records)
     if objective not in ("sft", "dpo") or settings.columns.text or not count:
         return SampleScores(scored=0, right_before=0, right_after=0)

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from squadron.core.folder import relative
+from squadron.core.job import estimated
 from squadron.core.panels import Table
 from squadron.core.profile import WorkerResources
 from squadron.core.progress import progress
@@ -34,7 +35,8 @@ HEADS: dict[ObjectiveName, Head] = {
 _SKIPPED_STEPS = 5
 
 
-def run(
+@estimated(plan.estimate)
+def train(
     stage: Stage,
     rows: Rows,
     data: Dataset,
@@ -44,7 +46,9 @@ def run(
     dpo: DpoConfig,
     spec: TrainSpec,
 ) -> Trained:
-    """Train on the cluster; loss curves and throughput go into the report.
+    """Train, from the newest checkpoint if there is one.
+
+    Loss curves and throughput go into the report.
 
     Raises ConfigError or ResourceError before a worker starts if the batch cannot be dealt out to the workers, or the
     model cannot fit.
@@ -104,7 +108,10 @@ def export(
     spec: TrainSpec,
     settings: ExportConfig,
 ) -> Export:
-    """Write the trained model and prove it. Raises WorkerError if the files answer differently."""
+    """Write the trained model as files, load them in a clean process, and compare.
+
+    Raises WorkerError if the files answer differently.
+    """
     import tempfile
     from pathlib import Path
 

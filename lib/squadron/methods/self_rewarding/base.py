@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.evaluate.panels import loss_curves
-from squadron.methods.self_rewarding import algorithm
+from squadron.methods.self_rewarding import algorithm, plan
 from squadron.methods.self_rewarding.config import PromptsConfig
 from squadron.methods.self_rewarding.conversations import judge_messages
 from squadron.methods.self_rewarding.records import Lessons
@@ -22,11 +23,14 @@ _TOKENIZED = 3000
 """Rows of each kind of lesson that the tokenizer is trained on."""
 
 
-def prepare(
+@estimated(plan.base_model)
+def prepare_base(
     stage: Stage, lessons: Lessons, base: str | None, world: WorldConfig, prompts: PromptsConfig, seed: int, rounds: int
 ) -> ModelArtifact:
-    """Find the base model, or train the small world's. Raises InputError if there is no such model, ConfigError if it
-    has no chat template."""
+    """M0: find the base model, or train a small one on plain texts.
+
+    Raises InputError if there is no such model, ConfigError if it has no chat template.
+    """
     quiet_libraries()
     if base is not None:
         return find_model(base, "the base model", chats=True, name="M0")

@@ -13,13 +13,15 @@ from typing import Any
 
 from squadron.core.errors import InputError
 from squadron.core.folder import relative
+from squadron.core.job import estimated
 from squadron.core.panels import Table
 from squadron.core.run import Stage
 from squadron.data.arithmetic import Problem
-from squadron.data.problems import question_id, read_problems, read_questions
+from squadron.data.problems import question_id, read_questions
+from squadron.data.problems import read_problems as read_problem_file
 from squadron.data.records import check_columns, read_records
 from squadron.data.stepwise import Contest, solution_steps
-from squadron.methods.self_rewarding import algorithm, building
+from squadron.methods.self_rewarding import algorithm, building, plan
 from squadron.methods.self_rewarding.config import (
     BenchmarkConfig,
     InstructionConfig,
@@ -33,7 +35,7 @@ from squadron.methods.self_rewarding.synthetic_task import TasksConfig, draw, dr
 _WORLD = "small world"
 
 
-def read(
+def read_problems(
     stage: Stage,
     problems: ProblemsConfig | None,
     benchmarks: tuple[BenchmarkConfig, ...],
@@ -58,7 +60,8 @@ def read(
     return Sources(training=_write(stage, "training.jsonl", _of_file(problems)), benchmarks=measured)
 
 
-def lessons(
+@estimated(plan.data)
+def build_lessons(
     stage: Stage,
     sources: Sources,
     instruction: InstructionConfig,
@@ -68,7 +71,7 @@ def lessons(
     rounds: int,
     seed: int,
 ) -> Lessons:
-    """Gather solutions in steps and judged contests, and keep some contests out.
+    """Gather solutions in steps and judged pairs of steps, and keep some pairs out.
 
     Raises InputError for rows that lack a column, and where nothing is left to learn from.
     """
@@ -109,7 +112,7 @@ def _write(stage: Stage, name: str, rows: Iterable[Mapping[str, Any]]) -> Proble
 
 
 def _of_benchmark(config: BenchmarkConfig) -> list[dict[str, Any]]:
-    found = read_problems(config.path, config.split, question=config.question, answer=config.answer)
+    found = read_problem_file(config.path, config.split, question=config.question, answer=config.answer)
     return [{"id": one.id, "question": one.question, "reference": one.reference} for one in found[: config.limit]]
 
 

@@ -35,7 +35,7 @@ from squadron.methods.self_rewarding.tuning import open_settings
 from squadron.train.models.artifact import ModelArtifact
 
 
-def measure(
+def evaluate(
     stage: Stage,
     model: ModelArtifact,
     sources: Sources,
@@ -45,7 +45,7 @@ def measure(
     judging: Sampling,
     generation: GenerationConfig,
 ) -> Evaluation:
-    """Let a model solve every benchmark and judge every held-out contest.
+    """Solve the benchmarks and judge the pairs that were kept out.
 
     A reply that failed counts neither way: it is a failed row of the stage, asked again by the next run. A solution
     that is cut off is wrong.
@@ -106,6 +106,26 @@ def scale(
     searched = run_programs(stage, programs, models, timeout_s=generation.timeout_s)
     fail_searches(stage, searched)
     return _searched(name, rows, searched)
+
+
+def compare(
+    stage: Stage,
+    results: tuple[Evaluation, ...],
+    last: ModelArtifact,
+    sources: Sources,
+    prompts: PromptsConfig,
+    config: EvaluationConfig,
+    rounds: ProposalsConfig,
+    generation: GenerationConfig,
+    seed: int,
+) -> Estimate:
+    """Compare the rounds, and let the last model search."""
+    searched = None
+    if config.scaling:
+        searched = scale(stage, last, sources, prompts, config, rounds, generation, seed)
+    found = gain(results[1], results[-1])
+    figures.show_rounds(stage, results, found, searched)
+    return found
 
 
 def gain(first: Evaluation, last: Evaluation) -> Estimate:

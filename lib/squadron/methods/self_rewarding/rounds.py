@@ -12,14 +12,15 @@ from typing import Any
 from squadron.core import console
 from squadron.core.errors import InputError
 from squadron.core.folder import relative
+from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.llm.batch.programs import run_programs
 from squadron.llm.providers import check_models
 from squadron.llm.settings import AnyModel
-from squadron.methods.self_rewarding import algorithm, figures
+from squadron.methods.self_rewarding import algorithm, figures, plan
 from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig, ProposalsConfig
 from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched, Searcher, fail_searches
-from squadron.methods.self_rewarding.records import Preferences, Problems
+from squadron.methods.self_rewarding.records import Preferences, Problems, Sources
 from squadron.methods.self_rewarding.tuning import open_settings, train_model
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.spec import LoraSettings, TrainSpec
@@ -29,22 +30,25 @@ POSITION_WARNING = 0.9
 """From this share of contests decided by who is shown first, a judge is reported as one that sees positions only."""
 
 
-def prefer(
+@estimated(plan.asking)
+def prefer_steps(
     stage: Stage,
     model: ModelArtifact,
-    problems: Problems,
+    sources: Sources,
     number: int,
     prompts: PromptsConfig,
     config: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
 ) -> Preferences:
-    """Search the problems of round `number` (2 makes M2), and keep every preference between two steps.
+    """Let the model propose steps and judge them itself.
+
+    Search the problems of round `number` (2 makes M2), and keep every preference between two steps.
 
     Rounds take the problems of the file in turn. Raises InputError if no preference comes of it: there is nothing to
     learn from then, and the reason is told.
     """
-    asked = _of_round(stage, problems, number, config.questions)
+    asked = _of_round(stage, sources.training, number, config.questions)
     judge = MODEL if config.judge is None else JUDGE
     search = Searcher(prompts, config.search, config.proposing, config.judging, seed, judge)
     programs = {row["id"]: partial(search, row["id"], row["question"]) for row in asked}
@@ -77,6 +81,7 @@ def prefer(
     )
 
 
+@estimated(plan.optimizing)
 def optimize(
     stage: Stage,
     model: ModelArtifact,
@@ -87,7 +92,9 @@ def optimize(
     spec: TrainSpec,
     lora: LoraSettings | None,
 ) -> ModelArtifact:
-    """Step-wise DPO on the preferences; the reference is the model that they came from.
+    """Learn from the model's own preferences, by step-wise DPO.
+
+    The reference is the model that they came from.
 
     A row's prompt is the question and the steps before; its answers are one step each, without an end of sequence, as
     in Step-DPO. Rows of more than `spec.max_length` tokens are left out, and counted.

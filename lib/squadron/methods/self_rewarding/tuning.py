@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.evaluate.panels import loss_curves
 from squadron.llm.chat import Message
 from squadron.llm.settings import AnyModel, HfModel, VllmModel
-from squadron.methods.self_rewarding import algorithm
+from squadron.methods.self_rewarding import algorithm, plan
 from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig
 from squadron.methods.self_rewarding.conversations import judge_messages
 from squadron.methods.self_rewarding.records import Lessons
@@ -26,6 +27,7 @@ def open_settings(stage: Stage, model: ModelArtifact, generation: GenerationConf
     return HfModel(name=model.name, path=path, batch_size=generation.batch_size)
 
 
+@estimated(plan.tuning)
 def fine_tune(
     stage: Stage,
     base: ModelArtifact,
@@ -34,8 +36,10 @@ def fine_tune(
     spec: TrainSpec,
     lora: LoraSettings | None,
 ) -> ModelArtifact:
-    """M1: supervised fine-tuning on solutions and judgements together. Rows longer than `spec.max_length` tokens are
-    left out, and counted."""
+    """M1: learn from solutions and judgements.
+
+    Both are in one supervised training. Rows longer than `spec.max_length` tokens are left out, and counted.
+    """
     rows = _encode(stage, lessons, base.load_tokenizer(stage.run.folder), prompts)
     fitting = encode_rows(stage, "rows.arrow", rows, spec.max_length, "raise tuning.max_length")
     return train_model(stage, Tuning("M1", base, fitting, spec, lora))
