@@ -17,6 +17,7 @@ from squadron.llm.settings import HfModel
 from squadron.serve import openai as api
 from squadron.serve.embedding import embeddings
 from squadron.serve.logprobs import chat_logprobs, completion_logprobs
+from squadron.serve.prompts import Prompts
 from squadron.serve.service import Context, Event, Route, Service, SharedBase
 
 if TYPE_CHECKING:
@@ -86,13 +87,13 @@ class ChatServer:
         check_rows(loaded.model, settings.path)
         self._name, self._tokenizer, self._context = settings.name, loaded.tokenizer, loaded.context
         self._model, self._adapters = attach(loaded.model, adapters or {})
-        self._longest_token = max(map(len, self._tokenizer.get_vocab()))
+        self._prompts = Prompts(settings.name, loaded.tokenizer, loaded.context)
         self._grammars = Grammars(self._tokenizer)
         self._engine = Engine(self._model, loaded.tokenizer, loaded.ends, loaded.context, max_rows)
 
     async def chat(self, request: api.ChatCompletionRequest) -> api.ChatCompletion:
         """Answers to a conversation. Raises InputError if it does not fit, or asks for what there is not."""
-        prompt, answers = self._chat_prompt(request), []
+        prompt, answers = self._prompts.chat(request.messages), []
         for number in range(request.n):
             answers.append(asyncio.create_task(self._collect(self._chat_generation(request, prompt, number))))
         choices, written = [], 0
@@ -109,7 +110,7 @@ class ChatServer:
 
     async def stream_chat(self, request: api.ChatCompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
         """The answer piece by piece, in the form of OpenAI's chunks."""
-        generation = self._chat_generation(request, self._chat_prompt(request), 0, context.seed, streams=True)
+        generation = self._chat_generation(request, self._prompts.chat(request.messages), 0, context.seed, streams=True)
         first = context.skip == 0
 
         def choice(piece: Piece) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class ChatServer:
 
     async def complete(self, request: api.CompletionRequest) -> api.Completion:
         """Ways to go on with texts. Raises InputError if one does not fit."""
-        prompts = [self._encode(text) for text in _list(request.prompt)]
+        prompts = [self._prompts.encode(text) for text in _list(request.prompt)]
         answers = [
             asyncio.create_task(self._collect(self._completion_generation(request, prompt, number)))
             for prompt in prompts
@@ -146,7 +147,7 @@ class ChatServer:
 
     async def stream_complete(self, request: api.CompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
         """One way to go on with a text, piece by piece."""
-        (prompt,) = [self._encode(text) for text in _list(request.prompt)]
+        (prompt,) = [self._prompts.encode(text) for text in _list(request.prompt)]
         generation = self._completion_generation(request, prompt, 0, context.seed, streams=True)
 
         def choice(piece: Piece) -> dict[str, Any]:
@@ -163,50 +164,13 @@ class ChatServer:
         not fit."""
         from squadron.llm.backends.mean_states import mean_states
 
-        encoded = [self._encode(text) for text in request.texts]
+        encoded = [self._prompts.encode(text) for text in request.texts]
         vectors = await asyncio.to_thread(mean_states, self._model, encoded, self._adapters.get(request.model))
         return embeddings(request, vectors, request.model, sum(map(len, encoded)))
 
     def close(self) -> None:
         """End what is being answered."""
         self._engine.close()
-
-    def _chat_prompt(self, request: api.ChatCompletionRequest) -> list[int]:
-        from squadron.train.models.errors import check_chat_template
-        from squadron.train.text.conversations import prompt_text, token_ids
-
-        check_chat_template(self._tokenizer, "", self._name, InputError, fix="send its prompt to /v1/completions")
-        roles = {"developer": "system"}
-        messages = [{"role": roles.get(one.role, one.role), "content": one.text} for one in request.messages]
-        self._check_size(sum(len(message["content"]) for message in messages))
-        try:
-            text = prompt_text(self._tokenizer, messages)
-        except Exception as error:  # a template is the model's own program, and says in its own words what it refuses
-            raise InputError(f"the chat template of {self._name} refuses this conversation: {error}") from None
-        return self._fitting(token_ids(self._tokenizer, text))
-
-    def _encode(self, text: str) -> list[int]:
-        from squadron.train.text.conversations import token_ids
-
-        self._check_size(len(text))
-        ids = token_ids(self._tokenizer, text)
-        if not ids:
-            raise InputError("an empty text", fix="send at least a token")
-        return self._fitting(ids)
-
-    def _check_size(self, characters: int) -> None:
-        """Refuse what cannot fit, before time is spent on reading it."""
-        if characters > self._context * self._longest_token:
-            raise InputError(
-                f"{characters:,} characters are more than the {self._context:,} tokens that {self._name} holds"
-            )
-
-    def _fitting(self, ids: list[int]) -> list[int]:
-        if len(ids) >= self._context:
-            raise InputError(
-                f"the prompt has {len(ids):,} tokens; {self._name} holds {self._context:,} with the answer"
-            )
-        return ids
 
     def _chat_generation(
         self, request: api.ChatCompletionRequest, prompt: Sequence[int], number: int, seed: int | None = None,
