@@ -73,6 +73,17 @@ def test_a_copied_or_touched_file_runs_nothing_again_and_a_changed_byte_does(tmp
     assert _count(tmp_path / "r", path=str(copy))[1] == 2
 
 
+def test_a_file_whose_content_changed_is_said_to_have_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.txt"
+    for text in ("1\n", "2\n"):
+        file.write_text(text)
+        _count(tmp_path / "r", path=str(file))
+    said = "".join(capsys.readouterr().out.split())  # lines are wrapped anywhere
+    assert f"count_linesrunsagain,itsearlierresultiskept.Changed:whatisin{file}" in said
+
+
 def test_a_setting_that_decides_nothing_runs_nothing_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

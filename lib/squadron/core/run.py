@@ -249,7 +249,8 @@ class Stage:
         if not finished:
             return
         last = max(finished, key=lambda marker: marker["finished_at"])
-        shown = "; ".join(changes(last["inputs"], mask_secrets(self.inputs), most=4))
+        changed = changes(last["inputs"], mask_secrets(self.inputs), most=4)
+        shown = "; ".join(changed) or f"what is in {', '.join(self.input_paths) or 'a secret setting'}"
         console.say(
             f"[yellow]{self.name} runs again, its earlier result is kept. Changed:[/yellow] {console.plain(shown)}"
         )
