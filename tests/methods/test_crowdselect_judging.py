@@ -200,18 +200,18 @@ def collect_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let `collect` work its pools off in this process, without a cluster; the prompts that were asked."""
     from squadron.llm.batch import collect
     from squadron.llm.batch.answer_cache import KeyedLog
-    from squadron.llm.batch.pools import Outcome, Pool
+    from squadron.llm.batch.pools import Pool, PoolResult
 
     asked: list[str] = []
 
-    def run_pools(stage: Stage, side_by_side: list[list[Pool]], **settings: Any) -> Outcome:
+    def run_pools(stage: Stage, side_by_side: list[list[Pool]], **settings: Any) -> PoolResult:
         for work in (work for pools in side_by_side for pool in pools for work in pool.work):
             member: Any = work.member
             asked.extend(member.questions[row]["instruction"] for row in work.rows.tolist())
             with member.open(None) as opened, KeyedLog(work.log).writer("here.jsonl") as writer:
                 for entry in member.answer(opened, work.rows.tolist()):
                     writer.write(entry)
-        return Outcome()
+        return PoolResult()
 
     monkeypatch.setattr(collect, "run_pools", run_pools)
     return asked

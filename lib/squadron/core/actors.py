@@ -24,12 +24,14 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
+from squadron.core.attempts import MAX_ATTEMPTS
 from squadron.core.cluster import Cluster
 from squadron.core.errors import WorkerError
 from squadron.core.host import Host, last_lines, oom_kills
 from squadron.core.profile import WorkerResources
 
 _GB = 1024**3
+_LONGEST_WAIT_S = 3600.0  # at a time; Ray takes no endless wait
 _MAX_STARTS = 3  # in a row; a worker that cannot start that often is given up
 
 Cause = Literal["raised", "died", "memory", "timeout", "start"]
@@ -125,7 +127,7 @@ class ActorPool:
         *,
         purpose: str = "this stage",
         start_timeout_s: float = 120,
-        max_retries: int = 2,
+        max_retries: int = MAX_ATTEMPTS - 1,
         log_lines: int = 20,
     ) -> None:
         Cluster().require(count, resources, purpose)
@@ -234,7 +236,7 @@ class ActorPool:
         if not waiting:
             raise WorkerError(f"no worker of {self._purpose} is left", fix=_ADVICE["start"])
         first = min(waiting.values(), key=lambda slot: slot.deadline)
-        patience = max(0.0, min(until, first.deadline) - time.monotonic())
+        patience = max(0.0, min(until, first.deadline, time.monotonic() + _LONGEST_WAIT_S) - time.monotonic())
         done, _ = ray.wait(list(waiting), num_returns=1, timeout=patience)
         if done:
             return self._receive(waiting[done[0]])

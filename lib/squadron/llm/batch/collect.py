@@ -118,7 +118,7 @@ def collect(
     if known := sum(rows - len(left) for left in missing.values()):
         console.say(f"  {known:,} of {rows * len(models):,} answers were there before")
     if any(map(len, missing.values())):
-        outcome = run_pools(
+        result = run_pools(
             stage,
             _pools(stage, asked, missing, store),
             unit="answer",
@@ -127,7 +127,7 @@ def collect(
             spent_usd=0.0 if config.cap_usd is None else spent_usd(stage.run.folder),
         )
         indexes = {name: log.index() for name, log in logs.items()}
-        refuse_stopped(outcome, lambda: sum(len(_missing(keys[name], indexes[name])) for name in keys))
+        refuse_stopped(result, lambda: sum(len(_missing(keys[name], indexes[name])) for name in keys))
     return [_compile(stage, member, keys[member.name], logs[member.name], indexes[member.name]) for member in asked]
 
 

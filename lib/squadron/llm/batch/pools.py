@@ -1,4 +1,4 @@
-"""Much keyed work on pools of actors, by Ray Data: every key is answered once, and a restart asks for what is missing.
+"""Many questions to models on pools of actors: every key is answered once, and a restart asks for what is missing.
 
 A pool serves one or several members (models, reward models) that need the same share of a node; each of its actors
 holds one member at a time. Work comes in parts: some row numbers of one member. A worker writes each answer to its
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,15 +17,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from squadron.core import console
-from squadron.core.errors import ResourceError, SquadronError, WorkerError
+from squadron.core.attempts import MAX_ATTEMPTS, AttemptLog, lost_worker, new_session
+from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
 from squadron.llm.batch.answer_cache import Entry, KeyedLog
 from squadron.llm.batch.budget import Budget, LeasedBudget, Ledger
 
-MAX_ATTEMPTS = 3
-_POLL_S, _REPORT_S = 0.25, 0.5
+_REPORT_S = 0.5
 
 
 class Member(Protocol):
@@ -66,7 +65,7 @@ class Pool:
 
 
 @dataclass
-class Outcome:
+class PoolResult:
     """What a run of pools came to: counts of this run, and why members stopped, by name."""
 
     answered: int = 0
@@ -82,54 +81,53 @@ def run_pools(
     done: int = 0,
     cap_usd: float | None = None,
     spent_usd: float = 0.0,
-) -> Outcome:
-    """Answer all rows of all pools. Each sequence of pools runs in turn, the sequences beside each other.
+) -> PoolResult:
+    """Answer all rows of all pools. Each sequence of pools runs in turn, the sequences next to each other.
 
-    `cap_usd` bounds `spent_usd` and all that this run pays, together. A member that cannot go on stops alone: the
-    others go on, and `Outcome.stopped` says why. Raises WorkerError if the cluster is lost.
+    `cap_usd` bounds `spent_usd` and all that this run pays, together. A member that cannot continue stops alone, and
+    `PoolResult.stopped` says why. Raises WorkerError if the cluster is lost.
     """
     import ray
 
-    from squadron.core.progress import progress
+    from squadron.core.progress import following, progress
 
     stage.claim_cluster()
     ledger: Any = ray.remote(num_cpus=0)(Ledger).remote(cap_usd, spent_usd)
-    outcome = Outcome()
+    result = PoolResult()
     errors: list[BaseException] = []
 
     def in_turn(pools: Sequence[Pool]) -> None:
         try:
             for pool in pools:
-                outcome.stopped.update(_run_pool(pool, stage.name, ledger))
+                result.stopped.update(_run_pool(pool, stage.name, ledger))
         except BaseException as error:
             errors.append(error)
+
+    def counted() -> int:
+        result.answered, result.failed = ray.get(ledger.counts.remote())
+        return done + result.answered + result.failed
 
     total = sum(len(work.rows) for pools in side_by_side for pool in pools for work in pool.work)
     threads = [threading.Thread(target=in_turn, args=[pools], daemon=True) for pools in side_by_side if pools]
     with progress(done + total, stage.name, unit, done=done) as bar:
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(_POLL_S)
-            outcome.answered, outcome.failed = ray.get(ledger.counts.remote())
-            bar.advance(done + outcome.answered + outcome.failed - bar.done)
-        outcome.answered, outcome.failed = ray.get(ledger.counts.remote())
-        bar.advance(done + outcome.answered + outcome.failed - bar.done)
-    if errors:
-        _raise(errors[0], stage.name)
-    for name, why in outcome.stopped.items():
+        with following(bar, counted, every_s=_REPORT_S):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        if errors:
+            raise errors[0]
+        bar.advance(counted() - bar.done)
+    for name, why in result.stopped.items():
         console.say(f"  [yellow]{console.plain(name)} stopped: {console.plain(why)}[/yellow]")
-    return outcome
+    return result
 
 
-def _run_pool(pool: Pool, name: str, ledger: Any) -> dict[str, str]:
-    """One Ray Data execution; what stopped a member, by its name."""
-    import ray
+def _run_pool(pool: Pool, stage: str, ledger: Any) -> dict[str, str]:
+    """Answer the rows of a pool; what stopped a member, by its name."""
+    from squadron.core.ray_data import explaining_lost_workers, run_batches
 
-    from squadron.core.ray_data import quiet_ray_data
-
-    quiet_ray_data()
-    session = uuid.uuid4().hex[:8]
+    session = new_session()
     parts = [
         {"work": number, "part": f"{session}-{start:09d}", "rows": work.rows[start : start + work.part_size].tobytes()}
         for number, work in enumerate(pool.work)
@@ -137,63 +135,37 @@ def _run_pool(pool: Pool, name: str, ledger: Any) -> dict[str, str]:
     ]
     if not parts:
         return {}
-    reserve = pool.resources
-    answered = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
-        _Asker,
-        fn_constructor_args=(pool.work, ledger),
-        compute=ray.data.ActorPoolStrategy(size=min(pool.size, len(parts))),
-        batch_size=1,
-        num_cpus=reserve.cpus,
-        num_gpus=reserve.gpus or None,
-        memory=reserve.memory_gb * 2**30 or None,
-    )
-    stopped: dict[str, str] = {}
-    for batch in answered.iter_batches(batch_size=1, prefetch_batches=0):
-        for number, why in zip(batch["work"], batch["stopped"], strict=True):
-            if why:
-                stopped[pool.work[int(number)].member.name] = str(why)
-    return stopped
+    with explaining_lost_workers(stage):
+        done = list(run_batches(parts, _PoolWorker, (pool.work, ledger), pool.size, pool.resources))
+    return {pool.work[int(part["work"])].member.name: str(part["stopped"]) for part in done if part["stopped"]}
 
 
-class _Asker:
-    """An actor of a pool."""
+class _PoolWorker:
+    """The work of an actor of a pool: it holds one member at a time."""
 
     def __init__(self, work: tuple[Work, ...], ledger: Any) -> None:
-        from squadron.core.host import settle_worker
-
-        settle_worker()
         self._work, self._ledger = work, ledger
         self._opened: Any = None
         self._number = -1
         self._stack = contextlib.ExitStack()
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        numbers = [int(number) for number in batch["work"]]
-        parts = zip(numbers, batch["part"], batch["rows"], strict=True)
-        stopped = [self._part(number, str(part), np.frombuffer(rows, np.int64)) for number, part, rows in parts]
-        return {"work": numbers, "stopped": stopped}
+    def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
+        number, rows = int(part["work"]), np.frombuffer(part["rows"], np.int64).tolist()
+        return {"work": number, "stopped": self._answer(number, str(part["part"]), rows)}
 
-    def _part(self, number: int, part: str, rows: np.ndarray) -> str:
+    def _answer(self, number: int, part: str, rows: list[int]) -> str:
         """Answer a part, or what is left of it if its last worker died. Returns what stopped the member, or nothing."""
         work, file = self._work[number], f"{part}.jsonl"
-        log = KeyedLog(work.log)
-        keys = work.member.keys(rows.tolist())
-        attempt = _count_attempt(work.log, part)
-        if attempt > 1:
+        log, attempts = KeyedLog(work.log), AttemptLog(work.log, part)
+        keys = dict(zip(rows, work.member.keys(rows), strict=True))
+        tried = attempts.counts()[0]
+        if tried:
             answered = log.read(file)
-            left = [place for place, key in enumerate(keys) if key not in answered]
-            rows, keys = rows[left], [keys[place] for place in left]
+            keys = {row: key for row, key in keys.items() if key not in answered}
         tally = _Tally(self._ledger)
         with log.writer(file) as writer:
-            if attempt > MAX_ATTEMPTS:
-                error = f"its worker died on each of {MAX_ATTEMPTS} attempts"
-                for key in keys:
-                    writer.write({"key": key, "error": error})
-                    tally.add({"error": error})
-                tally.send()
-                return ""
             try:
-                for entry in work.member.answer(self._open(number), rows.tolist()):
+                for entry in self._entries(number, keys, tried, attempts):
                     writer.write(entry)
                     tally.add(entry)
             except (SquadronError, MemoryError) as error:
@@ -201,6 +173,14 @@ class _Asker:
             finally:
                 tally.send()
         return ""
+
+    def _entries(self, number: int, keys: dict[int, str], tried: int, attempts: AttemptLog) -> Iterator[Entry]:
+        """An entry for each row. Models answer many rows at once, so all that a dead worker left are tried again."""
+        if tried >= MAX_ATTEMPTS:
+            yield from ({"key": key, "error": lost_worker()} for key in keys.values())
+            return
+        attempts.begin(0, 1)
+        yield from self._work[number].member.answer(self._open(number), list(keys))
 
     def _open(self, number: int) -> Any:
         if number != self._number:
@@ -234,29 +214,10 @@ class _Tally:
         self._sent = time.monotonic()
 
 
-def _count_attempt(folder: Folder, part: str) -> int:
-    attempts = folder / "attempts"
-    count = 1 + (int(attempts.read_json(part)) if attempts.exists(part) else 0)
-    attempts.write_json(part, count)
-    return count
-
-
-def _raise(error: BaseException, name: str) -> None:
-    import ray
-
-    if isinstance(error, SquadronError):
-        raise error
-    if isinstance(error, ray.exceptions.RayError):
-        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        what = f"the workers of {name} stopped: {last[0]}"
-        raise WorkerError(what, fix="give the same command again to go on") from error
-    raise error
-
-
-def refuse_stopped(outcome: Outcome, asked: Callable[[], int]) -> None:
+def refuse_stopped(result: PoolResult, asked: Callable[[], int]) -> None:
     """Raise ResourceError if members stopped; `asked` counts the rows that are still without an answer."""
-    if not outcome.stopped:
+    if not result.stopped:
         return
-    why = "\n".join(f"{name}: {text}" for name, text in outcome.stopped.items())
-    fix = "mend the cause and give the same command: only what is missing is asked again"
+    why = "\n".join(f"{name}: {text}" for name, text in result.stopped.items())
+    fix = "fix the cause and give the same command: only what is missing is asked again"
     raise ResourceError(f"{asked():,} requests are unanswered\n{why}", fix=fix)

@@ -118,9 +118,9 @@ def score(
         pool = _pool(stage, Work(judged, missing, store, _PART), reward)
         done = len(rows) - len(missing)
         spent = 0.0 if cap_usd is None else spent_usd(stage.run.folder)
-        outcome = run_pools(stage, [[pool]], unit="score", done=done, cap_usd=cap_usd, spent_usd=spent)
+        result = run_pools(stage, [[pool]], unit="score", done=done, cap_usd=cap_usd, spent_usd=spent)
         index = log.index()
-        refuse_stopped(outcome, lambda: sum(not index.answers(key) for key in set(keys.values())))
+        refuse_stopped(result, lambda: sum(not index.answers(key) for key in set(keys.values())))
     return _compile(stage, judged, [one.model for one in answers], keys, log)
 
 
