@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from squadron.core.errors import WorkerError
+from squadron.core import console
+from squadron.core.errors import SquadronError, WorkerError
 from squadron.core.folder import Folder, relative
 from squadron.core.profile import WorkerResources
-from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.train.batching.batches import Row, RowSource
 from squadron.train.models.builders import PolicyWithReference, Pretrained
@@ -19,7 +21,8 @@ from squadron.train.objectives import Objective
 from squadron.train.planning.allocation import place
 from squadron.train.spec import TrainSpec
 
-_A_WEEK_S = 7 * 24 * 3600.0
+_FINISHED = "finished.json"
+_START_TIMEOUT_S = 1800.0  # other runs may hold the cores for a while
 
 
 @dataclass(frozen=True)
@@ -49,87 +52,119 @@ class TrainResult:
     losses: tuple[float, ...]
 
 
-def train_several(stage: Stage, lessons: Sequence[TrainJob]) -> list[TrainResult]:
-    """Train and export every lesson into `<stage>/<name>/model`; finished ones are kept, others go on where they were.
+def train_several(stage: Stage, jobs: Sequence[TrainJob]) -> list[TrainResult]:
+    """Train and export every job into `<stage>/<name>/model`. Finished jobs are kept, others resume where they were.
 
-    Where the workers of training have no GPU and no number of workers was asked for, lessons run side by side, each on
-    an even share of a node's cores; else one after the other by `fit`. Raises WorkerError if one fails, with its cause;
+    Where the workers of training have no GPU and no number of workers was asked for, jobs run side by side, each on an
+    even share of a node's cores; else one after the other by `fit`. Raises WorkerError if one fails, with its cause;
     the others are kept.
     """
-    shares = [place(stage, lesson.spec)[1] for lesson in lessons]
-    if not goes_alone(stage, shares):
-        return [_in_turn(stage, lesson) for lesson in lessons]
-    named = {lesson.name: lesson for lesson in lessons}
-    side_by_side(stage, list(named), _train_here, shares[0].cpus, lessons=named, folder=stage.folder)
-    return [_learned(stage, lesson) for lesson in lessons]
+    shares = [place(stage, job.spec)[1] for job in jobs]
+    if one_process_each(stage, shares):
+        run_side_by_side(stage, {job.name: partial(_train_here, job, stage.folder) for job in jobs}, shares[0].cpus)
+    else:
+        for job in jobs:
+            _train_by_group(stage, job)
+    return [_result(stage, job) for job in jobs]
 
 
-def goes_alone(stage: Stage, shares: Sequence[WorkerResources]) -> bool:
-    """Whether trainings with these shares of a node each take one process without a GPU: nobody asked for more."""
+def one_process_each(stage: Stage, shares: Sequence[WorkerResources]) -> bool:
+    """Whether trainings with these shares of a node run in one process each: without GPUs, and with no number of
+    workers asked for."""
     return all(share.gpus == 0 for share in shares) and (stage.run.profile.workers or 1) <= 1
 
 
-def side_by_side(
-    stage: Stage, names: Sequence[str], train: Callable[..., dict[str, Any]], cpus: float, **shared: Any
-) -> None:
-    """Call `train({"id": name}, **shared)` for each name on a worker of its own. `cpus` are the cores of a node, of
-    which each gets an even share, one at the least. Raises WorkerError if one fails, with its cause; the others are
-    kept."""
-    each = stage.run.profile.worker.model_copy(update={"cpus": max(1, cpus // len(names))})
-    rows = [{"id": name} for name in names]
-    map_rows(stage, rows, train, unit="model", timeout_s=_A_WEEK_S, resources=each, **shared)
+def run_side_by_side(stage: Stage, trainings: Mapping[str, Callable[[], None]], cpus: float) -> None:
+    """Run each training on a worker of its own. Each resumes by itself where it was; one that finished before, by its
+    note in the stage's folder of that name, is not run again. A training may take any time.
+
+    `cpus` are the cores of a node, of which each gets an even share, but at least one. Raises WorkerError if one fails,
+    with its cause; the others are run to their end and kept.
+    """
+    from squadron.core.actors import ActorPool
+    from squadron.core.progress import progress
+
+    left = [name for name in trainings if not (stage.folder / name).exists(_FINISHED)]
+    if len(left) < len(trainings):
+        console.say(f"  {len(trainings) - len(left)} of {len(trainings)} were done before")
+    if not left:
+        return
+    share = stage.run.profile.worker.model_copy(update={"cpus": max(1, cpus // len(trainings))})
+    workers = stage.claim_workers(f"{stage.name} (model)", len(left), share)
+    with (
+        ActorPool(_Trainer, workers, share, purpose=stage.name, start_timeout_s=_START_TIMEOUT_S) as pool,
+        progress(len(trainings), stage.name, "model", done=len(trainings) - len(left)) as bar,
+    ):
+        for outcome in pool.map("train", [(trainings[name],) for name in left], timeout_s=math.inf):
+            name = left[int(str(outcome.key))]
+            cause = str(outcome.failure) if outcome.failure is not None else str(outcome.value)
+            if cause:
+                stage.fail(name, cause)
+            else:
+                (stage.folder / name).write_json(_FINISHED, {})
+            bar.advance()
     if failures := stage.failures():
-        what = f"{len(failures)} of {len(names)} trainings failed; {failures[0]['item']}: {failures[0]['error']}"
-        fix = "mend the cause and give the same command: the others are kept"
+        what = f"{len(failures)} of {len(trainings)} trainings failed; {failures[0]['item']}: {failures[0]['error']}"
+        fix = "fix the cause and give the same command: the others are kept"
         raise WorkerError(what, where=str(stage.folder), fix=fix)
 
 
-def _in_turn(stage: Stage, lesson: TrainJob) -> TrainResult:
+class _Trainer:
+    """The work of an actor: trainings, one after the other."""
+
+    def train(self, training: Callable[[], None]) -> str:
+        """What the user has to fix, if the training fails for that; any other error is raised."""
+        try:
+            training()
+        except SquadronError as error:
+            return str(error)
+        return ""
+
+
+def _train_by_group(stage: Stage, job: TrainJob) -> None:
+    """Train and export one job on a group of workers."""
     from squadron.core.progress import progress
     from squadron.train.loop import fit
 
-    source, store = _source(lesson), stage.folder / lesson.name
-    workers, resources = place(stage, lesson.spec)
-    with progress(lesson.spec.steps or source.steps(lesson.spec), lesson.name, "step") as bar:
+    source, store = _source(job), stage.folder / job.name
+    workers, resources = place(stage, job.spec)
+    with progress(job.spec.steps or source.steps(job.spec), job.name, "step") as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
             _note_loss(store, step, metrics)
             bar.advance(step - bar.done)
 
         fitted = fit(
-            lesson.objective,
-            lesson.build,
+            job.objective,
+            job.build,
             source,
-            lesson.spec,
+            job.spec,
             store,
             workers=workers,
             resources=resources,
-            identity=lesson.policy.path,
+            identity=job.policy.path,
             on_step=on_step,
         )
     if not store.exists("model/config.json"):
-        _export(lesson, store, fitted.step, clean_process=True)
-    return _learned(stage, lesson)
+        _export(job, store, fitted.step, clean_process=True)
 
 
-def _train_here(row: dict[str, Any], lessons: dict[str, TrainJob], folder: Folder) -> dict[str, Any]:
-    """Train and export one lesson in this process. Runs on a worker."""
-    lesson = lessons[row["id"]]
-    store = folder / lesson.name
-    step = train_alone(
-        lesson.objective,
-        lesson.build,
-        _source(lesson),
-        lesson.spec,
+def _train_here(job: TrainJob, folder: Folder) -> None:
+    """Train and export one job in this process. Runs on a worker."""
+    store = folder / job.name
+    step = train_in_process(
+        job.objective,
+        job.build,
+        _source(job),
+        job.spec,
         store,
-        identity=lesson.policy.path,
+        identity=job.policy.path,
         on_step=lambda step, metrics: _note_loss(store, step, metrics),
     )
-    _export(lesson, store, step, clean_process=False)
-    return {"step": step}
+    _export(job, store, step, clean_process=False)
 
 
-def train_alone(
+def train_in_process(
     objective: Objective,
     build: Callable[[], Any],
     source: RowSource,
@@ -153,16 +188,16 @@ def train_alone(
     return train(training, 0, 1, torch.device("cpu"), on_step)
 
 
-def _source(lesson: TrainJob) -> RowSource:
-    return RowSource(lesson.rows, lambda row: int(row["length"]))
+def _source(job: TrainJob) -> RowSource:
+    return RowSource(job.rows, lambda row: int(row["length"]))
 
 
-def _export(lesson: TrainJob, store: Folder, step: int, *, clean_process: bool) -> None:
+def _export(job: TrainJob, store: Folder, step: int, *, clean_process: bool) -> None:
     from squadron.train.checkpoints.checkpoint import Reader
     from squadron.train.checkpoints.export import export
 
     with Reader(store, step) as reader, tempfile.TemporaryDirectory() as scratch:
-        export(lesson.policy, reader, Path(scratch), tokenizer=lesson.tokenizer, clean_process=clean_process)
+        export(job.policy, reader, Path(scratch), tokenizer=job.tokenizer, clean_process=clean_process)
         files = sorted(Path(scratch).iterdir(), key=lambda file: file.name == "config.json")
         for file in files:  # config.json last: a folder that has one is whole
             store.put(f"model/{file.name}", str(file))
@@ -172,8 +207,8 @@ def _note_loss(store: Folder, step: int, metrics: dict[str, float]) -> None:
     store.append_line("losses.jsonl", f'{{"step": {step}, "loss": {metrics["loss"]}}}')
 
 
-def _learned(stage: Stage, lesson: TrainJob) -> TrainResult:
-    store = stage.folder / lesson.name
+def _result(stage: Stage, job: TrainJob) -> TrainResult:
+    store = stage.folder / job.name
     by_step = {row["step"]: row["loss"] for row in store.read_lines("losses.jsonl")}
-    path = relative(stage.folder, stage.run.folder, f"{lesson.name}/model")
-    return TrainResult(lesson.name, path, tuple(by_step[step] for step in sorted(by_step)))
+    path = relative(stage.folder, stage.run.folder, f"{job.name}/model")
+    return TrainResult(job.name, path, tuple(by_step[step] for step in sorted(by_step)))

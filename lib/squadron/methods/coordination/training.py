@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from squadron.methods.coordination.config import LossConfig, ModelConfig
 from squadron.methods.coordination.features import MESSAGE_FEATURES, NODE_FEATURES, join
 from squadron.methods.coordination.records import Labels, Planner
 from squadron.train.batching.batches import RowSource
-from squadron.train.multi_run import goes_alone, side_by_side, train_alone
+from squadron.train.multi_run import one_process_each, run_side_by_side, train_in_process
 from squadron.train.planning.allocation import place
 from squadron.train.spec import TrainSpec
 from squadron.train.worker import PREFIX
@@ -43,8 +44,9 @@ def train_planners(
     """
     workers, share = place(stage, spec)
     courses = {name: Course(name, model, loss, spec, labels, stage.run.folder) for name, model in models.items()}
-    if goes_alone(stage, [share]):
-        side_by_side(stage, list(courses), _train_here, share.cpus, courses=courses, folder=stage.folder)
+    if one_process_each(stage, [share]):
+        trainings = {course.place: partial(_train_here, course, stage.folder) for course in courses.values()}
+        run_side_by_side(stage, trainings, share.cpus)
     else:
         for course in courses.values():
             _train_by_group(stage, course, workers, share)
@@ -76,11 +78,10 @@ class Course:
         return ArrowRows(self.run_folder, [self.labels.held_out])
 
 
-def _train_here(row: dict[str, Any], courses: dict[str, Course], folder: Folder) -> dict[str, Any]:
+def _train_here(course: Course, folder: Folder) -> None:
     """Train one network in this process. Runs on a worker."""
-    course = courses[row["id"]]
     store = folder / course.place
-    step = train_alone(
+    step = train_in_process(
         PlanLoss(course.loss),
         Build(course.model, course.spec.seed),
         RowSource(course.rows),
@@ -91,7 +92,6 @@ def _train_here(row: dict[str, Any], courses: dict[str, Course], folder: Folder)
         on_step=lambda step, metrics: _note(store, step, metrics),
     )
     _write(store, course, step)
-    return {"step": step}
 
 
 def _train_by_group(stage: Stage, course: Course, workers: int, share: WorkerResources) -> None:
