@@ -36,11 +36,11 @@ _MAX_STARTS = 3  # in a row; a worker that cannot start that often is given up
 
 Cause = Literal["raised", "died", "memory", "timeout", "start"]
 _ADVICE: dict[Cause, str] = {
-    "raised": "mend the error above; the worker lives on",
+    "raised": "fix the error above; the worker lives on",
     "died": "read the last lines above; a process that was killed from outside runs again with the same command",
     "memory": "use fewer workers on a node (max_workers), reserve memory_gb for each, or make the task smaller",
     "timeout": "raise the deadline (timeout_s) or make the task smaller",
-    "start": "mend the error above; if there is none, other work holds the CPUs, GPUs or memory: lower max_workers",
+    "start": "fix the error above; if there is none, other work holds the CPUs, GPUs or memory: lower max_workers",
 }
 
 
