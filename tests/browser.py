@@ -20,7 +20,7 @@ _FLAGS = (
 )  # fmt: skip
 
 
-def run_in_page(url: str, scripts: list[str], timeout_s: float = 60) -> list[Any]:
+def run_in_page(url: str, scripts: list[str], timeout_s: float = 180) -> list[Any]:
     """Open a page, and give what each script, the body of an asynchronous function, returns there; an error that the
     page did not catch is raised here."""
     assert CHROMIUM is not None

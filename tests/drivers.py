@@ -6,8 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-LIB = Path(__file__).resolve().parents[1] / "lib"
+from tests.forks.client import start
 
 
 def free_ports(count: int) -> list[int]:
@@ -49,10 +47,9 @@ def run_and_kill(
 ) -> None:
     """Start `squadron run`, or another command, with these words in a process of its own, and kill it and its workers
     once `reached` says so. Fails, with what it printed, if it ends before or does not get that far in time."""
-    line = [sys.executable, "-m", "squadron.core.cli", command, *words, "--run", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(LIB)}
+    line = [str(Path(__file__).with_name("forks") / "driver.py"), command, *words, "--run", str(folder)]
     with tempfile.TemporaryFile() as out:
-        driver = subprocess.Popen(line, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        driver = start(line, os.environ, out.fileno())
         try:
             deadline = time.monotonic() + timeout_s
             while not reached():

@@ -64,7 +64,7 @@ class Server:
             stats: dict[str, Any] = json.load(response)
         return stats
 
-    def settled(self, quiet_s: float = 3.0, timeout_s: float = 60.0) -> dict[str, Any]:
+    def settled(self, quiet_s: float = 3.0, timeout_s: float = 240.0) -> dict[str, Any]:
         """`stats` once nobody has asked for `quiet_s` seconds: workers of a killed driver may outlive it a while."""
         deadline, last, since = time.monotonic() + timeout_s, -1, time.monotonic()
         while time.monotonic() - since < quiet_s:

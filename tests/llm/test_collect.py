@@ -134,7 +134,7 @@ def test_killed_at_half_no_recorded_answer_is_asked_for_again(ray_cluster: objec
         words = {"here": str(Path(__file__).parent), "folder": str(tmp_path), "url": server.base_url, "count": count}
         environment = {**os.environ, "PYTHONPATH": str(LIB)}
         process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(**words)], env=environment)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while sum(server.stats()["answered"].values()) < count // 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)

@@ -138,7 +138,7 @@ def test_a_worker_killed_under_load_loses_nothing_that_it_had_recorded(ray_clust
         return said
 
     def kill_worker() -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while time.monotonic() < until and len(entries(tmp_path)) < 10:
             time.sleep(0.02)
         workers = processes("Host.call")
@@ -198,7 +198,7 @@ def test_two_models_of_one_kind_leave_nobody_behind(ray_cluster: object, tmp_pat
 
 
 def wait_for_end(pids: set[int]) -> set[int]:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while time.monotonic() < until and any(psutil.pid_exists(pid) for pid in pids):
         time.sleep(0.1)
     return pids

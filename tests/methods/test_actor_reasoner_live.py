@@ -72,18 +72,18 @@ def test_control_never_waits_for_a_reasoner_that_is_slow_and_dies(ray_cluster: o
             for pid in mailbox.pids:
                 os.kill(pid, signal.SIGKILL)
 
-    clock, mailbox = drive_by_the_clock(model, 150, LiveConfig(slowed_s=1.5), at)
+    clock, mailbox = drive_by_the_clock(model, 120, LiveConfig(slowed_s=4), at)
     account = mailbox.account
     assert killed and account.lost == 1 and "died" in account.causes[0]
-    assert account.thoughts > 0 and account.unread == 0 and min(account.ages_s) >= 1.5
+    assert account.thoughts > 0 and account.unread == 0 and min(account.ages_s) >= 4
     assert account.forgotten > account.thoughts, "of many situations only the newest were taken up"
-    assert max(clock.work_s) < 1.5, "no tick waited for a thought"
+    assert max(clock.work_s) < 4, "no tick waited for a thought"
 
 
 def test_an_endpoint_that_goes_away_mid_episode_leaves_the_actor_driving(ray_cluster: object) -> None:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(chat_server(seconds=0.05))
-        model = OpenAiModel(name="m", model="echo", base_url=server.base_url, timeout_s=2, max_attempts=1)
+        model = OpenAiModel(name="m", model="echo", base_url=server.base_url, timeout_s=30, max_attempts=1)
         before: list[int] = []
         ending = threading.Thread(target=stack.close)  # it takes a while, which is not the control loop's affair
 
@@ -92,9 +92,9 @@ def test_an_endpoint_that_goes_away_mid_episode_leaves_the_actor_driving(ray_clu
                 before.append(tick)
                 ending.start()
 
-        clock, mailbox = drive_by_the_clock(model, 90, LiveConfig(timeout_s=10), at)
+        clock, mailbox = drive_by_the_clock(model, 60, LiveConfig(timeout_s=60), at)
         assert before
         ending.join()
     account = mailbox.account
     assert account.thoughts > 0 and account.unread == account.thoughts, "prose is no thought"
-    assert len(clock.work_s) > before[0] + 10 and max(clock.work_s) < 2.0, "no tick waited for the server"
+    assert len(clock.work_s) > before[0] + 10 and max(clock.work_s) < 20, "no tick waited for the server"

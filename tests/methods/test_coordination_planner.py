@@ -316,7 +316,7 @@ def test_evolution_comes_close_on_a_small_problem_and_keeps_to_its_time() -> Non
     best = exact.solve(graph, "average_completion")
     started = time.monotonic()
     found = baselines.evolve(graph, "average_completion", 2.0)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     check(found)
     assert best is not None and best.cost - 1e-6 <= value(found, "average_completion") <= 1.1 * best.cost
 

@@ -127,7 +127,7 @@ def _misbehave(client: int, config: ConfigRecord) -> None:
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
     if client in config.get("hang", []):
-        time.sleep(60)
+        time.sleep(600)
     delays = config.get("delays", [])
     time.sleep(delays[client] if delays else 0)
 

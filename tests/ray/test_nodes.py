@@ -53,7 +53,7 @@ def make():
             return ray.get_runtime_context().get_node_id()
     return Worker()
 
-with ActorPool(make, 2, two, start_timeout_s=20) as pool:
+with ActorPool(make, 2, two, start_timeout_s=120) as pool:
     for number in range(6):
         pool.submit(number, "where", number, timeout_s=60)
     first = pool.poll(60)
@@ -116,5 +116,5 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
         env={**os.environ, "PYTHONPATH": paths, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )

@@ -50,13 +50,13 @@ def url(ray_cluster: object, run_folder: Path) -> Iterator[str]:
     port = free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEYS, f"another,{KEY}")
-        start(services(Folder(run_folder)).services, ServeSpec(port=port, queue=2, timeout_s=30))
+        start(services(Folder(run_folder)).services, ServeSpec(port=port, queue=2, timeout_s=120))
     yield f"http://127.0.0.1:{port}"
     stop()
 
 
 def post(url: str, content: object, key: str = KEY) -> httpx.Response:
-    return httpx.post(f"{url}/v1/plan", json=content, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    return httpx.post(f"{url}/v1/plan", json=content, headers={"Authorization": f"Bearer {key}"}, timeout=180)
 
 
 def test_a_plan_over_http_is_the_plan_of_the_library(url: str, run_folder: Path) -> None:
@@ -86,7 +86,7 @@ def test_robots_that_cannot_be_planned_are_refused_over_http(url: str, content: 
     import json
 
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    answer = httpx.post(f"{url}/v1/plan", content=json.dumps(content), headers=headers, timeout=60)
+    answer = httpx.post(f"{url}/v1/plan", content=json.dumps(content), headers=headers, timeout=180)
     assert answer.status_code == status and said in answer.json()["error"]["message"]
 
 
@@ -117,7 +117,7 @@ def test_a_request_whose_replica_is_killed_is_answered_by_the_next(url: str) -> 
     replica = ray.get_actor(known["name"], namespace=known["namespace"])
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(post, url, heavy)
-        while not ray.get(replica.get_num_ongoing_requests.remote(), timeout=30):
+        while not ray.get(replica.get_num_ongoing_requests.remote(), timeout=120):
             assert not waiting.done()
             time.sleep(0.01)
         ray.kill(replica)

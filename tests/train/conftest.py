@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.drivers import free_port
+from tests.forks.client import start, wait_for_all
 
 ROOT = Path(__file__).resolve().parents[2]
 Answers = dict[str, dict[str, Any]]
@@ -34,27 +33,22 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def run_group(tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
+def run_group(forks: None, tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
     """`run_group(workers, scenarios)`: what each scenario of `group.py` came to, by its name."""
 
     def run(workers: int, scenarios: Sequence[dict[str, Any]]) -> Answers:
         folder = tmp_path_factory.mktemp("group")
         (folder / "scenarios.json").write_text(json.dumps(list(scenarios)))
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"}
-        words = [sys.executable, str(Path(__file__).with_name("group.py")), str(folder / "scenarios.json")]
-        port = free_port()
-        group = [
-            subprocess.Popen(
-                [*words, str(rank), str(workers), str(port), str(folder)],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(workers)
-        ]
-        outputs = [process.communicate(timeout=600)[0] for process in group]
-        assert all(process.returncode == 0 for process in group), outputs[0][-3000:]
+        script, port = str(Path(__file__).with_name("group.py")), str(free_port())
+        with (folder / "printed").open("wb") as printed:
+            group = [
+                start([script, str(folder / "scenarios.json"), str(rank), str(workers), port, str(folder)],
+                      environment, printed.fileno())
+                for rank in range(workers)
+            ]  # fmt: skip
+            done = wait_for_all(group, timeout_s=600)
+        assert done, (folder / "printed").read_text()[-3000:]
         return {s["name"]: json.loads((folder / f"{s['name']}.json").read_text()) for s in scenarios}
 
     return run

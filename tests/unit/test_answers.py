@@ -224,7 +224,7 @@ def test_a_hostile_answer_is_wrong_within_its_time_and_the_next_one_is_judged() 
             assert time.monotonic() - start < 60  # 3 s of processor time, on a machine that may be busy
         start = time.monotonic()
         assert not pool.submit(same_answer, "9^{9^{9^9}}", "387420489").result()
-        assert time.monotonic() - start < 1, "the verdict is not remembered"
+        assert time.monotonic() - start < 3, "the verdict is not remembered"
     assert same_answer(r"\frac{6}{8}", "0.75")
 
 

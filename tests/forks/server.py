@@ -1,0 +1,117 @@
+"""A process that has imported what is large, and becomes by a fork whatever script it is asked to run.
+
+    python server.py SOCKET
+
+A worker of Ray that loads a model spends most of its life importing: with torch and transformers, six seconds of a
+core. Here that is done once. Ray itself is not among it, since it reads a worker's environment as it is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+_DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+
+
+def preload() -> None:
+    """Import what workers import, and nothing that starts a thread or looks at the environment."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # as Ray has it; OpenMP reads it once
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+    import flwr.serverapp.strategy
+    import mujoco
+    import peft
+    import pyarrow.parquet
+    import torch.distributed
+
+    from squadron.train.library_setup import quiet_libraries
+
+    quiet_libraries()
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    loaded = (deepspeed, flwr, mujoco, peft, pyarrow, torch, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM)
+    assert all(loaded) and "ray" not in sys.modules, "Ray must read the environment of each worker"
+
+
+def serve(place: str) -> None:
+    """Answer each connection by a fork that runs the script which it asks for."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{place}.new")
+    listener.listen(128)
+    os.rename(f"{place}.new", place)  # whoever sees it can connect
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leave no zombies
+    while True:
+        link, _ = listener.accept()
+        files, asked = receive(link)
+        if os.fork() == 0:
+            listener.close()
+            become(link, files, asked)
+        link.close()
+        for file in files:
+            os.close(file)
+
+
+def receive(link: socket.socket) -> tuple[list[int], dict[str, Any]]:
+    """Standard input, output and error of the new process, and its words, environment and folder."""
+    head, files, _, _ = socket.recv_fds(link, 8, 3)
+    body = b""
+    while len(body) < int.from_bytes(head, "big"):
+        body += link.recv(2**20)
+    return files, json.loads(body)
+
+
+def become(link: socket.socket, files: list[int], asked: dict[str, Any]) -> None:
+    """Run the script in this process, as if Python had been started with it. Does not return."""
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        for target, file in enumerate(files):
+            os.dup2(file, target)
+            os.close(file)
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        os.chdir(asked["folder"])
+        sys.argv = asked["words"]
+        sys.path[0] = os.path.dirname(sys.argv[0])
+        import numpy as np
+
+        np.random.seed()  # a new process draws numbers of its own
+        link.sendall(f"{os.getpid():08d}".encode())
+        threading.Thread(target=_end_with, args=[link], daemon=True).start()
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        link.sendall(bytes([code & 255]))
+        os._exit(code)
+
+
+def _end_with(link: socket.socket) -> None:
+    """Whoever asked for this process stands for it: if that one is killed, so is this."""
+    try:
+        if not link.recv(1):
+            os.kill(os.getpid(), signal.SIGKILL)
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    preload()
+    serve(sys.argv[1])
