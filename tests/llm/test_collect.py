@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from squadron.llm.batch.budget import Budget
 from squadron.llm.batch.collect import Answers, CollectConfig, collect, read_answers
 from squadron.llm.batch.pools import Pool, Work, run_pools
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
+from tests.forks.client import start
 
 sys.path.append(str(Path(__file__).parent))
 from server import chat_server, echo
@@ -117,8 +117,10 @@ def test_what_cannot_be_used_is_refused_before_anything_is_asked(tmp_path: Path,
 
 SCRIPT = """
 import sys
-sys.path[:0] = [{here!r}]
+sys.path[:0] = [{lib!r}, {root!r}, {here!r}]
 from pathlib import Path
+from tests.forks.client import let_ray_fork
+let_ray_fork()
 from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.settings import OpenAiModel
 from test_collect import questions, stage_in
@@ -131,13 +133,14 @@ collect(stage_in(folder), questions(folder, {count}), [model], CollectConfig())
 def test_killed_at_half_no_recorded_answer_is_asked_for_again(ray_cluster: object, tmp_path: Path) -> None:
     count = 400
     with chat_server(seconds=0.15, concurrency=8) as server:
-        words = {"here": str(Path(__file__).parent), "folder": str(tmp_path), "url": server.base_url, "count": count}
-        environment = {**os.environ, "PYTHONPATH": str(LIB)}
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(**words)], env=environment)
+        places = {"here": str(Path(__file__).parent), "lib": str(LIB), "root": str(LIB.parent)}
+        words = places | {"folder": str(tmp_path), "url": server.base_url, "count": count}
+        (tmp_path / "script.py").write_text(SCRIPT.format(**words))
+        process = start([str(tmp_path / "script.py")], os.environ, output=2)
         deadline = time.monotonic() + 240
         while sum(server.stats()["answered"].values()) < count // 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         before = server.settled()["asked"]
         (log,) = (tmp_path / "answers").iterdir()
