@@ -29,13 +29,13 @@ def start_server(folder: Path) -> None:
         return
     os.environ[SOCKET] = str(folder / "forks")
     os.environ[PATH] = os.environ.get("PYTHONPATH", "")
-    words = [sys.executable, str(HERE / "server.py"), os.environ[SOCKET]]
+    words = [sys.executable, str(HERE / "server.py"), os.environ[SOCKET], str(os.getpid())]
     nowhere = subprocess.DEVNULL
     _server = subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere)
 
 
 def stop_server() -> None:
-    """End the server, and with it all that it has become."""
+    """End the server. What it has become goes on; workers end with their Ray."""
     if _server is not None:
         _server.kill()
         _server.wait()

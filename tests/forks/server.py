@@ -1,6 +1,6 @@
 """A process that has imported what is large, and becomes by a fork whatever script it is asked to run.
 
-    python server.py SOCKET
+    python server.py SOCKET PARENT
 
 A worker of Ray that loads a model spends most of its life importing: with torch and transformers, six seconds of a
 core. Here that is done once. Ray itself is not among it, since it reads a worker's environment as it is imported.
@@ -77,6 +77,7 @@ def become(link: socket.socket, files: list[int], asked: dict[str, Any]) -> None
         for target, file in enumerate(files):
             os.dup2(file, target)
             os.close(file)
+        os.nice(max(0, asked.get("nice", 0) - os.nice(0)))
         os.environ.clear()
         os.environ.update(asked["environment"])
         os.chdir(asked["folder"])
@@ -112,6 +113,8 @@ def _end_with(link: socket.socket) -> None:
 
 
 if __name__ == "__main__":
+    place, parent = sys.argv[1], int(sys.argv[2])
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    preload()
-    serve(sys.argv[1])
+    if os.getppid() == parent:  # else it has ended before this process could ask to end with it
+        preload()
+        serve(place)

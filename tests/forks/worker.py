@@ -26,7 +26,7 @@ def main() -> None:
         own = os.path.join(os.path.dirname(words[0]), "setup_worker.py")
         os.execv(sys.executable, [sys.executable, own, *words])
     asked = [word for word in words if not word.startswith(("--serialized-runtime-env-context", "--language"))]
-    body = json.dumps({"words": asked, "environment": environment, "folder": os.getcwd()}).encode()
+    body = json.dumps({"words": asked, "environment": environment, "folder": os.getcwd(), "nice": os.nice(0)}).encode()
     socket.send_fds(link, [len(body).to_bytes(8, "big")], [0, 1, 2])
     link.sendall(body)
     link.recv(8)
