@@ -84,8 +84,11 @@ def become(link: socket.socket, files: list[int], asked: dict[str, Any]) -> None
         sys.argv = asked["words"]
         sys.path[0] = os.path.dirname(sys.argv[0])
         import numpy as np
+        import torch
 
         np.random.seed()  # a new process draws numbers of its own
+        if "ray" not in sys.path[0]:  # Ray's workers have a thread each; others, as many as they are told, or find
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
         link.sendall(f"{os.getpid():08d}".encode())
         threading.Thread(target=_end_with, args=[link], daemon=True).start()
         runpy.run_path(sys.argv[0], run_name="__main__")
