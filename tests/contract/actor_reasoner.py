@@ -9,12 +9,12 @@ CONTRACT = Contract(
         "rule (IDM)", "What memories are worth: merge", "Memories: merge", "By the clock: merge",
         "to the conflict over time", "control ticks missed",
     ],
-    half_way="stages/compare-*/rows/*.parquet",
+    half_way="stages/compare-*/rows/*.jsonl",
     killed_in="compare",
     killed_words=["live.cars=0"],
     again=["live.cars=0", "--workers", "1"],  # on other workers
     same=outputs("build_memory", "compare"),
-    kept="stages/*/rows/*.parquet",  # what was driven stays driven
+    kept="stages/*/rows/*.jsonl",  # what was driven stays driven
     refused=[
         Refused("away cannot be reached", [f"reasoner.model={AWAY}"]),
         Refused("needs {situation}", ["reasoner.template=What now?"]),

@@ -6,10 +6,11 @@ from typing import Any
 from tests.contract.record import Contract, Refused, contents, output, stages
 
 
-def labels(folder: Path) -> Any:
-    """What was solved: the table, and its problems."""
+def solved_and_learned(folder: Path) -> Any:
+    """The table of what was solved, the problems, and the networks that have learned from them."""
     (stage,) = stages(folder, "label_problems")
-    return output(stage) | {"train": "", "held_out": ""}, contents("stages/label_problems-*/*.arrow")(folder)
+    files = [f"stages/{pattern}" for pattern in ("label_problems-*/*.arrow", "train_planners-*/*/model/*.safetensors")]
+    return output(stage), *(contents(pattern)(folder) for pattern in files)
 
 
 def routes(said: str, *lines: str) -> Refused:
@@ -28,12 +29,10 @@ CONTRACT = Contract(
         "Ratio to the best known plan", "Methods by size", "Ratios of single problems", "Labelled problems", "Time",
         "all at once and by plan", "Loss of graph VAE", "Your fleet", "data:image/webp",
     ],
-    half_way="stages/label_problems-*/rows/*.parquet",
-    half_way_count=3,
-    killed_in="label_problems",
-    again=["evaluation.robots=[2]"],
-    same=labels,
-    kept="stages/label_problems-*/rows/*.parquet",
+    half_way="stages/compare-*/rows/*.jsonl",
+    killed_in="compare",
+    same=solved_and_learned,
+    kept="stages/*/rows/*.jsonl",  # what was solved stays solved
     refused=[
         Refused("did you mean robots", ["problems.robot=[2, 3]"]),
         Refused("from 2 on", ["problems.robots=[1, 3]"]),

@@ -28,7 +28,7 @@ class Contract:
     """One job: its smoke run, where that is killed, and what must come out of it all the same.
 
     `words` are the settings of the run that all tests share, after `smoke`, and `panels` words of its report. The run
-    is killed as soon as its folder has `half_way_count` files of the pattern `half_way`; the stage `killed_in` is not
+    is killed as soon as its folder has a file of the pattern `half_way`; the stage `killed_in` is not
     finished then. Where `from_copy` is set, the killed run has the stages before that one from a finished run, without
     the files of these patterns. It is given again with the words `again` more. `same` gives what of a run may not
     depend on a kill, and files of the patterns `kept` are not written a second time. `refused` are inputs that end the
@@ -42,7 +42,6 @@ class Contract:
     same: Callable[[Path], Any]
     words: Sequence[str] = ()
     files: Mapping[str, Any] = field(default_factory=dict)
-    half_way_count: int = 1
     from_copy: Sequence[str] | None = None
     killed_words: Sequence[str] = ()
     again: Sequence[str] = ()
@@ -84,8 +83,12 @@ def outputs(*names: str) -> Callable[[Path], Any]:
 
 
 def contents(pattern: str) -> Callable[[Path], Any]:
-    """What the files of a run hold that match this pattern, by their names."""
-    return lambda folder: {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
+    """What the files of a run's stages hold that match this pattern, by their places in the stage."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {"/".join(path.relative_to(folder).parts[2:]): path.read_bytes() for path in folder.glob(pattern)}
+
+    return read
 
 
 def copy_run(run: Path, folder: Path) -> Path:
