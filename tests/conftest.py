@@ -31,7 +31,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def forks(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """From now on workers of Ray and drivers are forks of a process that has imported what is large."""
+    """With SQUADRON_TEST_FORKS=1 workers of Ray and drivers are forks of a process that has imported what is large."""
     start_server(tmp_path_factory.mktemp("forks"))
     yield
     stop_server()

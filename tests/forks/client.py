@@ -22,11 +22,11 @@ _server: subprocess.Popen[bytes] | None = None
 def start_server(folder: Path) -> None:
     """Start the server; it ends with this process. Until it is ready, workers of Ray start as ever.
 
-    On a machine with a GPU there is none: a process that has looked for one must not fork. Nor is there one where the
-    environment says SQUADRON_TEST_FORKS=0.
+    There is one only where the environment says SQUADRON_TEST_FORKS=1, and none on a machine with a GPU: a process that
+    has looked for one must not fork.
     """
     global _server
-    if os.path.exists("/dev/nvidia0") or os.environ.get("SQUADRON_TEST_FORKS") == "0":
+    if os.path.exists("/dev/nvidia0") or os.environ.get("SQUADRON_TEST_FORKS") != "1":
         return
     os.environ[SOCKET] = str(folder / "forks")
     os.environ[PATH] = os.environ.get("PYTHONPATH", "")
