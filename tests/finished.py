@@ -22,18 +22,19 @@ def store_flame_run(place: Path, image_size: int) -> Folder:
 
     from squadron.methods.flame.algorithm import BCPolicy
     from squadron.methods.flame.baselines import save_policy
-    from squadron.methods.flame.records import Homes, Policy, Specs, write_record
+    from squadron.methods.flame.records import Homes, Policy, Specs
     from squadron.sim.manipulation.spec import TEST, sample_environment
 
     folder = Folder(place).make()
     build, choose = (folder / "stages" / f"{name}-0123456789ab" for name in ("build_homes", "choose_round"))
     torch.manual_seed(0)
-    digest = save_policy(choose, "policy.safetensors", BCPolicy(image_size))
+    save_policy(choose, "policy.safetensors", BCPolicy(image_size))
     path = f"stages/{choose.name}/policy.safetensors"
-    policy = Policy(name="round-0003", file=path, sha256=digest, image_size=image_size, round=3)
+    policy = Policy.of(folder, path, name="round-0003", image_size=image_size, round=3)
     specs = {number: sample_environment("close_box", number, 0) for number in TEST[:2]}
-    file, homes_digest = write_record(build, folder, "homes.json", Specs(specs=specs))
-    homes = Homes(task="close_box", file=file, sha256=homes_digest, train=(), eval=(), test=tuple(specs))
+    build.write_json("homes.json", Specs(specs=specs).model_dump(mode="json"))
+    path, apart = f"stages/{build.name}/homes.json", {"train": (), "eval": (), "test": tuple(specs)}
+    homes = Homes.of(folder, path, task="close_box", **apart)
     for stage, output in ((build, homes), (choose, policy)):
         stage.write_json("done.json", {"output": output.model_dump(mode="json"), "seconds": 1.0})
     folder.write_bytes("config.yaml", b"evaluation: {max_steps: 3, film_size: 64}")

@@ -99,7 +99,7 @@ def mistakes() -> bool:
     for seed in SEEDS:
         drawn = {one.question: one for one in draw(config.world, seed, sum(config.rounds.questions)).rounds}
         for count, stage in zip(counts, outputs(seed, "prefer_steps"), strict=True):
-            for line in (folder(seed) / stage["file"]).read_text().splitlines():
+            for line in (folder(seed) / stage["path"]).read_text().splitlines():
                 row = json.loads(line)
                 problem = drawn[row["question"]]
                 chosen, rejected = (is_right(problem, row["steps"], row[side]) for side in ("chosen", "rejected"))

@@ -23,7 +23,7 @@ from tests.finished import one_line, run_smoke
 
 
 def memory_file(folder: Path) -> Path:
-    return folder / output(stages(folder, "build_memory")[0])["file"]
+    return folder / output(stages(folder, "build_memory")[0])["path"]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_what_a_run_remembers_and_thinks_is_served(finished: Path) -> None:
 def test_runs_without_memories_cannot_be_served(finished: Path, tmp_path: Path) -> None:
     folder = copy_run(finished, tmp_path / "run")
     memory_file(folder).unlink()
-    with pytest.raises(InputError, match="the memories of merge are gone"):
+    with pytest.raises(InputError, match=r"memory\.safetensors is gone"):
         services(Folder(folder))
     next(folder.glob("stages/build_memory-*/done.json")).unlink()
     with pytest.raises(InputError, match="build_memory has not finished"):

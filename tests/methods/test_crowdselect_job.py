@@ -16,7 +16,7 @@ from tests.finished import one_line, run_smoke
 
 def choice(folder: Path, arm: str) -> list[Any]:
     choices = output(stages(folder, "select")[0])["choices"]
-    (file,) = (one["file"] for one in choices if one["arm"] == arm and one["seed"] == 0)
+    (file,) = (one["path"] for one in choices if one["arm"] == arm and one["seed"] == 0)
     return [dict(row) for row in ArrowRows(Folder(folder), [file])]
 
 
@@ -30,7 +30,7 @@ def test_a_choice_holds_the_best_response_of_each_instruction(finished: Path) ->
     assert len(picked) == len({row["id"] for row in picked}) == 32
     assert {row["model"] for row in picked} <= {"first-1", "first-2", "last-1", "last-2"}
     everything = {row["id"]: row for row in choice(finished, "everything")}
-    assert len(everything) == output(stages(finished, "read_pool")[0])["count"]
+    assert len(everything) == output(stages(finished, "read_pool")[0])["questions"]["count"]
     assert all(everything[row["id"]] == row for row in picked)
     assert {row["id"] for row in choice(finished, "random")} != {row["id"] for row in picked}
 

@@ -16,7 +16,7 @@ from squadron.core.errors import ConfigError, InputError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
-from squadron.data.rows import ArrowRows
+from squadron.data.rows import RowsFile
 from squadron.llm.batch.collect import read_answers
 from squadron.llm.settings import ScriptedModel
 from squadron.methods.crowdselect import pool
@@ -55,8 +55,8 @@ def read(stage: Stage, path: str, **settings: Any) -> Pool:
     return pool.read_pool(stage, PoolConfig(path=path, **settings), WORLD, ())
 
 
-def rows(stage: Stage, name: str) -> list[Any]:
-    return list(ArrowRows(stage.run.folder, [name])) if name else []
+def rows(stage: Stage, file: RowsFile) -> list[Any]:
+    return list(file.rows(stage.run.folder))
 
 
 def test_what_is_kept_out_does_not_depend_on_the_order_of_rows(stage: Stage, write: Callable[..., str]) -> None:
@@ -64,7 +64,7 @@ def test_what_is_kept_out_does_not_depend_on_the_order_of_rows(stage: Stage, wri
     kept = []
     for order in (lines, lines[::-1]):
         read_in = read(stage, write(*order), reference="answer", held_out=0.25)
-        assert (read_in.count, read_in.held_out_count) == (30, 10)
+        assert (read_in.questions.count, read_in.held_out.count) == (30, 10)
         held_out, chosen_from = rows(stage, read_in.held_out), rows(stage, read_in.questions)
         assert not {row["id"] for row in held_out} & {row["id"] for row in chosen_from}
         kept.append({row["instruction"]: row["reference"] for row in held_out})
@@ -73,7 +73,7 @@ def test_what_is_kept_out_does_not_depend_on_the_order_of_rows(stage: Stage, wri
 
 def test_a_repeated_instruction_counts_once(stage: Stage, write: Callable[..., str]) -> None:
     path = write({"instruction": "a"}, {"instruction": "b"}, {"instruction": "a"})
-    assert read(stage, path, held_out=0).count == 2
+    assert read(stage, path, held_out=0).questions.count == 2
 
 
 def test_responses_that_come_with_the_file_are_taken_as_they_are(stage: Stage, write: Callable[..., str]) -> None:
@@ -152,7 +152,7 @@ def test_settings_that_contradict_each_other_are_refused(word: str) -> None:
 def test_real_responses(stage: Stage) -> None:
     """805 instructions, 9 models in 4 families; a cut file is refused."""
     read_in = read(stage, str(REAL), layout="responses", held_out=0)
-    assert (read_in.count, len(read_in.crowd)) == (805, 9)
+    assert (read_in.questions.count, len(read_in.crowd)) == (805, 9)
     assert sorted(map(len, families_of(read_in.crowd))) == [2, 2, 2, 3]
     scores = np.array([[row["score"] for row in read_answers(stage.run.folder, one)] for one in read_in.answers])
     assert scores.shape == (9, 805) and np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1

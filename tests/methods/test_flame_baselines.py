@@ -48,13 +48,13 @@ def _row(folder: Folder) -> dict[str, Any]:
         )
         for _ in range(3)
     ]
-    digest = write_shard(folder, "home.parquet", sample_environment("close_box", 0, 0, Factors()), 16, episodes)
-    shard = Shard(client_id=0, file="home.parquet", episodes=3, steps=60, attempts=3, sha256=digest)
+    write_shard(folder, "home.parquet", sample_environment("close_box", 0, 0, Factors()), 16, episodes)
+    shard = Shard.of(folder, "home.parquet", client_id=0, episodes=3, steps=60, attempts=3)
     return {"id": "centralised", "shards": [shard.model_dump()], "rounds": 40, "steps": 15}
 
 
 def _train(folder: Folder, row: dict[str, Any]) -> dict[str, Any]:
-    return train_alone(row, folder, folder / "out", "out", 16, TRAINING, 0)
+    return train_alone(row, folder, folder / "out", 16, TRAINING, 0)
 
 
 def test_a_killed_baseline_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_killed_baseline_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         "from squadron.methods.flame.baselines import train_alone\n"
         "from squadron.methods.flame.config import TrainingConfig\n"
         "folder = Folder(sys.argv[1])\n"
-        "train_alone(json.loads(sys.argv[2]), folder, folder / 'out', 'out', 16, TrainingConfig(batch_size=8), 0)\n"
+        "train_alone(json.loads(sys.argv[2]), folder, folder / 'out', 16, TrainingConfig(batch_size=8), 0)\n"
     )
     import torch
 
@@ -81,7 +81,7 @@ def test_a_killed_baseline_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     worker.wait()
     assert not (cut / "out").exists("centralised.safetensors"), "killed too late to show anything"
     resumed = _train(cut, row)
-    assert resumed["sha256"] == expected["sha256"] and resumed["losses"] == expected["losses"]
+    assert resumed["policy"]["sha256"] == expected["policy"]["sha256"] and resumed["losses"] == expected["losses"]
     assert (cut / "out").ls() == ["centralised.safetensors"]
 
 

@@ -39,16 +39,10 @@ def _episodes(count: int, nan: bool = False) -> list[Episode]:
 
 
 def _write(folder: Folder, episodes: list[Episode]) -> Shard:
-    digest = write_shard(folder, "home.parquet", SPEC, 64, episodes)
+    write_shard(folder, "home.parquet", SPEC, 64, episodes)
     steps = sum(len(e.actions_TA) for e in episodes)
-    return Shard(
-        client_id=7,
-        file="home.parquet",
-        episodes=len(episodes),
-        steps=steps,
-        attempts=len(episodes),
-        sha256=digest,
-    )
+    counts = {"episodes": len(episodes), "steps": steps, "attempts": len(episodes)}
+    return Shard.of(folder, "home.parquet", client_id=7, **counts)
 
 
 def test_what_is_written_is_read_and_split_by_episode(tmp_path: Path) -> None:
@@ -71,11 +65,11 @@ def test_a_good_shard_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder, _: folder.remove("home.parquet"), "client 7 are missing"),
-        (lambda folder, data: folder.write_bytes("home.parquet", data[:-100]), "client 7 are corrupt"),
+        (lambda folder, _: folder.remove("home.parquet"), r"home\.parquet is gone"),
+        (lambda folder, data: folder.write_bytes("home.parquet", data[:-100]), "bytes; .* were written"),
         (
             lambda folder, data: folder.write_bytes("home.parquet", data[:500] + b"\x00" + data[501:]),
-            "client 7 are corrupt",
+            "has changed since it was written",
         ),
     ],
 )
@@ -107,7 +101,7 @@ def test_nan_and_truncation_are_named_when_read(tmp_path: Path) -> None:
 
 def _import(folder: Folder, name: str = "home.parquet", image_size: int = 64) -> Shard:
     row = {"id": name, "name": name, "folder": folder.url, "client_id": 3}
-    return Shard.model_validate(import_recording(row, folder / "run", "run", image_size))
+    return Shard.model_validate(import_recording(row, folder / "run", folder, image_size))
 
 
 def test_a_users_own_recording_is_taken_as_it_is(tmp_path: Path) -> None:

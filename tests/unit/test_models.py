@@ -18,6 +18,7 @@ from squadron.core.errors import ConfigError, InputError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
+from squadron.data.rows import store_lines, store_rows
 from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ModelUnavailable
 from squadron.llm.embed import SentenceTransformersEmbedder, open_embedder
@@ -181,3 +182,19 @@ def test_models_that_were_trained_before_are_taken_from_the_cache(
 
     assert list(models("first")) == list(models("second")) == list(models("second"))
     assert made == ["first"]
+
+
+def test_rows_are_read_as_they_were_written_or_not_at_all(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path)
+    run, rows = stage.run.folder, [{"x": 1}, {"x": 2}]
+    arrow, lines = store_rows(stage, "rows.arrow", rows), store_lines(stage, "rows.jsonl", rows)
+    assert (arrow.count, lines.count) == (2, 2)
+    assert [dict(row) for row in arrow.rows(run)] == lines.lines(run) == rows
+    nothing = store_rows(stage, "none.arrow", [])
+    assert nothing.count == len(nothing.rows(run)) == 0
+    stage.folder.append_line("rows.jsonl", '{"x": 3}')
+    with pytest.raises(InputError, match=r"rows\.jsonl has 27 bytes; 18 were written"):
+        lines.lines(run)
+    stage.folder.remove("rows.arrow")
+    with pytest.raises(InputError, match=r"rows\.arrow is gone"):
+        arrow.rows(run)

@@ -29,8 +29,12 @@ class Artifact(Config):
     @classmethod
     def made(cls, stage: Stage, file: str, **more: Any) -> Self:
         """The record of what the stage has written as `file` into its folder."""
-        path = relative(stage.folder, stage.run.folder, file)
-        size, digest = _content(stage.run.folder, path, _DIGESTED_BYTES)
+        return cls.of(stage.run.folder, relative(stage.folder, stage.run.folder, file), **more)
+
+    @classmethod
+    def of(cls, run: Folder, path: str, **more: Any) -> Self:
+        """The record of what stands in a run folder at `path`."""
+        size, digest = _content(run, path, _DIGESTED_BYTES)
         return cls(path=path, bytes=size, sha256=digest, **more)
 
     def locate(self, run: Folder) -> str:

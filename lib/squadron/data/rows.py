@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from squadron.core.artifacts import Artifact
 from squadron.core.folder import Folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from squadron.core.run import Stage
 
 
 def write_rows(
@@ -97,6 +101,40 @@ class ArrowRows(Sequence[Mapping[str, Any]]):
                 total += batch.num_rows
                 self._ends.append(total)
         return self._batches
+
+
+class RowsFile(Artifact):
+    """Rows that a stage has written: an Arrow file, or JSON lines. None at all have no file."""
+
+    path: str = ""
+    count: int = 0
+
+    def rows(self, run: Folder) -> ArrowRows:
+        """The rows of an Arrow file. Raises InputError if it is not what was written."""
+        if self.path:
+            self.locate(run)
+        return ArrowRows(run, [self.path] if self.path else [])
+
+    def lines(self, run: Folder) -> list[Any]:
+        """The rows of JSON lines. Raises InputError if they are not what was written."""
+        if self.path:
+            self.locate(run)
+        return run.read_lines(self.path) if self.path else []
+
+
+def store_rows(
+    stage: Stage, name: str, rows: Iterable[Mapping[str, Any]], types: Mapping[str, str] | None = None
+) -> RowsFile:
+    """`write_rows` into a stage's folder."""
+    count = write_rows(stage.folder, name, rows, types=types)
+    return RowsFile.made(stage, name, count=count) if count else RowsFile()
+
+
+def store_lines(stage: Stage, name: str, rows: Iterable[Mapping[str, Any]]) -> RowsFile:
+    """Write rows as JSON lines into a stage's folder."""
+    lines = [json.dumps(row) for row in rows]
+    stage.folder.write_bytes(name, "".join(f"{line}\n" for line in lines).encode())
+    return RowsFile.made(stage, name, count=len(lines))
 
 
 class _Writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,8 @@ from squadron.core.folder import Folder, relative
 from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
 from squadron.train.batching.batches import Row, RowSource
-from squadron.train.models.builders import PolicyWithReference, Pretrained
+from squadron.train.checkpoints.checkpoint import Reader
+from squadron.train.models.builders import PolicyWithReference
 from squadron.train.objectives import Objective
 from squadron.train.planning.allocation import place
 from squadron.train.spec import TrainSpec
@@ -25,31 +27,54 @@ _FINISHED = "finished.json"
 _START_TIMEOUT_S = 1800.0  # other runs may hold the cores for a while
 
 
+def row_length(row: Row) -> int:
+    """Tokens of an encoded row."""
+    return int(row["length"])
+
+
 @dataclass(frozen=True)
 class TrainJob:
-    """One training: what from, on what, how. `name` is its folder; of a policy with its reference, the policy is what
-    is exported."""
+    """One training: what makes the model, by which objective, on what, how. `name` is its folder.
+
+    `export` writes the trained model's files into a folder, one of them `config.json`. Without it they are those of a
+    language model, with the tokenizer at `tokenizer`; of a policy with its reference, the policy. `length` is what rows
+    are batched by, if anything. `identity` names what a checkpoint belongs to; of a language model, its path does.
+    """
 
     name: str
-    build: Pretrained | PolicyWithReference
+    build: Callable[[], Any]
     objective: Objective
     rows: Sequence[Row]
     spec: TrainSpec
     tokenizer: str | None = None
+    held_out: Sequence[Row] = ()
+    length: Callable[[Row], int] | None = row_length
+    identity: str = ""
+    export: Callable[[Reader, Path], None] | None = None
 
     @property
-    def policy(self) -> Pretrained:
+    def policy(self) -> Any:
         """What is trained."""
         return self.build.policy if isinstance(self.build, PolicyWithReference) else self.build
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `fit` and `train_in_process` both take by name."""
+        return {"held_out": self.held_out, "identity": self.identity or self.policy.path}
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished training: its model's folder (relative to the run folder) and the loss of each step."""
+    """A finished training: its model's folder (relative to the run folder) and the metrics of each step."""
 
     name: str
     path: str
-    losses: tuple[float, ...]
+    metrics: tuple[dict[str, float], ...]
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The loss of each step."""
+        return tuple(row["loss"] for row in self.metrics)
 
 
 def train_several(stage: Stage, jobs: Sequence[TrainJob]) -> list[TrainResult]:
@@ -131,7 +156,7 @@ def _train_by_group(stage: Stage, job: TrainJob) -> None:
     with progress(job.spec.steps or source.steps(job.spec), job.name, "step") as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
-            _note_loss(store, step, metrics)
+            _note(store, step, metrics)
             bar.advance(step - bar.done)
 
         fitted = fit(
@@ -142,8 +167,8 @@ def _train_by_group(stage: Stage, job: TrainJob) -> None:
             store,
             workers=workers,
             resources=resources,
-            identity=job.policy.path,
             on_step=on_step,
+            **job.arguments,
         )
     if not store.exists("model/config.json"):
         _export(job, store, fitted.step, clean_process=True)
@@ -158,8 +183,8 @@ def _train_here(job: TrainJob, folder: Folder) -> None:
         _source(job),
         job.spec,
         store,
-        identity=job.policy.path,
-        on_step=lambda step, metrics: _note_loss(store, step, metrics),
+        on_step=lambda step, metrics: _note(store, step, metrics),
+        **job.arguments,
     )
     _export(job, store, step, clean_process=False)
 
@@ -189,26 +214,28 @@ def train_in_process(
 
 
 def _source(job: TrainJob) -> RowSource:
-    return RowSource(job.rows, lambda row: int(row["length"]))
+    return RowSource(job.rows, job.length)
 
 
 def _export(job: TrainJob, store: Folder, step: int, *, clean_process: bool) -> None:
-    from squadron.train.checkpoints.checkpoint import Reader
     from squadron.train.checkpoints.export import export
 
     with Reader(store, step) as reader, tempfile.TemporaryDirectory() as scratch:
-        export(job.policy, reader, Path(scratch), tokenizer=job.tokenizer, clean_process=clean_process)
+        if job.export is not None:
+            job.export(reader, Path(scratch))
+        else:
+            export(job.policy, reader, Path(scratch), tokenizer=job.tokenizer, clean_process=clean_process)
         files = sorted(Path(scratch).iterdir(), key=lambda file: file.name == "config.json")
         for file in files:  # config.json last: a folder that has one is whole
             store.put(f"model/{file.name}", str(file))
 
 
-def _note_loss(store: Folder, step: int, metrics: dict[str, float]) -> None:
-    store.append_line("losses.jsonl", f'{{"step": {step}, "loss": {metrics["loss"]}}}')
+def _note(store: Folder, step: int, metrics: dict[str, float]) -> None:
+    store.append_line("metrics.jsonl", json.dumps({"step": step, **metrics}))
 
 
 def _result(stage: Stage, job: TrainJob) -> TrainResult:
-    store = stage.folder / job.name
-    by_step = {row["step"]: row["loss"] for row in store.read_lines("losses.jsonl")}
+    """What a finished training has left; a step done again after a restart counts as done last."""
+    by_step = {row["step"]: row for row in (stage.folder / job.name).read_lines("metrics.jsonl")}
     path = relative(stage.folder, stage.run.folder, f"{job.name}/model")
     return TrainResult(job.name, path, tuple(by_step[step] for step in sorted(by_step)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -273,13 +272,11 @@ def read_memory(folder: Folder, file: str) -> Memory:
     return Memory.load(Path(folder.local(file)))
 
 
-def store_memory(folder: Folder, name: str, memory: Memory) -> str:
-    """Write a memory into a folder, behind whatever URL; its SHA-256."""
+def store_memory(folder: Folder, name: str, memory: Memory) -> None:
+    """Write a memory into a folder, behind whatever URL."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / name
         memory.save(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         folder.put(name, str(path))
-        return digest

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from squadron.core.errors import InputError
-from squadron.core.folder import relative
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.evaluate.benchmark import Cell, run_benchmark
@@ -61,11 +60,10 @@ def build_memory(stage: Stage, world: World, config: MemoryConfig) -> Memories:
         unreadable = f"; {unread:,} of {asked:,} answers could not be read, the first because {why}" if unread else ""
         fix = "take a larger model, or change reasoner.template" if unread else "raise memory.episodes"
         raise InputError(f"the Actor has nothing to remember{unreadable}", where=f"scene {world.scene}", fix=fix)
-    digest = store_memory(stage.folder, "memory.safetensors", memory)
+    store_memory(stage.folder, "memory.safetensors", memory)
     stage.show(figures.memory_table(world.scene, memory, len(candidates), asked, unread))
     stage.headline(f"memories, {world.scene}", f"{len(memory):,}")
-    file = relative(stage.folder, stage.run.folder, "memory.safetensors")
-    return Memories(scene=world.scene, file=file, sha256=digest, count=len(memory), unread=unread)
+    return Memories.made(stage, "memory.safetensors", scene=world.scene, count=len(memory), unread=unread)
 
 
 def _gather(row: dict[str, Any], world: World) -> dict[str, Any]:
@@ -112,7 +110,7 @@ def compare(
         unit="part",
         timeout_s=config.timeout_s,
         world=world,
-        memories=memories.file,
+        memories=memories.path,
         learned=learned.file,
         entries={method: (method, None) for method in methods} | {name: (FULL.name, n) for name, n in sizes.items()},
     )
@@ -122,7 +120,7 @@ def compare(
     if at := {size: name for name, size in sorted(sizes.items(), key=lambda one: one[1]) if scores.complete(name)}:
         stage.show(figures.memory_curves(world.scene, scores, {**at, memories.count: FULL.name}))
     if config.filmed:
-        film.show(stage, world, memories.file, config, scores)
+        film.show(stage, world, memories.path, config, scores)
     driven = tuple(figures.driven(method, whole) for method in whole.methods)
     for one in driven:
         if one.method in (FULL.name, RULE):
@@ -137,7 +135,7 @@ def drive_live(stage: Stage, world: World, memories: Memories, config: LiveConfi
     """Drive some episodes at once by the clock."""
     stage.claim_cluster()
     texts = Texts(world.config.embedder)
-    memory = read_memory(stage.run.folder, memories.file)
+    memory = read_memory(stage.run.folder, memories.path)
     texts(["nothing"])  # the embedder is loaded before the clock starts
     traffic = world.start([LIVE + episode for episode in range(config.cars)])
     clock = Clock(world.config.traffic.tick_s)

@@ -117,11 +117,10 @@ def services(folder: Folder) -> Services:
 
     reasoner_model = outputs(folder, "prepare_reasoner", ReasonerModel)[0]
     config = settings(folder, ActorReasonerConfig)
-    memories = {record.scene: record.file for record in outputs(folder, "build_memory", Memories)}
-    for scene, file in memories.items():
-        if not folder.exists(file):
-            fix = "run the job again without the folder of that stage"
-            raise InputError(f"the memories of {scene} are gone", where=str(folder / file), fix=fix)
+    kept = outputs(folder, "build_memory", Memories)
+    for one in kept:
+        one.locate(folder)
+    memories = {one.scene: one.path for one in kept}
     worlds = {scene: World(folder, config.world(scene), reasoner_model) for scene in memories}
     car = {"own_m": 20, "own_speed": 8, "other_m": 25, "other_speed": 7}
     act = Route("/v1/act", "act", ActRequest, ActAnswer, "what each car does now, from memory", example={"cars": [car]})

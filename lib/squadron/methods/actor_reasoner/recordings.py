@@ -30,7 +30,7 @@ def drive_recorded(
     stage: Stage, world: World, memories: Memories, learned: LearnedDriver, paths: tuple[str, ...]
 ) -> Recordings:
     """Drive each file once by each method."""
-    drives = contestant(world, memories.file, learned.file)
+    drives = contestant(world, memories.path, learned.file)
     methods = [FULL.name, ALONE.name, RULE] + ([PPO] if learned.file is not None else [])
     rows: list[list[Any]] = []
     for path in paths:

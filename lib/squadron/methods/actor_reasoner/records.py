@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from squadron.core.artifacts import Artifact
 from squadron.core.config import Config
 from squadron.sim.driving.spec import SceneName
 from squadron.train.models.artifact import ModelArtifact
@@ -13,12 +14,10 @@ class ReasonerModel(Config):
     trained: ModelArtifact | None = None
 
 
-class Memories(Config):
+class Memories(Artifact):
     """The Actor's memory of a scene."""
 
     scene: SceneName
-    file: str
-    sha256: str
     count: int
     unread: int
 

@@ -74,12 +74,9 @@ def services(folder: Folder) -> Services:
     """The planner of each cost that a run has trained, behind one address. Raises InputError for a run that has trained
     none, or whose networks are gone."""
     trained = [record.planners[0] for record in outputs(folder, "train_planners", Planners)]
-    for one in trained:
-        if not (folder / one.path).exists("model.safetensors"):
-            fix = "run the job again without the folder of that stage"
-            raise InputError(f"the network for {one.cost} is gone", where=str(folder / one.path), fix=fix)
+    networks = {one.cost: Folder(one.locate(folder)) for one in trained}
     config = settings(folder, CoordinationConfig)
-    load = Load({one.cost: folder / one.path for one in trained}, config.limits, config.sampling)
+    load = Load(networks, config.limits, config.sampling)
     summary = "who goes first wherever robots meet, and when"
     route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, summary, example=EXAMPLE)
     return Services((Service("coordination", load, (route,)),))

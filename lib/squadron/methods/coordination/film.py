@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from squadron.core.folder import Folder
 from squadron.core.panels import Film
 from squadron.core.run import Stage
 from squadron.methods.coordination.config import EvaluationConfig, FloorLimits, SamplingConfig
@@ -38,7 +39,7 @@ def show(
     robots = max((size for size in config.robots if size <= 60), default=min(config.robots))
     routes, grid = unseen_problem(config, limits, robots, 0)
     graph = build_graph(routes, limits)
-    schedule = plan_graph(graph, planner.cost, learned(stage.run.folder / planner.path), sampling)
+    schedule = plan_graph(graph, planner.cost, learned(Folder(planner.locate(stage.run.folder))), sampling)
     name = store_film(stage.folder, "robots", drive(routes, grid, schedule, limits.radius_m))
     stage.show(Film(title=f"{robots} robots, all at once and by plan", file=name, caption=CAPTION))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from squadron.core.errors import InputError
-from squadron.core.folder import relative
+from squadron.core.folder import Folder, relative
 from squadron.core.panels import Film, Table
 from squadron.core.run import Stage
 from squadron.data.records import check_columns, read_records
@@ -40,7 +40,7 @@ def plan_fleet(stage: Stage, planner: Planner, fleet: Fleet, limits: FloorLimits
     folder = stage.run.folder / fleet.folder
     routes = [make_route(points) for points in folder.read_json("routes.json")]
     grid = GridMap(np.array(folder.read_json("map.json"), bool)) if fleet.mapped else None
-    propose = learned(stage.run.folder / planner.path)
+    propose = learned(Folder(planner.locate(stage.run.folder)))
     started = time.perf_counter()
     graph = build_graph(routes, limits)
     built_s = time.perf_counter() - started

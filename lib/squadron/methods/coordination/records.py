@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from squadron.core.artifacts import Artifact
 from squadron.core.config import Config
 from squadron.evaluate.summary import Estimate
 from squadron.methods.coordination.config import CostName
@@ -18,13 +19,11 @@ class Labels(Config):
     proven: int
 
 
-class Planner(Config):
+class Planner(Artifact):
     """A trained network: a folder with `config.json` and `model.safetensors`."""
 
     name: str
     cost: CostName
-    path: str
-    sha256: str
     held_out_loss: float | None
 
 

@@ -35,16 +35,10 @@ def label_problems(
 @estimated(plan.training)
 def train_planners(stage: Stage, labels: Labels, model: ModelConfig, loss: LossConfig, training: TrainSpec) -> Planners:
     """Teach networks to propose plans like the best: with a latent vector, and without."""
-    from squadron.evaluate.panels import step_curves
-    from squadron.methods.coordination.training import read_metrics, train_planners
+    from squadron.methods.coordination.training import train_planners
 
     models = {"graph VAE": model, "no latent vector": model.model_copy(update={"latent": 0})}
-    planners = train_planners(stage, labels, models, loss, training)
-    for planner in planners:
-        metrics = read_metrics(stage.run.folder / planner.path.rpartition("/")[0])
-        shown = {"order": "order", "following": "type", "loss": "all", "held_out_loss": "held out, all"}
-        stage.show(step_curves(f"Loss of {planner.name}", metrics, shown))
-    return Planners(planners=planners)
+    return Planners(planners=train_planners(stage, labels, models, loss, training))
 
 
 @estimated(plan.comparison)

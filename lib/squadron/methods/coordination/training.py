@@ -5,26 +5,24 @@ Letters: N nodes, E joint-action edges of all graphs of a batch, B graphs, Z lat
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from squadron.core.errors import InputError
-from squadron.core.folder import Folder, relative
-from squadron.core.profile import WorkerResources
+from squadron.core.folder import Folder
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
+from squadron.evaluate.panels import step_curves
 from squadron.methods.coordination.config import LossConfig, ModelConfig
 from squadron.methods.coordination.features import MESSAGE_FEATURES, NODE_FEATURES, join
 from squadron.methods.coordination.records import Labels, Planner
-from squadron.train.batching.batches import RowSource
-from squadron.train.multi_run import one_process_each, run_side_by_side, train_in_process
-from squadron.train.planning.allocation import place
+from squadron.train.checkpoints.checkpoint import Reader
+from squadron.train.multi_run import TrainJob, train_several
 from squadron.train.spec import TrainSpec
 from squadron.train.worker import PREFIX
 
@@ -37,117 +35,41 @@ if TYPE_CHECKING:
 def train_planners(
     stage: Stage, labels: Labels, models: Mapping[str, ModelConfig], loss: LossConfig, spec: TrainSpec
 ) -> tuple[Planner, ...]:
-    """Train each network on the labelled plans, and write it as `config.json` and `model.safetensors`.
-
-    Where the workers of training have no GPU and their number was not asked for, networks train side by side, each on
-    an even share of a node's cores; else one after the other by `fit`.
-    """
-    workers, share = place(stage, spec)
-    courses = {name: Course(name, model, loss, spec, labels, stage.run.folder) for name, model in models.items()}
-    if one_process_each(stage, [share]):
-        trainings = {course.place: partial(_train_here, course, stage.folder) for course in courses.values()}
-        run_side_by_side(stage, trainings, share.cpus)
-    else:
-        for course in courses.values():
-            _train_by_group(stage, course, workers, share)
-    return tuple(_written(stage, course) for course in courses.values())
-
-
-@dataclass(frozen=True)
-class Course:
-    """One network, and what it learns from."""
-
-    name: str
-    model: ModelConfig
-    loss: LossConfig
-    spec: TrainSpec
-    labels: Labels
-    run_folder: Folder
-
-    @property
-    def place(self) -> str:
-        """Its folder in the stage's."""
-        return self.name.replace(" ", "-")
-
-    @property
-    def rows(self) -> ArrowRows:
-        return ArrowRows(self.run_folder, [self.labels.train])
-
-    @property
-    def held_out(self) -> ArrowRows:
-        return ArrowRows(self.run_folder, [self.labels.held_out])
-
-
-def _train_here(course: Course, folder: Folder) -> None:
-    """Train one network in this process. Runs on a worker."""
-    store = folder / course.place
-    step = train_in_process(
-        PlanLoss(course.loss),
-        Build(course.model, course.spec.seed),
-        RowSource(course.rows),
-        course.spec,
-        store,
-        held_out=course.held_out,
-        identity=course.name,
-        on_step=lambda step, metrics: _note(store, step, metrics),
-    )
-    _write(store, course, step)
-
-
-def _train_by_group(stage: Stage, course: Course, workers: int, share: WorkerResources) -> None:
-    from squadron.core.progress import progress
-    from squadron.train import fit
-
-    source, store = RowSource(course.rows), stage.folder / course.place
-    with progress(course.spec.steps or source.steps(course.spec), course.name, "step") as bar:
-
-        def on_step(step: int, metrics: dict[str, float]) -> None:
-            _note(store, step, metrics)
-            bar.advance(step - bar.done)
-
-        fitted = fit(
-            PlanLoss(course.loss),
-            Build(course.model, course.spec.seed),
-            source,
-            course.spec,
-            store,
-            held_out=course.held_out,
-            workers=workers,
-            resources=share,
-            identity=course.name,
-            on_step=on_step,
+    """Train each network on the labelled plans, show its losses, and keep it as `config.json` and
+    `model.safetensors`. Raises as `train_several` does."""
+    jobs = [
+        TrainJob(
+            name.replace(" ", "-"),
+            Build(model, spec.seed),
+            PlanLoss(loss),
+            ArrowRows(stage.run.folder, [labels.train]),
+            spec,
+            held_out=ArrowRows(stage.run.folder, [labels.held_out]),
+            length=None,
+            identity=name,
+            export=partial(_export, model),
         )
-    _write(store, course, fitted.step)
+        for name, model in models.items()
+    ]
+    planners = []
+    for name, result in zip(models, train_several(stage, jobs), strict=True):
+        shown = {"order": "order", "following": "type", "loss": "all", "held_out_loss": "held out, all"}
+        stage.show(step_curves(f"Loss of {name}", result.metrics, shown))
+        held_out = [row["held_out_loss"] for row in result.metrics if "held_out_loss" in row]
+        made = Planner.made(
+            stage,
+            f"{result.name}/model",
+            name=name,
+            cost=labels.cost,
+            held_out_loss=held_out[-1] if held_out else None,
+        )
+        planners.append(made)
+    return tuple(planners)
 
 
-def _note(store: Folder, step: int, metrics: dict[str, float]) -> None:
-    store.append_line("metrics.jsonl", json.dumps({"step": step, **metrics}))
-
-
-def read_metrics(store: Folder) -> list[dict[str, float]]:
-    """Metrics of each step, as done last, in order."""
-    rows = {row["step"]: row for row in store.read_lines("metrics.jsonl")}
-    return [rows[step] for step in sorted(rows)]
-
-
-def _write(store: Folder, course: Course, step: int) -> None:
-    from squadron.train.checkpoints.checkpoint import Reader
-
-    with Reader(store, step) as reader:
-        weights = {name.removeprefix(PREFIX): weight for name, weight in reader.tensors()}
-    save_planner(store / "model", course.model, weights)
-
-
-def _written(stage: Stage, course: Course) -> Planner:
-    store = stage.folder / course.place
-    held_out = [row["held_out_loss"] for row in read_metrics(store) if "held_out_loss" in row]
-    return Planner(
-        name=course.name,
-        cost=course.labels.cost,
-        path=relative(stage.folder, stage.run.folder, f"{course.place}/model"),
-        sha256=hashlib.sha256((store / "model").read_bytes("model.safetensors")).hexdigest(),
-        held_out_loss=held_out[-1] if held_out else None,
-    )
+def _export(config: ModelConfig, reader: Reader, folder: Path) -> None:
+    weights = {name.removeprefix(PREFIX): weight for name, weight in reader.tensors()}
+    save_planner(Folder(folder), config, weights)
 
 
 @dataclass(frozen=True)

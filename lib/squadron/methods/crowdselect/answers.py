@@ -5,7 +5,6 @@ from __future__ import annotations
 from squadron.core.job import estimated
 from squadron.core.panels import Table
 from squadron.core.run import Stage
-from squadron.data.rows import ArrowRows
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.batch.scoring import Scores, score
@@ -23,7 +22,7 @@ def collect_answers(
     if pool.answers:
         return Collected(crowd=pool.crowd, answers=pool.answers)
     models = crowd.at(stage.run.folder, asked)
-    answers = collect(stage, ArrowRows(stage.run.folder, [pool.questions]), models, config)
+    answers = collect(stage, pool.questions.rows(stage.run.folder), models, config)
     rows = [
         [one.model, one.answered, one.failed, one.prompt_tokens, one.completion_tokens, one.cost_usd] for one in answers
     ]
@@ -40,7 +39,7 @@ def score_answers(
     stage: Stage, pool: Pool, collected: Collected, reward: AnyReward, spending: SpendingConfig
 ) -> Scores:
     """Score every answer."""
-    questions = ArrowRows(stage.run.folder, [pool.questions])
+    questions = pool.questions.rows(stage.run.folder)
     scores = score(stage, questions, collected.answers, reward, spending.cap_usd)
     stage.headline("scored answers", f"{scores.scored:,}" + (f", {scores.failed:,} failed" if scores.failed else ""))
     return scores

@@ -29,11 +29,11 @@ def embed_instructions(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Emb
     They are one array that can be mapped into memory. Raises WorkerError if a chunk fails, after the others are done.
     """
     chunks: list[dict[str, Any]] = [
-        {"id": f"{start:09d}", "start": start, "stop": min(start + CHUNK, pool.count)}
-        for start in range(0, pool.count, CHUNK)
+        {"id": f"{start:09d}", "start": start, "stop": min(start + CHUNK, pool.questions.count)}
+        for start in range(0, pool.questions.count, CHUNK)
     ]
     shared: dict[str, Any] = {
-        "questions": ArrowRows(stage.run.folder, [pool.questions]),
+        "questions": pool.questions.rows(stage.run.folder),
         "settings": config.model,
         "folder": stage.folder,
     }
@@ -43,7 +43,7 @@ def embed_instructions(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Emb
         what = f"{len(failures)} of {len(chunks)} chunks of instructions have no embeddings: {failures[0]['error']}"
         raise WorkerError(what, where=str(stage.folder), fix="mend the cause and give the same command")
     dimensions = answers[0]["dimensions"]
-    stage.folder.put("embeddings.npy", _joined(stage.folder, chunks, pool.count, dimensions))
+    stage.folder.put("embeddings.npy", _joined(stage.folder, chunks, pool.questions.count, dimensions))
     stage.headline("dimensions of an embedding", str(dimensions))
     return Embeddings(file=relative(stage.folder, stage.run.folder, "embeddings.npy"), dimensions=dimensions)
 

@@ -59,7 +59,7 @@ def read_field(
     `families` are columns of models, small to large. Raises ConfigError or InputError where scores and settings leave
     nothing to choose by.
     """
-    questions = ArrowRows(run, [pool.questions])
+    questions = pool.questions.rows(run)
     ids = [identifier for (identifier,) in questions.columns("id")]
     scores_NMS = read_sample_scores(run, scores)
     scores_NM = mean_over_samples(scores_NMS)

@@ -13,7 +13,7 @@ from squadron.core.folder import relative
 from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
-from squadron.data.rows import ArrowRows, write_rows
+from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.llm.batch.collect import ANSWER_TYPES, Answers
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect import plan
@@ -52,20 +52,16 @@ def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tupl
         raise InputError("no row holds a response", where=config.path or "", fix="set pool.layout: instructions")
     kept_out = _keep_out(list(seen.ids), config)
     crowd = tuple(seen.models.values())
-    place = relative(stage.folder, stage.run.folder)
     given = {f"{kind} {number}": type_ for number in range(len(crowd)) for kind, type_ in _GIVEN_TYPES.items()}
     rows = _rows(config, world, crowd, kept_out, inside=False)
-    count = write_rows(stage.folder, "pool.arrow", rows, types=_TYPES | given)
-    rows = _held_out(config, world, crowd, kept_out)
-    held_out = write_rows(stage.folder, "held_out.arrow", rows, types=_TYPES)
-    stage.headline("instructions, and kept out", f"{count:,} + {held_out:,}")
+    questions = store_rows(stage, "pool.arrow", rows, types=_TYPES | given)
+    held_out = store_rows(stage, "held_out.arrow", _held_out(config, world, crowd, kept_out), types=_TYPES)
+    stage.headline("instructions, and kept out", f"{questions.count:,} + {held_out.count:,}")
     if seen.repeats:
         stage.headline("repeated instructions left out", f"{seen.repeats:,}")
     return Pool(
-        questions=f"{place}/pool.arrow",
-        count=count,
-        held_out=f"{place}/held_out.arrow" if held_out else "",
-        held_out_count=held_out,
+        questions=questions,
+        held_out=held_out,
         answers=tuple(_write_answers(stage, number, model.name) for number, model in enumerate(crowd)),
         crowd=crowd,
     )

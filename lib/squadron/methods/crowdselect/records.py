@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squadron.core.config import Config
 from squadron.core.folder import Folder
+from squadron.data.rows import RowsFile
 from squadron.evaluate.summary import Estimate
 from squadron.llm.batch.collect import Answers
 from squadron.llm.settings import AnyModel, HfModel
@@ -21,10 +22,8 @@ class ResponseModel(Config):
 class Pool(Config):
     """Instructions to choose from and some kept out, and the answers that they came with, if they did."""
 
-    questions: str
-    count: int
-    held_out: str
-    held_out_count: int
+    questions: RowsFile
+    held_out: RowsFile
     answers: tuple[Answers, ...] = ()
     crowd: tuple[ResponseModel, ...] = ()
 
@@ -70,13 +69,11 @@ class Embeddings(Config):
     dimensions: int
 
 
-class Choice(Config):
+class Choice(RowsFile):
     """What one arm picked: rows of `instruction`, `response` and what they scored."""
 
     arm: str
     seed: int
-    file: str
-    count: int
 
 
 class Selection(Config):

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from squadron.core import console
-from squadron.core.folder import relative
 from squadron.core.job import estimated
 from squadron.core.run import Stage
-from squadron.data.rows import write_rows
+from squadron.data.rows import store_rows
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.scoring import Scores
 from squadron.methods.crowdselect import algorithm, baselines, figures, plan
@@ -154,6 +153,5 @@ def _write(
                 "score": field.score(row),
             }
 
-    name = f"choices/{arm}-{seed}.arrow"
-    count = write_rows(stage.folder, name, rows())
-    return Choice(arm=arm, seed=seed, file=relative(stage.folder, stage.run.folder, name), count=count)
+    kept = store_rows(stage, f"choices/{arm}-{seed}.arrow", rows())
+    return Choice(arm=arm, seed=seed, **kept.model_dump())

@@ -40,14 +40,14 @@ def train_students(stage: Stage, selection: Selection, crowd: ResponseModels, co
     chosen = [
         (choice, seed) for choice in selection.choices if choice.arm in config.arms for seed in _seeds(choice, config)
     ]
-    encoded = {choice.file: _encode(stage, choice, tokenizer, config) for choice, _ in chosen}
+    encoded = {choice.path: _encode(stage, choice, tokenizer, config) for choice, _ in chosen}
     tuned = tune(
         stage,
         [
             Tuning(
                 f"{choice.arm}-{seed}",
                 crowd.base,
-                encoded[choice.file],
+                encoded[choice.path],
                 config.training.model_copy(update={"seed": config.training.seed + seed}),
                 config.lora,
             )
@@ -78,7 +78,7 @@ def compare_students(
     a bootstrap interval over instructions, which holds for other instructions; both are shown.
     """
     run = stage.run.folder
-    questions = ArrowRows(run, [pool.held_out])
+    questions = pool.held_out.rows(run)
     asked = [HfModel(name="before training", path=students.base.locate(run), batch_size=config.batch_size)]
     asked += [
         HfModel(name=f"student {one.model.name}", path=one.model.locate(run), batch_size=config.batch_size)
@@ -125,7 +125,7 @@ def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: LearningConfig
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal cut
-        for record in ArrowRows(stage.run.folder, [choice.file]):
+        for record in choice.rows(stage.run.folder):
             asked = {"role": "user", "content": record["instruction"]}
             said = {"role": "assistant", "content": record["response"]}
             row = encode_conversation(tokenizer, [asked, said])
@@ -134,7 +134,7 @@ def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: LearningConfig
                 row = {name: row[name][:limit] for name in ("input_ids", "labels")} | {"length": limit}
             yield row
 
-    name = f"rows/{os.path.basename(choice.file)}"
+    name = f"rows/{os.path.basename(choice.path)}"
     write_rows(stage.folder, name, rows())
     if cut:
         stage.headline(f"rows cut to {limit} tokens, {choice.arm}", f"{cut:,} of {choice.count:,}")

@@ -27,7 +27,7 @@ def prepare_model(
     """
     quiet_libraries()
     if config.path is None:
-        texts = _texts(ArrowRows(stage.run.folder, [data.train]), objective, settings)
+        texts = _texts(data.train.rows(stage.run.folder), objective, settings)
         model = make_small_model(stage, "model", texts, config.scratch.model, config.scratch.seed)
     else:
         model = find_model(config.path)

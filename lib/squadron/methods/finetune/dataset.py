@@ -13,7 +13,7 @@ from squadron.core.profile import WorkerResources
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
-from squadron.data.rows import ArrowRows, write_rows
+from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
 from squadron.methods.finetune.encoding import wanted_columns
 from squadron.methods.finetune.records import Dataset, Rows
@@ -43,16 +43,11 @@ def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Da
     count = min(data.held_out_most, int(data.held_out * len(records)) or int(data.held_out > 0))
     held_out = set(random.Random(data.seed).sample(range(len(records)), count))
     train = [record for number, record in enumerate(records) if number not in held_out]
-    write_rows(stage.folder, "train.arrow", train)
-    write_rows(stage.folder, "held_out.arrow", [records[number] for number in sorted(held_out)])
     classes = _classes(objective, data, records)
     stage.headline("records, and held out", f"{len(train):,} + {count:,}")
-    place = relative(stage.folder, stage.run.folder)
     return Dataset(
-        train=f"{place}/train.arrow",
-        held_out=f"{place}/held_out.arrow" if count else "",
-        train_records=len(train),
-        held_out_records=count,
+        train=store_rows(stage, "train.arrow", train),
+        held_out=store_rows(stage, "held_out.arrow", [records[number] for number in sorted(held_out)]),
         classes=classes,
     )
 
@@ -72,8 +67,8 @@ def encode(
     tasks: list[dict[str, Any]] = [
         {"id": f"{kind}-{start:09d}", "file": file, "start": start, "stop": min(start + CHUNK, count)}
         for kind, file, count in (
-            ("train", data.train, data.train_records),
-            ("held_out", data.held_out, data.held_out_records),
+            ("train", data.train.path, data.train.count),
+            ("held_out", data.held_out.path, data.held_out.count),
         )
         for start in range(0, count, CHUNK)
     ]
@@ -88,7 +83,7 @@ def encode(
         raise InputError(what, where=str(stage.folder), fix="mend the records, then give the same command")
     long = sum(answer["too_long"] for answer in answers)
     longest = max(answer["longest"] for answer in answers)
-    total = data.train_records + data.held_out_records
+    total = data.train.count + data.held_out.count
     stage.show(_lengths(answers, total, limit, long, settings.too_long))
     if long and settings.too_long == "refuse":
         raise InputError(

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from squadron.core.config import Config
+from squadron.data.rows import RowsFile
 from squadron.train.models.artifact import ModelArtifact
 
 
 class Dataset(Config):
-    """Checked records in Arrow files of this run, in paths relative to the run folder."""
+    """Checked records, those to train on and those held out, and the classes of their labels."""
 
-    train: str
-    held_out: str
-    train_records: int
-    held_out_records: int
+    train: RowsFile
+    held_out: RowsFile
     classes: tuple[Any, ...] = ()
 
 

@@ -10,7 +10,6 @@ from squadron.core.errors import ResourceError
 from squadron.core.panels import Text
 from squadron.core.run import Stage
 from squadron.data.arithmetic import is_correct
-from squadron.data.rows import ArrowRows
 from squadron.evaluate.panels import estimate_table
 from squadron.evaluate.summary import estimate
 from squadron.llm.backends.batches import in_batches
@@ -39,12 +38,12 @@ def compare(
 
     Answers are greedy; those that end in a number behind the marker are checked.
     """
-    count = min(max(config.shown, config.scored), data.held_out_records)
+    count = min(max(config.shown, config.scored), data.held_out.count)
     if objective not in ("sft", "dpo") or settings.columns.text or not count:
         return SampleScores(scored=0, right_before=0, right_after=0)
     quiet_libraries()
     run = stage.run.folder
-    records = ArrowRows(run, [data.held_out])[:count]
+    records = data.held_out.rows(run)[:count]
     prompts, references = _prompts(stage, model, objective, settings, records)
     base = model.locate(run)
     tokenizer = model.load_tokenizer(run)

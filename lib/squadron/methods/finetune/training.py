@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 from squadron.core.folder import relative
 from squadron.core.job import estimated
-from squadron.core.panels import Table
-from squadron.core.profile import WorkerResources
 from squadron.core.progress import progress
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
-from squadron.evaluate.panels import step_curves
 from squadron.methods.finetune import plan
 from squadron.methods.finetune.config import DpoConfig, ExportConfig, ModelConfig, ObjectiveName
 from squadron.methods.finetune.records import Dataset, Export, Rows, Trained
@@ -32,7 +28,6 @@ HEADS: dict[ObjectiveName, Head] = {
     "classification": "sequence",
 }
 """What models of these objectives end in."""
-_SKIPPED_STEPS = 5
 
 
 @estimated(plan.estimate)
@@ -54,10 +49,12 @@ def train(
     model cannot fit.
     """
     from squadron.train.loop import fit
+    from squadron.train.panels import Counts, measure_losses, show_curves, show_speed
     from squadron.train.planning.allocation import place
+    from squadron.train.planning.checks import check_fits
 
     workers, resources = place(stage, spec)
-    plan.check_fits(stage, model, config, spec, workers, resources, rows.longest)
+    check_fits(stage, model, spec, config.lora, workers, resources, rows.longest)
     folder = stage.run.folder
     source = RowSource(ArrowRows(folder, rows.train), _length)
     total = spec.steps or source.steps(spec)
@@ -81,20 +78,15 @@ def train(
         )
     steps = stage.metrics()
     show_curves(stage, steps)
-    show_speed(stage, steps, model, config, spec, workers, resources, rows)
-    held_out = [step["held_out_loss"] for step in steps if step.get("held_out_loss") is not None]
-    stage.headline("training loss", f"{steps[0]['loss']:.4f} → {_recent(steps):.4f}")
-    if held_out:
-        stage.headline(
-            "held-out loss", f"{held_out[0]:.4f} → {held_out[-1]:.4f}" if held_out[1:] else f"{held_out[0]:.4f}"
-        )
-    stage.measure(loss=_recent(steps), **({"held_out_loss": min(held_out)} if held_out else {}))
+    counts = Counts(rows.train_rows, rows.tokens, rows.targets)
+    show_speed(stage, steps, model, spec, config.lora, workers, resources, counts)
+    loss, held_out_loss = measure_losses(stage, steps)
     return Trained(
         store=relative(stage.folder, folder),
         step=fitted.step,
         best_step=fitted.best_step,
-        loss=_recent(steps),
-        held_out_loss=held_out[-1] if held_out else None,
+        loss=loss,
+        held_out_loss=held_out_loss,
     )
 
 
@@ -184,59 +176,5 @@ def make_objective(objective: ObjectiveName, model: ModelArtifact, dpo: DpoConfi
             return reward.Classification(model.pad_token_id)
 
 
-def show_curves(stage: Stage, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Loss by step, held-out loss beside it; accuracy if the objective has one."""
-    losses = _smooth([step["loss"] for step in steps])
-    shown = [{**step, "loss": loss} for step, loss in zip(steps, losses, strict=True)]
-    stage.show(step_curves("Loss by step", shown, {"loss": "training", "held_out_loss": "held out"}))
-    if "accuracy" in steps[0]:
-        accuracy = _smooth([step["accuracy"] for step in steps])
-        shown = [{"step": step["step"], "accuracy": share} for step, share in zip(steps, accuracy, strict=True)]
-        stage.show(step_curves("Accuracy by step", shown, {"accuracy": ""}, y_label="share"))
-
-
-def show_speed(
-    stage: Stage,
-    steps: Sequence[Mapping[str, Any]],
-    model: ModelArtifact,
-    config: ModelConfig,
-    spec: TrainSpec,
-    workers: int,
-    resources: WorkerResources,
-    rows: Rows,
-) -> None:
-    """Tokens a second, and which share of the hardware's arithmetic they are."""
-    steady = list(steps[_SKIPPED_STEPS:] or steps)
-    rate = median(step["tokens"] / step["seconds"] for step in steady)
-    tokens = median(step["tokens"] for step in steady)
-    seconds = median(step["seconds"] for step in steady)
-    stage.headline("tokens a second", f"{rate:,.0f}")
-    table: list[list[Any]] = [
-        ["workers", f"{workers}, each {resources.cpus:g} CPU and {resources.gpus:g} GPU"],
-        ["steps", len(steps)],
-        ["seconds a step", f"{seconds:.3g}"],
-        ["tokens a step", f"{tokens:,.0f}"],
-        ["tokens a second", f"{rate:,.0f}"],
-        ["tokens with a target", f"{rows.targets / max(1, rows.tokens):.0%} of {rows.tokens:,}"],
-    ]
-    table += plan.utilisation(stage, model, config, spec, workers, resources, tokens, seconds, rows)
-    stage.show(Table(title="Speed", columns=["what", "figure"], rows=table, note="Medians over steps after the first."))
-
-
 def _length(row: Mapping[str, Any]) -> int:
     return int(row.get("packed_length", row["length"]))
-
-
-def _recent(steps: Sequence[Mapping[str, Any]]) -> float:
-    losses = [step["loss"] for step in steps[-20:]]
-    return sum(losses) / len(losses)
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """A moving average that widens with the number of values, as long as they are."""
-    width = max(1, len(values) // 50)
-    sums, total = [], 0.0
-    for number, value in enumerate(values):
-        total += value - (values[number - width] if number >= width else 0.0)
-        sums.append(total / min(number + 1, width))
-    return sums

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from squadron.core.folder import Folder
+from squadron.core.folder import Folder, relative
 from squadron.methods.flame.algorithm import BCPolicy, Demonstrations, Optimisation, fit, make_optimiser
 from squadron.methods.flame.client import device, optimisation
 from squadron.methods.flame.config import RoundsConfig, TrainingConfig
 from squadron.methods.flame.demos import pool, read_shard
-from squadron.methods.flame.records import Shard
+from squadron.methods.flame.records import Policy, Shard
 
 
 def steps_of_a_round(training: TrainingConfig, federation: RoundsConfig, steps_per_home: float) -> int:
@@ -26,7 +26,6 @@ def train_alone(
     row: dict[str, Any],
     run_folder: Folder,
     folder: Folder,
-    prefix: str,
     image_size: int,
     training: TrainingConfig,
     seed: int,
@@ -48,20 +47,17 @@ def train_alone(
         torch.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}, stream)
         folder.write_bytes(checkpoint, stream.getvalue())
     name = f"{row['id']}.safetensors"
-    digest = save_policy(folder, name, policy)
+    save_policy(folder, name, policy)
     folder.remove(checkpoint)
-    return {"name": row["id"], "file": f"{prefix}/{name}", "sha256": digest, "losses": losses}
+    made = Policy.of(run_folder, relative(folder, run_folder, name), name=row["id"], image_size=image_size)
+    return {"policy": made.model_dump(mode="json"), "losses": losses}
 
 
-def save_policy(folder: Folder, name: str, policy: torch.nn.Module) -> str:
-    """Write weights as safetensors and return the SHA-256 of the file."""
-    import hashlib
-
+def save_policy(folder: Folder, name: str, policy: torch.nn.Module) -> None:
+    """Write weights as safetensors."""
     from safetensors.torch import save
 
-    data = save({key: value.cpu().contiguous() for key, value in policy.state_dict().items()})
-    folder.write_bytes(name, data)
-    return hashlib.sha256(data).hexdigest()
+    folder.write_bytes(name, save({key: value.cpu().contiguous() for key, value in policy.state_dict().items()}))
 
 
 def _one_round(

@@ -7,7 +7,6 @@ Anyone's recordings in this form can be trained on: `demos.recordings` names the
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,7 +16,7 @@ import numpy as np
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
-from squadron.core.folder import Folder
+from squadron.core.folder import Folder, relative
 from squadron.methods.flame.algorithm import Demonstrations, split_episodes, to_policy_range
 from squadron.methods.flame.records import Shard
 
@@ -26,11 +25,9 @@ if TYPE_CHECKING:
 
     from squadron.sim.manipulation.expert import Episode
 
-FIX_SHARD = "delete this stage's folder and give the same command again: it is made anew"
 
-
-def write_shard(folder: Folder, name: str, spec: Config, image_size: int, episodes: Sequence[Episode]) -> str:
-    """Write the episodes of one home and return the SHA-256 of the file."""
+def write_shard(folder: Folder, name: str, spec: Config, image_size: int, episodes: Sequence[Episode]) -> None:
+    """Write the episodes of one home as a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -52,19 +49,13 @@ def write_shard(folder: Folder, name: str, spec: Config, image_size: int, episod
     metadata = {"spec": spec.model_dump_json(), "image_size": str(image_size)}
     stream = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), stream, compression="zstd", use_dictionary=False)
-    data = stream.getvalue()
-    folder.write_bytes(name, data)
-    return hashlib.sha256(data).hexdigest()
+    folder.write_bytes(name, stream.getvalue())
 
 
 def check_shards(run_folder: Folder, shards: Sequence[Shard]) -> None:
     """Refuse a missing, truncated or altered shard, and a client without data, before any training starts."""
     for shard in shards:
-        where = run_folder.file(shard.file)
-        if not run_folder.exists(shard.file):
-            raise InputError(f"the demonstrations of client {shard.client_id} are missing", where=where, fix=FIX_SHARD)
-        if hashlib.sha256(run_folder.read_bytes(shard.file)).hexdigest() != shard.sha256:
-            raise InputError(f"the demonstrations of client {shard.client_id} are corrupt", where=where, fix=FIX_SHARD)
+        where = shard.locate(run_folder)
         if shard.steps == 0 or shard.episodes < 2:
             fix = "give it at least two episodes, one to train and one to validate, or leave the client out"
             raise InputError(f"client {shard.client_id} has {shard.episodes} episodes", where=where, fix=fix)
@@ -72,7 +63,7 @@ def check_shards(run_folder: Folder, shards: Sequence[Shard]) -> None:
 
 def read_shard(run_folder: Folder, shard: Shard) -> tuple[Demonstrations, Demonstrations]:
     """Training and validation steps of one home, actions in the policy's range. Raises InputError on a bad file."""
-    episode_N, data = parse_shard(run_folder.read_bytes(shard.file), run_folder.file(shard.file))
+    episode_N, data = parse_shard(run_folder.read_bytes(shard.path), run_folder.file(shard.path))
     training_N = episode_N < split_episodes(shard.episodes)
     return _select(data, training_N), _select(data, ~training_N)
 
@@ -108,7 +99,7 @@ def parse_shard(content: bytes, where: str) -> tuple[np.ndarray, Demonstrations]
     return episode_N, Demonstrations(images_NHWC, states_NS, actions_NA)
 
 
-def import_recording(row: dict[str, Any], folder: Folder, prefix: str, image_size: int) -> dict[str, Any]:
+def import_recording(row: dict[str, Any], folder: Folder, run_folder: Folder, image_size: int) -> dict[str, Any]:
     """Check a shard of the user's own and take it into the run. Raises InputError if it cannot be trained on."""
     source = Folder(row["folder"])
     content, where = source.read_bytes(row["name"]), source.file(row["name"])
@@ -121,10 +112,9 @@ def import_recording(row: dict[str, Any], folder: Folder, prefix: str, image_siz
     if np.abs(data.actions_NA).max() > 1 + 1e-6:
         raise InputError("actions lie outside [-1, 1] for velocities or [0, 1] for the gripper", where=where)
     folder.write_bytes(row["name"], content)
-    digest, file = hashlib.sha256(content).hexdigest(), f"{prefix}/{row['name']}"
-    shard = Shard(
-        client_id=row["client_id"], file=file, episodes=episodes, steps=len(data), attempts=episodes, sha256=digest
-    )
+    counts = {"episodes": episodes, "steps": len(data), "attempts": episodes}
+    path = relative(folder, run_folder, row["name"])
+    shard = Shard.of(run_folder, path, client_id=row["client_id"], **counts)
     return shard.model_dump(mode="json")
 
 

@@ -21,7 +21,7 @@ from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.core.run_reader import outputs, settings
 from squadron.methods.flame.config import EvaluationConfig, FlameConfig
-from squadron.methods.flame.records import Homes, Policy, load_specs
+from squadron.methods.flame.records import Homes, Policy
 from squadron.serve.rollout_video import WatchAnswer, WatchRequest, watch_answer, watch_route
 from squadron.serve.service import Route, Service, Services
 
@@ -66,8 +66,7 @@ class ActAnswer(Config):
 def services(folder: Folder) -> Services:
     """The chosen policy of a run. Raises InputError if none has been chosen, or its weights are gone."""
     policy = outputs(folder, "choose_round", Policy)[-1]
-    if not folder.exists(policy.file):
-        raise InputError("the weights of the policy are gone", where=folder.file(policy.file), fix="run the job again")
+    policy.locate(folder)
     size = policy.image_size
     example = {"robots": [{"image": _blank(size), "state": [0.0] * _STATE}]}
     summary = f"What a robot does next, by its camera of {size} × {size} pixels and its joints"
@@ -133,7 +132,7 @@ class Films:
         from squadron.methods.flame.simulation import load_policy
 
         self._known, self._network = known, load_policy(known.folder, known.policy)
-        self._specs = load_specs(known.folder, known.homes)
+        self._specs = known.homes.specs(known.folder)
 
     def watch(self, request: WatchRequest) -> WatchAnswer:
         """An episode in one of the homes, and the next home with the next."""

@@ -16,7 +16,7 @@ from squadron.evaluate.benchmark import run_benchmark
 from squadron.evaluate.scores import Problem, Scores
 from squadron.methods.flame.config import EvaluationConfig
 from squadron.methods.flame.demos import read_shard
-from squadron.methods.flame.records import Demos, Homes, Policy, Shard, load_shards, load_specs
+from squadron.methods.flame.records import Demos, Homes, Policy, Shard
 from squadron.methods.flame.simulation import evaluate_home, film_home
 from squadron.sim.film import film, store_film, tile
 
@@ -30,8 +30,8 @@ def evaluate_policies(
     config: EvaluationConfig,
 ) -> Scores:
     """Run every policy in every one of these held-out homes. Raises WorkerError if a policy has no result at all."""
-    specs = load_specs(stage.run.folder, homes)
-    shards = {shard.client_id: shard for shard in load_shards(stage.run.folder, demos).held_out}
+    specs = homes.specs(stage.run.folder)
+    shards = {shard.client_id: shard for shard in demos.shards(stage.run.folder).held_out}
     problems = [
         Problem(n, data={"spec": specs[n].model_dump(mode="json"), "shard": shards[n].model_dump(mode="json")})
         for n in where
@@ -63,7 +63,7 @@ def picture_of_homes(run_folder: Folder, shards: Sequence[Shard], most: int = 16
 
 def film_policy(stage: Stage, policy: Policy, homes: Homes, config: EvaluationConfig) -> Film:
     """The policy's first episode in some of the test homes, side by side."""
-    specs = load_specs(stage.run.folder, homes)
+    specs = homes.specs(stage.run.folder)
     rows = [
         {
             "id": f"film-{n}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,6 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from squadron.core.errors import ConfigError
-from squadron.core.folder import relative
 from squadron.core.progress import progress
 from squadron.core.run import Stage
 from squadron.federated import (
@@ -117,9 +115,9 @@ def candidates(stage: Stage, image_size: int) -> tuple[Policy, ...]:
     rounds, kept = stage.folder / "rounds", []
     for name in rounds.ls():
         number = int(name.removeprefix("round-").removesuffix(".safetensors"))
-        file = relative(rounds, stage.run.folder, name)
-        digest = hashlib.sha256(rounds.read_bytes(name)).hexdigest()
-        kept.append(Policy(name=f"round-{number:04d}", file=file, sha256=digest, image_size=image_size, round=number))
+        kept.append(
+            Policy.made(stage, f"rounds/{name}", name=f"round-{number:04d}", image_size=image_size, round=number)
+        )
     return tuple(sorted(kept, key=lambda policy: policy.round or 0))
 
 

@@ -2,65 +2,64 @@
 
 from __future__ import annotations
 
-import hashlib
-
+from squadron.core.artifacts import Artifact
 from squadron.core.config import Config
-from squadron.core.folder import Folder, relative
+from squadron.core.folder import Folder
 from squadron.evaluate.summary import Estimate
 from squadron.sim.manipulation.spec import EnvironmentSpec
 
 
-class Shard(Config):
-    """One home's demonstrations: a file relative to the run folder, and what is in it."""
+class Shard(Artifact):
+    """One home's demonstrations: a Parquet file, and what is in it."""
 
     client_id: int
-    file: str
     episodes: int
     steps: int
     attempts: int
-    sha256: str
 
 
-class Homes(Config):
-    """The environments of a run; `file` holds their specifications, from which each is rebuilt exactly."""
+class Homes(Artifact):
+    """The environments of a run; the file holds their specifications, from which each is rebuilt exactly."""
 
     task: str
-    file: str
-    sha256: str
     train: tuple[int, ...]
     eval: tuple[int, ...]
     test: tuple[int, ...]
 
+    def specs(self, run: Folder) -> dict[int, EnvironmentSpec]:
+        """The specifications that `build_homes` wrote, by client id."""
+        return Specs.model_validate(self.read_json(run)).specs
+
 
 class Specs(Config):
-    """The content of `Homes.file`, by client id."""
+    """The content of the file of `Homes`, by client id."""
 
     specs: dict[int, EnvironmentSpec]
 
 
-class Demos(Config):
-    """Demonstrations of the homes that train, and of those held out. `file` lists the shards as JSON."""
+class Demos(Artifact):
+    """Demonstrations of the homes that train, and of those held out. The file lists the shards as JSON."""
 
     image_size: int
-    file: str
-    sha256: str
     clients: int
     steps: int
 
+    def shards(self, run: Folder) -> Shards:
+        """The shards that `collect_demos` listed."""
+        return Shards.model_validate(self.read_json(run))
+
 
 class Shards(Config):
-    """The content of `Demos.file`."""
+    """The content of the file of `Demos`."""
 
     train: tuple[Shard, ...]
     held_out: tuple[Shard, ...]
 
 
-class Policy(Config):
+class Policy(Artifact):
     """Weights of a `BCPolicy` in a safetensors file."""
 
     name: str
-    file: str
-    sha256: str
     image_size: int
     round: int | None = None
 
@@ -89,20 +88,3 @@ class PolicyScores(Config):
     """The comparison at the end."""
 
     scores: tuple[PolicyScore, ...]
-
-
-def write_record(folder: Folder, run_folder: Folder, name: str, record: Config) -> tuple[str, str]:
-    """Write a record into a stage's folder; return its path relative to the run folder, and its SHA-256."""
-    data = record.model_dump_json(indent=1).encode()
-    folder.write_bytes(name, data)
-    return relative(folder, run_folder, name), hashlib.sha256(data).hexdigest()
-
-
-def load_specs(run_folder: Folder, homes: Homes) -> dict[int, EnvironmentSpec]:
-    """The specifications that `build_homes` wrote, by client id."""
-    return Specs.model_validate(run_folder.read_json(homes.file)).specs
-
-
-def load_shards(run_folder: Folder, demos: Demos) -> Shards:
-    """The shards that `collect_demos` listed."""
-    return Shards.model_validate(run_folder.read_json(demos.file))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from squadron.core.errors import InputError, SquadronError
-from squadron.core.folder import Folder
+from squadron.core.folder import Folder, relative
 from squadron.evaluate.benchmark import Cell
 from squadron.evaluate.scores import Metrics
 from squadron.methods.flame.algorithm import BCPolicy, predict, to_environment_range
@@ -28,7 +28,7 @@ class ExpertError(SquadronError):
     """The scripted expert failed too often in one home."""
 
 
-def collect_home(row: dict[str, Any], folder: Folder, prefix: str, config: DemosConfig) -> dict[str, Any]:
+def collect_home(row: dict[str, Any], folder: Folder, run_folder: Folder, config: DemosConfig) -> dict[str, Any]:
     """Let the expert act in one home until it has succeeded `row["episodes"]` times; write the shard.
 
     Failed attempts are counted and not kept. Raises ExpertError if most attempts fail.
@@ -46,16 +46,10 @@ def collect_home(row: dict[str, Any], folder: Folder, prefix: str, config: Demos
         if episode.success:
             kept.append(episode)
     name = f"home-{spec.client_id:03d}.parquet"
-    digest = write_shard(folder, name, spec, config.image_size, kept)
+    write_shard(folder, name, spec, config.image_size, kept)
     steps = sum(len(episode.actions_TA) for episode in kept)
-    shard = Shard(
-        client_id=spec.client_id,
-        file=f"{prefix}/{name}",
-        episodes=len(kept),
-        steps=steps,
-        attempts=attempts,
-        sha256=digest,
-    )
+    counts = {"episodes": len(kept), "steps": steps, "attempts": attempts}
+    shard = Shard.of(run_folder, relative(folder, run_folder, name), client_id=spec.client_id, **counts)
     return shard.model_dump(mode="json")
 
 
@@ -110,9 +104,9 @@ def load_policy(run_folder: Folder, policy: Policy) -> BCPolicy:
 
     network = BCPolicy(policy.image_size)
     try:
-        network.load_state_dict(load(run_folder.read_bytes(policy.file)))
+        network.load_state_dict(load(run_folder.read_bytes(policy.path)))
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"not weights of this policy: {error}", where=run_folder.file(policy.file)) from None
+        raise InputError(f"not weights of this policy: {error}", where=run_folder.file(policy.path)) from None
     return network.eval()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
-from squadron.core.folder import Folder, relative
+from squadron.core.folder import Folder
 from squadron.core.job import estimated
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
@@ -32,9 +32,6 @@ from squadron.methods.flame.records import (
     Shard,
     Shards,
     Specs,
-    load_shards,
-    load_specs,
-    write_record,
 )
 
 
@@ -44,16 +41,10 @@ def build_homes(stage: Stage, config: HomesConfig) -> Homes:
 
     train, evaluation, test = TRAIN[: config.clients], EVAL[: config.eval_homes], TEST[: config.test_homes]
     specs = {n: sample_environment(config.task, n, config.seed, config.factors) for n in (*train, *evaluation, *test)}
-    file, digest = write_record(stage.folder, stage.run.folder, "homes.json", Specs(specs=specs))
+    stage.folder.write_json("homes.json", Specs(specs=specs).model_dump(mode="json"))
     stage.headline("homes that train", str(len(train)))
-    return Homes(
-        task=config.task,
-        file=file,
-        sha256=digest,
-        train=tuple(train),
-        eval=tuple(evaluation),
-        test=tuple(test),
-    )
+    apart = {"train": tuple(train), "eval": tuple(evaluation), "test": tuple(test)}
+    return Homes.made(stage, "homes.json", task=config.task, **apart)
 
 
 @estimated(plan.demonstrations)
@@ -64,9 +55,9 @@ def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
     from squadron.methods.flame.simulation import collect_home
 
     run_folder, folder = stage.run.folder, stage.folder / "shards"
-    place: dict[str, Any] = {"folder": folder, "prefix": relative(folder, run_folder), "timeout_s": config.timeout_s}
+    place: dict[str, Any] = {"folder": folder, "run_folder": run_folder, "timeout_s": config.timeout_s}
     train = _import_recordings(stage, config, place) if config.recordings else []
-    specs, held_out = load_specs(run_folder, homes), (*homes.eval, *homes.test)
+    specs, held_out = homes.specs(run_folder), (*homes.eval, *homes.test)
     rows = [
         {
             "id": str(n),
@@ -83,14 +74,14 @@ def collect_demos(stage: Stage, homes: Homes, config: DemosConfig) -> Demos:
         fix = "`squadron report` shows each home's error"
         raise InputError("no home has demonstrations", where=str(stage.folder), fix=fix)
     listing = Shards(train=tuple(train), held_out=tuple(rest))
-    file, digest = write_record(stage.folder, run_folder, "shards.json", listing)
+    stage.folder.write_json("shards.json", listing.model_dump(mode="json"))
     attempts, kept = sum(s.attempts for s in shards), sum(s.episodes for s in shards)
     stage.headline("expert success", f"{kept / attempts:.1%}")
     stage.folder.write_bytes("homes.png", evaluation.picture_of_homes(run_folder, train))
     stage.show(Images(title="Some of the homes, as the robot sees them", files=["homes.png"], captions=[""]))
     stage.show(figures.demonstrations(train, rest))
     steps = sum(s.steps for s in train)
-    return Demos(image_size=config.image_size, file=file, sha256=digest, clients=len(train), steps=steps)
+    return Demos.made(stage, "shards.json", image_size=config.image_size, clients=len(train), steps=steps)
 
 
 def _import_recordings(stage: Stage, config: DemosConfig, place: dict[str, Any]) -> list[Shard]:
@@ -118,7 +109,7 @@ def federate(
     from squadron.evaluate.panels import step_curves
     from squadron.methods.flame import federation
 
-    shards = load_shards(stage.run.folder, demos).train
+    shards = demos.shards(stage.run.folder).train
     result = federation.run_rounds(stage, shards, demos.image_size, training, strategy, config)
     failures = federation.failures(result)
     for number, failure in failures:
@@ -159,7 +150,7 @@ def train_baselines(
     from squadron.evaluate.panels import loss_curves
     from squadron.methods.flame.baselines import steps_of_a_round, train_alone
 
-    shards = load_shards(stage.run.folder, demos).train
+    shards = demos.shards(stage.run.folder).train
     steps = steps_of_a_round(training, federation, 0.9 * demos.steps / len(shards))
     visits = federation.rounds * federation.clients_per_round / len(shards)
     common = {"rounds": federation.rounds, "steps": steps}
@@ -175,7 +166,6 @@ def train_baselines(
     ]
     arguments: dict[str, Any] = {
         "folder": stage.folder, "run_folder": stage.run.folder,
-        "prefix": relative(stage.folder, stage.run.folder),
         "image_size": demos.image_size, "training": training, "seed": federation.seed,
         "timeout_s": config.timeout_s, "unit": "policy",
     }  # fmt: skip
@@ -186,13 +176,10 @@ def train_baselines(
         )
         answers += map_rows(stage, pooled, train_alone, resources=whole_node, **arguments)
     if answers:
-        losses = {answer["name"]: answer["losses"] for answer in answers}
+        losses = {answer["policy"]["name"]: answer["losses"] for answer in answers}
         words = {"x_label": "rounds' worth of steps", "y_label": "mean squared error"}
         stage.show(loss_curves("Baselines' loss", losses, **words))
-    policies = [
-        Policy(name=a["name"], file=a["file"], sha256=a["sha256"], image_size=demos.image_size) for a in answers
-    ]
-    return Policies(policies=tuple(policies))
+    return Policies(policies=tuple(Policy.model_validate(answer["policy"]) for answer in answers))
 
 
 def evaluate(

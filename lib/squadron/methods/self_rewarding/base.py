@@ -49,9 +49,9 @@ def prepare_base(
 
 def _texts(stage: Stage, lessons: Lessons, prompts: PromptsConfig) -> Iterator[str]:
     folder = stage.run.folder
-    for row in itertools.islice(folder.read_lines(lessons.instruction), _TOKENIZED):
+    for row in itertools.islice(lessons.instruction.lines(folder), _TOKENIZED):
         yield from (algorithm.solve_messages(prompts.solve, row["question"])[0]["content"], "\n".join(row["steps"]))
-    for row in itertools.islice(folder.read_lines(lessons.evaluation), _TOKENIZED):
+    for row in itertools.islice(lessons.evaluation.lines(folder), _TOKENIZED):
         shown = row["question"], row["steps"], row["first"], row["second"]
         yield judge_messages(prompts, *shown)[0]["content"]
         yield row["judgement"]

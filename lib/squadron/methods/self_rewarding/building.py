@@ -89,7 +89,7 @@ def search(stage: Stage, sources: Sources, config: JudgingDataConfig, prompts: P
     """Contests between the best and the worst step at each layer of the trees, kept where two judgements with the sides
     swapped and the process reward agree. Problems that lack a reply are failed rows, which the next run tries again."""
     assert config.policy is not None and config.reward is not None and config.judge is not None
-    rows = stage.run.folder.read_lines(sources.training.file)[: config.problems]
+    rows = sources.training.lines(stage.run.folder)[: config.problems]
     programs = {row["id"]: partial(build_contests, config, prompts, row["id"], row["question"]) for row in rows}
     models = {"policy": config.policy, "reward": config.reward, "judge": config.judge}
     found = run_programs(stage, programs, models, cap_usd=config.cap_usd)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from squadron.core.errors import InputError
-from squadron.core.folder import relative
 from squadron.core.job import estimated
 from squadron.core.panels import Table
 from squadron.core.run import Stage
@@ -20,6 +19,7 @@ from squadron.data.arithmetic import Problem
 from squadron.data.problems import question_id, read_questions
 from squadron.data.problems import read_problems as read_problem_file
 from squadron.data.records import check_columns, read_records
+from squadron.data.rows import store_lines
 from squadron.data.stepwise import Contest, solution_steps
 from squadron.methods.self_rewarding import algorithm, building, plan
 from squadron.methods.self_rewarding.config import (
@@ -29,7 +29,7 @@ from squadron.methods.self_rewarding.config import (
     ProblemsConfig,
     PromptsConfig,
 )
-from squadron.methods.self_rewarding.records import Lessons, Problems, Sources
+from squadron.methods.self_rewarding.records import Lessons, Sources
 from squadron.methods.self_rewarding.synthetic_task import TasksConfig, draw, draw_contests
 
 _WORLD = "small world"
@@ -50,14 +50,14 @@ def read_problems(
     if problems is None:
         drawn = draw(world, seed, rounds)
         return Sources(
-            training=_write(stage, "training.jsonl", map(_of_world, drawn.rounds)),
-            benchmarks=((_WORLD, _write(stage, "benchmarks/world.jsonl", map(_of_world, drawn.held_out))),),
+            training=store_lines(stage, "training.jsonl", map(_of_world, drawn.rounds)),
+            benchmarks=((_WORLD, store_lines(stage, "benchmarks/world.jsonl", map(_of_world, drawn.held_out))),),
         )
     measured = tuple(
-        (one.name, _write(stage, f"benchmarks/{number}.jsonl", _of_benchmark(one)))
+        (one.name, store_lines(stage, f"benchmarks/{number}.jsonl", _of_benchmark(one)))
         for number, one in enumerate(benchmarks)
     )
-    return Sources(training=_write(stage, "training.jsonl", _of_file(problems)), benchmarks=measured)
+    return Sources(training=store_lines(stage, "training.jsonl", _of_file(problems)), benchmarks=measured)
 
 
 @estimated(plan.data)
@@ -89,26 +89,18 @@ def build_lessons(
         solved = building.solutions(stage, instruction, judging.cap_usd)
         judged = _contests_of_file(judging.path) if judging.path else building.search(stage, sources, judging, prompts)
         judged, measured = _hold_out(judged, judging.held_out, seed)
-    solutions = _write(stage, "instruction.jsonl", solved)
-    contests = _write(stage, "evaluation.jsonl", judged)
-    kept_out = _write(stage, "held_out.jsonl", measured)
-    kinds = [["solutions in steps", solutions.count, None], ["judged contests", contests.count, kept_out.count]]
+    found = Lessons(
+        instruction=store_lines(stage, "instruction.jsonl", solved),
+        evaluation=store_lines(stage, "evaluation.jsonl", judged),
+        held_out=store_lines(stage, "held_out.jsonl", measured),
+    )
+    kinds = [
+        ["solutions in steps", found.instruction.count, None],
+        ["judged contests", found.evaluation.count, found.held_out.count],
+    ]
     columns = ["lessons", "to tune on", "held out"]
     stage.show(Table(title="What the first model learns from", columns=columns, rows=kinds))
-    return Lessons(
-        instruction=solutions.file,
-        instruction_count=solutions.count,
-        evaluation=contests.file,
-        evaluation_count=contests.count,
-        held_out=kept_out.file,
-        held_out_count=kept_out.count,
-    )
-
-
-def _write(stage: Stage, name: str, rows: Iterable[Mapping[str, Any]]) -> Problems:
-    lines = [json.dumps(row) for row in rows]
-    stage.folder.write_bytes(name, "".join(f"{line}\n" for line in lines).encode())
-    return Problems(file=relative(stage.folder, stage.run.folder, name), count=len(lines))
+    return found
 
 
 def _of_benchmark(config: BenchmarkConfig) -> list[dict[str, Any]]:

@@ -51,8 +51,8 @@ def evaluate(
     that is cut off is wrong.
     """
     models = {MODEL: open_settings(stage, model, generation)}
-    contests = stage.run.folder.read_lines(lessons.held_out)
-    benchmarks = [(name, stage.run.folder.read_lines(problems.file)) for name, problems in sources.benchmarks]
+    contests = lessons.held_out.lines(stage.run.folder)
+    benchmarks = [(name, problems.lines(stage.run.folder)) for name, problems in sources.benchmarks]
     programs: dict[str, Any] = {
         f"{name}: {row['id']}": partial(solve, prompts, solving, row["question"])
         for name, rows in benchmarks
@@ -97,7 +97,7 @@ def scale(
     next run.
     """
     name, problems = sources.benchmarks[0]
-    rows = stage.run.folder.read_lines(problems.file)[: config.scaling]
+    rows = problems.lines(stage.run.folder)[: config.scaling]
     search = Searcher(
         prompts, config.scaling_search, rounds.proposing, rounds.judging, algorithm.draw_seed(seed, "scale")
     )

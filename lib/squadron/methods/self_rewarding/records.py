@@ -6,40 +6,29 @@ import math
 from collections.abc import Sequence
 
 from squadron.core.config import Config
+from squadron.data.rows import RowsFile
 from squadron.evaluate.summary import Estimate, estimate
 
 
-class Problems(Config):
-    """Problems of a run, as JSON lines `{id, question, reference}`."""
-
-    file: str
-    count: int
-
-
 class Sources(Config):
-    """What a run learns from and is measured by."""
+    """What a run learns from and is measured by: problems as JSON lines `{id, question, reference}`."""
 
-    training: Problems
-    benchmarks: tuple[tuple[str, Problems], ...]
+    training: RowsFile
+    benchmarks: tuple[tuple[str, RowsFile], ...]
 
 
 class Lessons(Config):
     """What the first model learns from: JSON lines `{question, steps}` (instruction data), and
     `{question, steps, first, second, judgement, better}` (evaluation data), of which some are held out."""
 
-    instruction: str
-    instruction_count: int
-    evaluation: str
-    evaluation_count: int
-    held_out: str
-    held_out_count: int
+    instruction: RowsFile
+    evaluation: RowsFile
+    held_out: RowsFile
 
 
-class Preferences(Config):
+class Preferences(RowsFile):
     """What a model made of a round's questions: JSON lines `{id, question, steps, chosen, rejected}`, and counts."""
 
-    file: str
-    count: int
     problems: int
     finished: int
     dropped: int

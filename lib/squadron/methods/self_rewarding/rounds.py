@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -11,16 +10,16 @@ from typing import Any
 
 from squadron.core import console
 from squadron.core.errors import InputError
-from squadron.core.folder import relative
 from squadron.core.job import estimated
 from squadron.core.run import Stage
+from squadron.data.rows import RowsFile, store_lines
 from squadron.llm.batch.programs import run_programs
 from squadron.llm.providers import check_models
 from squadron.llm.settings import AnyModel
 from squadron.methods.self_rewarding import algorithm, figures, plan
 from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig, ProposalsConfig
 from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched, Searcher, fail_searches
-from squadron.methods.self_rewarding.records import Preferences, Problems, Sources
+from squadron.methods.self_rewarding.records import Preferences, Sources
 from squadron.methods.self_rewarding.tuning import open_settings, train_model
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.spec import LoraSettings, TrainSpec
@@ -64,7 +63,7 @@ def prefer_steps(
         for row in asked
         for one in searched[row["id"]].found.preferences
     ]  # fmt: skip
-    stage.folder.write_bytes("preferences.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    kept = store_lines(stage, "preferences.jsonl", rows)
     ended = Counter[str](one.found.ended for one in searched.values())
     contests = figures.contests_of(searched.values())
     figures.show_search(stage, asked, searched, contests)
@@ -72,8 +71,7 @@ def prefer_steps(
     if not rows:
         raise _no_preferences(model, searched.values(), contests, ended)
     return Preferences(
-        file=relative(stage.folder, stage.run.folder, "preferences.jsonl"),
-        count=len(rows),
+        **kept.model_dump(),
         problems=len(asked),
         finished=ended["finished"],
         dropped=ended["dropped"],
@@ -101,7 +99,7 @@ def optimize(
     """
     from squadron.train.objectives.language import DirectPreference
 
-    records = stage.run.folder.read_lines(preferences.file)
+    records = preferences.lines(stage.run.folder)
     rows = encode_rows(
         stage,
         "rows.arrow",
@@ -132,9 +130,9 @@ def preference_rows(
         yield {**ids, "length": length}
 
 
-def _of_round(stage: Stage, problems: Problems, number: int, questions: Sequence[int]) -> list[dict[str, Any]]:
+def _of_round(stage: Stage, problems: RowsFile, number: int, questions: Sequence[int]) -> list[dict[str, Any]]:
     """The problems of a round; the file begins anew where it is shorter than all rounds together."""
-    rows = stage.run.folder.read_lines(problems.file)
+    rows = problems.lines(stage.run.folder)
     start, count = sum(questions[: number - 2]), questions[number - 2]
     return list(itertools.islice(itertools.cycle(rows), start, start + min(count, len(rows))))
 

@@ -58,9 +58,9 @@ def _encode(stage: Stage, lessons: Lessons, tokenizer: Any, prompts: PromptsConf
     folder = stage.run.folder
 
     def conversations() -> Iterator[tuple[tuple[Message, ...], str]]:
-        for row in folder.read_lines(lessons.instruction):
+        for row in lessons.instruction.lines(folder):
             yield algorithm.solve_messages(prompts.solve, row["question"]), "\n".join(row["steps"])
-        for row in folder.read_lines(lessons.evaluation):
+        for row in lessons.evaluation.lines(folder):
             shown = row["question"], row["steps"], row["first"], row["second"]
             yield judge_messages(prompts, *shown), row["judgement"]
 
