@@ -16,7 +16,9 @@ LIB = Path(__file__).resolve().parents[2] / "lib"
 HEAVY = ("torch", "ray", "flwr", "mujoco", "matplotlib", "wandb", "pandas", "transformers")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["ls"], ["plan", "flame"], ["plan", "flame", "official"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["ls"], ["plan", "flame"], ["plan", "self_rewarding"], ["plan", "crowdselect"]]
+)
 def test_commands_that_only_tell_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (
         "import sys, squadron.core.cli as cli\n"

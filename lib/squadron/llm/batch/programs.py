@@ -20,9 +20,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from squadron.core.actors import ActorPool, Outcome
 from squadron.core.attempts import lost_worker, new_session
 from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
@@ -45,6 +44,9 @@ from squadron.llm.batch.model_client import (
     served_identity,
     served_resources,
 )
+
+if TYPE_CHECKING:
+    from squadron.core.actors import ActorPool, Outcome
 
 T = TypeVar("T")
 _LARGEST_BATCH = 4096
@@ -264,6 +266,8 @@ class _ModelPool:
             count = max(1, self.stage.claim_workers(f"{self.stage.name} ({self.name})", _MANY, special) // self.sharing)
         else:
             self.stage.claim_cluster()
+        from squadron.core.actors import ActorPool  # Ray is not waited for where a run is only planned
+
         return ActorPool(_Worker, count, share or _WAITS, purpose=self.name, start_timeout_s=_START_TIMEOUT_S)
 
 

@@ -95,4 +95,4 @@ def _fingerprint(world: WorldConfig) -> str:
     import squadron
 
     tasks = [[*task] for task in itertools.islice(lesson_tasks(world, world.base), _TOKENIZED)]
-    return fingerprint([squadron.__version__, world.model_dump(mode="json"), tasks])
+    return fingerprint([squadron.__version__, world, tasks])
