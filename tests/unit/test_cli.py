@@ -19,7 +19,7 @@ HEAVY = ("torch", "ray", "flwr", "mujoco", "matplotlib", "wandb", "pandas", "tra
 @pytest.mark.parametrize(
     "words", [["--help"], ["ls"], ["plan", "flame"], ["plan", "self_rewarding"], ["plan", "crowdselect"]]
 )
-def test_commands_that_only_tell_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+def test_commands_that_only_tell_import_nothing_heavy(words: str, tmp_path: Path) -> None:
     code = (
         "import sys, squadron.core.cli as cli\n"
         "try: cli.main(sys.argv[1:])\n"
@@ -27,7 +27,7 @@ def test_commands_that_only_tell_import_nothing_heavy(words: list[str], tmp_path
         f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *words],
+        [sys.executable, "-c", code, *words.split()],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(LIB)},
         capture_output=True,
