@@ -16,9 +16,7 @@ LIB = Path(__file__).resolve().parents[2] / "lib"
 HEAVY = ("torch", "ray", "flwr", "mujoco", "matplotlib", "wandb", "pandas", "transformers")
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["ls"], ["plan", "flame"], ["plan", "self_rewarding"], ["plan", "crowdselect"]]
-)
+@pytest.mark.parametrize("words", ["--help", "ls", "plan flame", "plan self_rewarding", "plan crowdselect"])
 def test_commands_that_only_tell_import_nothing_heavy(words: str, tmp_path: Path) -> None:
     code = (
         "import sys, squadron.core.cli as cli\n"
