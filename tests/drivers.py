@@ -6,14 +6,17 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from tests.forks.client import start
+LIB = Path(__file__).resolve().parents[1] / "lib"
+Process = subprocess.Popen[bytes]
 
 
 def free_ports(count: int) -> list[int]:
@@ -42,14 +45,36 @@ def processes(word: str) -> list[psutil.Process]:
     return found
 
 
+def start(words: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
+    """Run Python with these words, in a session of its own, and let it print to this file."""
+    line = [sys.executable, *words]
+    return subprocess.Popen(line, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+
+def wait_for_all(processes: Sequence[Process], timeout_s: float) -> bool:
+    """Whether all of them end well in time; else none is left."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        statuses = [process.poll() for process in processes]
+        if all(status == 0 for status in statuses):
+            return True
+        if any(statuses) or time.monotonic() > deadline:
+            for process, status in zip(processes, statuses, strict=True):
+                if status is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            return False
+        time.sleep(0.02)
+
+
 def run_and_kill(
     folder: Path, words: list[str], reached: Callable[[], bool], timeout_s: float = 240, command: str = "run"
 ) -> None:
     """Start `squadron run`, or another command, with these words in a process of its own, and kill it and its workers
     once `reached` says so. Fails, with what it printed, if it ends before or does not get that far in time."""
-    line = [str(Path(__file__).with_name("forks") / "driver.py"), command, *words, "--run", str(folder)]
+    line = ["-m", "squadron.core.cli", command, *words, "--run", str(folder)]
     with tempfile.TemporaryFile() as out:
-        driver = start(line, os.environ, out.fileno())
+        driver = start(line, {**os.environ, "PYTHONPATH": str(LIB)}, out.fileno())
         try:
             deadline = time.monotonic() + timeout_s
             while not reached():

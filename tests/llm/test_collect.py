@@ -28,7 +28,7 @@ from squadron.llm.batch.budget import Budget
 from squadron.llm.batch.collect import Answers, CollectConfig, collect, read_answers
 from squadron.llm.batch.pools import Pool, Work, run_pools
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
-from tests.forks.client import start
+from tests.drivers import start
 
 sys.path.append(str(Path(__file__).parent))
 from server import chat_server, echo
@@ -119,8 +119,6 @@ SCRIPT = """
 import sys
 sys.path[:0] = [{lib!r}, {root!r}, {here!r}]
 from pathlib import Path
-from tests.forks.client import let_ray_fork
-let_ray_fork()
 from squadron.llm.batch.collect import CollectConfig, collect
 from squadron.llm.settings import OpenAiModel
 from test_collect import questions, stage_in

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.drivers import free_port
-from tests.forks.client import start, wait_for_all
+from tests.drivers import free_port, start, wait_for_all
 
 ROOT = Path(__file__).resolve().parents[2]
 Answers = dict[str, dict[str, Any]]
@@ -33,7 +32,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def run_group(forks: None, tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
+def run_group(tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
     """`run_group(workers, scenarios)`: what each scenario of `group.py` came to, by its name."""
 
     def run(workers: int, scenarios: Sequence[dict[str, Any]]) -> Answers:
