@@ -27,7 +27,7 @@ CONTRACT = Contract(
         Refused("did you mean capacity", ["memory.capcity=3"]),
     ],
     spared="stages/build_memory-*",
-    no_effect=["evaluation.timeout_s=99", "evaluation.filmed=0", "lessons.training.guard.stall_s=99"],
+    no_effect=["evaluation.timeout_s=99", "evaluation.filmed=0", "memory.embedder={provider: packaged, batch_size: 7}"],
     late={
         "reasoner.think_s=0.7": "build_memory",
         "lessons.training.optimizer.learning_rate=0.01": "prepare_reasoner",

@@ -23,7 +23,10 @@ CONTRACT = Contract(
         Refused("did you mean weights", ["selection.weight=[1, 1, 2]"]),
     ],
     spared="stages/collect_answers-*",
-    no_effect=["students.batch_size=5", "collect.cap_usd=5", "world.training.guard.stall_s=99"],
+    no_effect=[
+        "students.batch_size=5", "collect={sampling: {max_tokens: 48}, cap_usd: 5}",
+        "embedding.model={provider: packaged, batch_size: 7}",
+    ],
     late={
         "collect.sampling.max_tokens=9": "collect_answers",
         "selection.weights=[1, 2, 1]": "select",
