@@ -28,7 +28,7 @@ CONTRACT = Contract(
         row("no row is left", LONG, "data.too_long=leave_out"),
         row("are the same", {"prompt": "a", "chosen": "b", "rejected": "b"}, "objective=dpo"),
         row("all records have the same label", {"text": "a", "label": 1}, "objective=classification"),
-        row("there is no such model", PAIR, "model.path=FILES", count=9),
+        row("it has no config.json", PAIR, "model.path=FILES", count=9),
         row("model.path: /no/such/model", PAIR, "model.path=/no/such/model"),
         row("--workers to 1", PAIR, "--workers", "2", "training.batch_size=8", count=9),
         row("asks for 64 workers", PAIR, "--workers", "64", "training.batch_size=512", count=9),

@@ -73,7 +73,7 @@ def execute(job: Job, work: Run) -> str:
     except SquadronError:
         if work.stages:
             write_report(work.folder)
-            console.say("Finished work is kept: mend the cause and give the same command again to go on.")
+            console.say("Finished work is kept: fix the cause and give the same command again to resume.")
         raise
     return write_report(work.folder)
 
