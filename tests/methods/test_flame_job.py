@@ -59,7 +59,7 @@ def test_an_empty_recording_is_named_and_ours_is_not_blamed(
     assert run_smoke("flame", tmp_path / "run", f"demos.recordings={tmp_path / 'mine'}") == 2
     error = one_line(capsys)
     assert "1 of 1 recordings cannot be used" in error and "mine/kitchen.parquet" in error.replace(" ", "")
-    assert "mend these files" in error and "delete this stage" not in error
+    assert "fix these files" in error and "delete this stage" not in error
 
 
 def test_updates_that_are_not_finite_stop_the_job_with_their_cause(

@@ -30,7 +30,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 an error that the user can mend, 130 interrupted."""
+    """Run one command and return its exit status: 0 done, 2 an error that the user can fix, 130 interrupted."""
     parser = _parser()
     options = parse(parser, arguments)
     if not getattr(options, "command", None):
@@ -149,7 +149,7 @@ def report(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Check this installation and the cluster it would use, and say what to mend."""
+    """Check this installation and the cluster it would use, and say what to fix."""
     from squadron.core import doctor as checks
 
     checks.run(options.address)

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 
 class SquadronError(Exception):
-    """A failure whose cause the user can see and mend.
+    """A failure whose cause the user can see and fix.
 
     `what` says what was wrong, `where` names the file, setting, row or worker, and `fix` the next thing to do.
     """

@@ -24,7 +24,7 @@ class Host:
     """The actor around one worker object. Errors travel as text, so no exception has to be unpickled."""
 
     def __init__(self, factory: bytes, threads: int, paths: list[str]) -> None:
-        sys.path += [path for path in paths if path not in sys.path]  # so that modules beside the script are found
+        sys.path += [path for path in paths if path not in sys.path]  # so that modules next to the script are found
         use_threads(threads)  # before the factory's imports: numerical libraries read the variables once
         self._factory, self._threads, self._worker = factory, threads, None
         reuse_freed_memory()

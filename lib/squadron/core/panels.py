@@ -1,4 +1,4 @@
-"""What a stage shows in the report: small records that travel as JSON beside the files they name."""
+"""What a stage shows in the report: small records that travel as JSON next to the files they name."""
 
 from __future__ import annotations
 

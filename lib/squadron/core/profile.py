@@ -17,7 +17,7 @@ class WorkerResources(Config):
 
 
 class Profile(Config):
-    """A kind of hardware: the share of one worker, and how many workers at the most."""
+    """A kind of hardware: the share of one worker, and how many workers at most."""
 
     name: str
     worker: WorkerResources = WorkerResources()

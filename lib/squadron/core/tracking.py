@@ -1,4 +1,4 @@
-"""Experiment trackers beside the run folder's own metrics: TensorBoard and Weights & Biases."""
+"""Experiment trackers next to the run folder's own metrics: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 

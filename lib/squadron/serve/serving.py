@@ -82,7 +82,7 @@ def _not_started(error: RuntimeError) -> ResourceError:
     name, text = next(iter(said.items()), ("the server", str(error)))
     named = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Unavailable)): (.+)$", text, re.MULTILINE)
     what = named[-1][1] if named else text.strip().splitlines()[-1]
-    return ResourceError(f"{name} cannot be served: {what}", fix="mend the cause, and start the server again")
+    return ResourceError(f"{name} cannot be served: {what}", fix="fix the cause, and start the server again")
 
 
 def application(services: Sequence[Service], spec: ServeSpec, known: Sequence[Key]) -> Any:

@@ -117,7 +117,7 @@ def _lora(folders: Mapping[str, str], max_parallel: int) -> dict[str, Any]:
     rank = max(PeftConfig.from_pretrained(folder).r for folder in folders.values())
     fitting = [one for one in _RANKS if one >= rank]
     if not fitting:
-        raise InputError(f"vLLM takes adapters of rank {_RANKS[-1]} at the most, one has {rank}", where="engine")
+        raise InputError(f"vLLM takes adapters of rank {_RANKS[-1]} at most, one has {rank}", where="engine")
     return {
         "enable_lora": True,
         "max_loras": min(len(folders), max_parallel),

@@ -219,4 +219,4 @@ def _tail(text: str, count: int = 6) -> str:
 def _advice(text: str) -> str:
     if "out of memory" in text.lower():
         return "lower micro_batch_size, set activation_checkpointing, or a higher sharding.zero; see `squadron plan`"
-    return "mend the cause and give the same command: it goes on from the last checkpoint"
+    return "fix the cause and give the same command: it resumes from the last checkpoint"

@@ -10,7 +10,7 @@ from squadron.core.config import Config, decisive, identity, operational
 from squadron.core.errors import ConfigError
 
 BUCKET = 500_000_000
-"""Numbers that ZeRO exchanges at once, at the most: DeepSpeed's default reduce_bucket_size."""
+"""Numbers that ZeRO exchanges at once, at most: DeepSpeed's default reduce_bucket_size."""
 
 Offload = Literal["none", "cpu", "nvme"]
 
@@ -83,7 +83,7 @@ class TrainSpec(Config):
     epochs: float = Field(1.0, gt=0, description="passes over the data, where steps is not given")
     batch_size: int = decisive(8, ge=1, description="rows of one optimiser step, over all workers")
     micro_batch_size: int = operational(8, ge=1, description="rows of one forward and backward pass of one worker")
-    max_length: int | None = Field(None, ge=2, description="tokens of a row at the most; None: any")
+    max_length: int | None = Field(None, ge=2, description="tokens of a row at most; None: any")
     packing: bool = Field(False, description="fill each row up to max_length with several, which do not see each other")
     precision: Literal["fp32", "bf16"] = "fp32"
     optimizer: OptimizerConfig = OptimizerConfig()

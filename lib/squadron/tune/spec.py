@@ -33,7 +33,7 @@ class SweepSpec(Config):
         if self.scheduler == "pbt" and self.search == "optuna":
             raise ValueError("population-based training changes settings itself: leave search at random")
         if self.scheduler == "pbt" and self.trials < 4:
-            raise ValueError("a population is of four trials at the least")
+            raise ValueError("a population is of four trials at least")
         return self
 
 

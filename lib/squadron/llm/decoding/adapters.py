@@ -1,5 +1,5 @@
-"""LoRA adapters (Hu et al. 2021) beside each other over one model: rows of one batch may each have another (Chen et al.
-2023, "Punica"), by peft's mixed batches."""
+"""Several LoRA adapters (Hu et al. 2021) over one model: rows of one batch may each have another (Chen et al. 2023,
+"Punica"), by peft's mixed batches."""
 
 from __future__ import annotations
 

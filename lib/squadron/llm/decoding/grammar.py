@@ -31,7 +31,7 @@ class Grammars:
         if self._vocabulary is None:
             self._vocabulary = from_tokenizer(self._tokenizer)
         text = json.dumps({"type": "object"} if schema is None else schema)
-        # Without the freedom to go on with spaces for ever, which weak models use.
+        # Without the freedom to go on with spaces forever, which weak models use.
         grammar = LLMatcher.grammar_from_json_schema(text, defaults={"whitespace_flexible": False})
         matcher = LLMatcher(self._vocabulary, grammar)
         if error := matcher.get_error():

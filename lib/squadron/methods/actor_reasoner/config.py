@@ -28,7 +28,7 @@ class ReasonerConfig(Config):
         8, ge=1, description="a longer display is not shown; official: 5 in training, 8 in tests"
     )
     think_s: float = Field(1.0, ge=0, description="from a question to its answer, in episodes on simulated time")
-    every_s: float = decisive(0.5, gt=0, description="a car is thought about at the most so often")
+    every_s: float = decisive(0.5, gt=0, description="a car is thought about at most so often")
 
     @field_validator("template")
     @classmethod

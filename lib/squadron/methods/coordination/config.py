@@ -21,14 +21,14 @@ class Area(Config):
 
     x_m: tuple[float, float]
     y_m: tuple[float, float]
-    density: int = Field(ge=1, description="so many robots at the most in a shared interval that touches it")
+    density: int = Field(ge=1, description="so many robots at most in a shared interval that touches it")
 
 
 class FloorLimits(Config):
     """How large robots are and how many may crowd together."""
 
     radius_m: float = Field(0.4, gt=0, description="robots are discs")
-    density: int = Field(2, ge=1, description="so many robots at the most at a time where intervals meet")
+    density: int = Field(2, ge=1, description="so many robots at most at a time where intervals meet")
     areas: tuple[Area, ...] = ()
 
 
@@ -110,7 +110,7 @@ class SamplingConfig(Config):
         description="of as many samples again around the best so far, on graphs of 1,000 intervals and encounters or "
         "more; up to five times as many on smaller ones; paper: 0",
     )
-    flips: int = Field(4, ge=1, description="encounters that such a sample changes, at the most")
+    flips: int = Field(4, ge=1, description="encounters that such a sample changes, at most")
     by_parts: bool = Field(True, description="keep the best for each group of robots that meets no other; paper: false")
     seed: int = Field(0, ge=0)
 

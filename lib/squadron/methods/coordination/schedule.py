@@ -1,8 +1,8 @@
 """Where robots are under a plan, at any time.
 
 A robot drives at one metre a second and waits only where nobody else's route comes near: in front of an interval. One
-whose start lies within an interval stands beside the floor until it may enter, and one whose goal does leaves the floor
-when it arrives, as at a dock; others are on the floor all the time.
+whose start lies within an interval stands next to the floor until it may enter, and one whose goal does leaves the
+floor when it arrives, as at a dock; others are on the floor all the time.
 
 Letters: T times, R robots, N nodes.
 """

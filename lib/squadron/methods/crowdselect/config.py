@@ -53,9 +53,9 @@ class PoolConfig(Config):
     reference: str | None = Field(None, description="column of the right answer, for rewards that compare with it")
     score: str | None = Field(None, description="generator_zoo: which reward model's score to take")
     max_characters: int = Field(32_768, ge=1, description="of an instruction; a longer one is refused")
-    limit: int | None = Field(None, ge=2, description="read so many rows at the most")
+    limit: int | None = Field(None, ge=2, description="read so many rows at most")
     held_out: float = Field(0.05, ge=0, lt=1, description="share of the rows kept out of the choice, to compare by")
-    held_out_most: int = Field(500, ge=1, description="rows kept out at the most")
+    held_out_most: int = Field(500, ge=1, description="rows kept out at most")
     held_out_path: InputPath | None = Field(
         None, description="a file of its own to compare by; then nothing is kept out"
     )

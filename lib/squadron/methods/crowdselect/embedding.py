@@ -41,7 +41,7 @@ def embed_instructions(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Emb
     answers = map_rows(stage, chunks, embed_chunk, unit="chunk", timeout_s=3600, resources=share, **shared)
     if failures := stage.failures():
         what = f"{len(failures)} of {len(chunks)} chunks of instructions have no embeddings: {failures[0]['error']}"
-        raise WorkerError(what, where=str(stage.folder), fix="mend the cause and give the same command")
+        raise WorkerError(what, where=str(stage.folder), fix="fix the cause and give the same command")
     dimensions = answers[0]["dimensions"]
     stage.folder.put("embeddings.npy", _joined(stage.folder, chunks, pool.questions.count, dimensions))
     stage.headline("dimensions of an embedding", str(dimensions))

@@ -48,7 +48,7 @@ def show_crowd(stage: Stage, field: Field, crowd: Sequence[ResponseModel]) -> No
 
 
 def show_choices(stage: Stage, field: Field, picked: Mapping[str, np.ndarray], config: SelectionConfig) -> None:
-    """The metrics of all instructions and of what was picked, and the arms beside each other."""
+    """The metrics of all instructions and of what was picked, and the arms next to each other."""
     chosen = picked.get("crowdselect")
     for name in METRICS:
         values_N = _metric(field.metrics, name)

@@ -22,7 +22,7 @@ _COUNTED_BYTES = 100 * 10**6
 
 @dataclass(frozen=True)
 class _Asked:
-    """A model, how many requests it answers for each instruction, and the tokens of one: given, and at the most said.
+    """A model, how many requests it answers for each instruction, and the tokens of one: given, and at most said.
 
     Where `held_out`, it is asked about the instructions that are kept out.
     """
@@ -34,7 +34,7 @@ class _Asked:
     held_out: bool = False
 
     def usd(self, instructions: int) -> float:
-        """What it costs at the most, by the prices of its settings."""
+        """What it costs at most, by the prices of its settings."""
         if not isinstance(self.model, OpenAiModel):
             return 0.0
         given = self.prompt_tokens * self.model.prompt_usd_per_million

@@ -55,7 +55,7 @@ class RecordsConfig(Config):
     arithmetic: ArithmeticConfig = ArithmeticConfig()
     columns: ColumnsConfig = ColumnsConfig()
     held_out: float = Field(0.02, ge=0, lt=1, description="share of the records that measures the held-out loss")
-    held_out_most: int = Field(512, ge=1, description="records held out at the most")
+    held_out_most: int = Field(512, ge=1, description="records held out at most")
     seed: int = Field(0, ge=0, description="which records are held out")
 
 
@@ -85,7 +85,7 @@ class ScratchConfig(SmallModelConfig):
     heads: int = Field(6, ge=1)
     kv_heads: int = Field(2, ge=1)
     intermediate_size: int = Field(512, ge=8)
-    vocabulary: int = Field(512, ge=300, description="tokens of the byte-level BPE tokenizer, at the most")
+    vocabulary: int = Field(512, ge=300, description="tokens of the byte-level BPE tokenizer, at most")
     context: int = Field(512, ge=8)
     seed: int = Field(0, ge=0)
 

@@ -80,7 +80,7 @@ def encode(
     answers = map_rows(stage, tasks, encode_chunk, unit="chunk", resources=WorkerResources(), **arguments)
     if failures := stage.failures():
         what = f"{len(failures)} of {len(tasks)} chunks of records cannot be encoded: {failures[0]['error']}"
-        raise InputError(what, where=str(stage.folder), fix="mend the records, then give the same command")
+        raise InputError(what, where=str(stage.folder), fix="fix the records, then give the same command")
     long = sum(answer["too_long"] for answer in answers)
     longest = max(answer["longest"] for answer in answers)
     total = data.train.count + data.held_out.count

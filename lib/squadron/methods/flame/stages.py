@@ -97,7 +97,7 @@ def _import_recordings(stage: Stage, config: DemosConfig, place: dict[str, Any])
     if failures := stage.failures():
         first = failures[0]["error"].splitlines()[0]
         what = f"{len(failures)} of {len(names)} recordings cannot be used; the first: {first}"
-        raise InputError(what, where=source.file(failures[0]["item"]), fix="mend these files or take them away")
+        raise InputError(what, where=source.file(failures[0]["item"]), fix="fix these files or take them away")
     return [Shard.model_validate(answer) for answer in answers]
 
 

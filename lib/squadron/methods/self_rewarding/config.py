@@ -43,7 +43,7 @@ class ProblemsConfig(Config):
     path: InputPath = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
     split: str = Field("train", description="of a hub data set")
     question: str | None = Field(None, description="column of the problem; None: question or problem")
-    limit: int | None = Field(None, ge=1, description="read so many at the most")
+    limit: int | None = Field(None, ge=1, description="read so many at most")
 
 
 class BenchmarkConfig(ProblemsConfig):

@@ -147,7 +147,7 @@ def _contests_of_file(path: str) -> list[dict[str, Any]]:
 
 
 def _hold_out(rows: list[dict[str, Any]], count: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows to learn from and rows kept out, by the hash of their content; at the most half are kept out."""
+    """Rows to learn from and rows kept out, by the hash of their content; at most half are kept out."""
     ordered = sorted(rows, key=lambda row: algorithm.draw_seed(seed, json.dumps(row, sort_keys=True)))
     kept = min(count, len(ordered) // 2)
     if not kept:

@@ -11,7 +11,7 @@ row counts, unread. Rows mix within row groups and row groups with each other; s
 Each worker runs a pipeline of its own, whose tasks keep only the worker's rows of a row group before they prepare them.
 A row group is so read by every worker that has rows in it, but each row is prepared once, and workers need not agree
 on anything while they train. Ray Data's `streaming_split` would read once, but promises no order, deals out whole
-blocks by their sizes, and must hand round its iterators beside the training's own collectives.
+blocks by their sizes, and must hand round its iterators next to the training's own collectives.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Prepare = Callable[[Columns], Columns]
 _PLANNED = 256
 """Row groups that one execution of Ray Data goes through, of as many epochs as it takes."""
 _PREPARED = 256
-"""Rows that `prepare` is given at the most."""
+"""Rows that `prepare` is given at most."""
 _STORE_SHARE = 0.5
 """Share of the object store that the pipelines of all workers may fill together."""
 
@@ -249,7 +249,7 @@ def _prepared(prepare: Prepare, rows: pa.Table, where: str) -> Columns:
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         what = f"prepare failed in {frame.filename}:{frame.lineno}: {type(error).__name__}: {error}"
-        raise InputError(what, where=where, fix="mend prepare, or the rows of this file") from None
+        raise InputError(what, where=where, fix="fix prepare, or the rows of this file") from None
     for name, values in columns.items():
         if len(values) != rows.num_rows:
             what = f"prepare made {len(values)} of {rows.num_rows} rows in column {name!r}"
