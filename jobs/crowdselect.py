@@ -35,7 +35,7 @@ METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
     CrowdSelectConfig,
     requires=NEEDS,
     services=services,
-    metrics={"score": "max", "difference": "max"},
+    metrics=METRICS,
 )
 def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     """The instructions worth training on, and models trained on them."""

@@ -36,7 +36,7 @@ METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
     SelfRewardingConfig,
     requires=NEEDS,
     services=last_model("optimize", "fine_tune"),
-    metrics={"accuracy": "max", "gain": "max"},
+    metrics=METRICS,
 )
 def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     """A model that got better at reasoning by its own judgement."""

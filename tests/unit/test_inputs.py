@@ -128,6 +128,15 @@ def test_a_run_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
         run.open()
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": [["b"], "c"]}', '{"a": [[1, 2, 3, 4], "c"]}'])
+def test_damaged_digests_are_computed_anew(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("1\n")
+    assert _count(tmp_path / "r", path=str(file))[1] == 1
+    (tmp_path / "r" / "inputs.json").write_text(text.replace('"a"', f'"{file}"'))
+    assert _count(tmp_path / "r", path=str(file))[1] == 1
+
+
 SOUNDS_OPERATIONAL = ("timeout", "deadline", "batch_size", "every", "concurrency", "attempts", "cap_usd", "per_minute",
                       "film", "shown", "restarts", "keep_last", "_usd_", "gpu")  # fmt: skip
 

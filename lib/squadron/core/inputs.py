@@ -6,6 +6,7 @@ elsewhere, or a later time of change, is the same input; one changed byte makes 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -119,9 +120,13 @@ def remember(folder: Folder) -> None:
 
 
 def recall(folder: Folder) -> None:
-    """Take up what an earlier run in this folder remembered."""
-    for path, (status, digest) in folder.find_json(_REMEMBERED, {}).items():
-        _known.setdefault(path, (status, digest))
+    """Take up what an earlier run in this folder remembered. A damaged file counts as none: inputs are read again."""
+    with contextlib.suppress(InputError):
+        found = folder.find_json(_REMEMBERED, {})
+        for path, entry in found.items() if isinstance(found, dict) else ():
+            match entry:
+                case [[int(), int(), int(), int()] as status, str(digest)]:
+                    _known.setdefault(path, (status, digest))
 
 
 def _rebuild(path: str, known: Mapping[str, tuple[list[int], str]]) -> InputPath:
