@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +11,7 @@ from pydantic import Field
 from squadron.core.config import Config, operational
 from squadron.core.errors import ConfigError, InputError, suggest
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import Model, StandIns
 from squadron.llm.chat import Closing, ModelUnavailable
 
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
@@ -34,7 +35,7 @@ class SentenceTransformersEmbedder(EmbedderSettings):
     """A model of the hub or of a local folder, by sentence-transformers."""
 
     provider: Literal["sentence-transformers"] = "sentence-transformers"
-    path: InputPath
+    path: Annotated[InputPath, Model("encoder")]
     revision: str | None = None
     prompt_name: str | None = Field(None, description="one of the prompts that the model brings, such as text-matching")
 
@@ -49,6 +50,11 @@ class OpenAiEmbedder(EmbedderSettings):
     max_concurrency: int = operational(8, ge=1, description="requests under way at once")
     timeout_s: float = operational(120.0, gt=0, description="for one attempt")
     max_attempts: int = operational(8, ge=1)
+
+    def rehearse(self, stand_ins: StandIns) -> Self:
+        """Asked of a local server, which needs no key."""
+        address = stand_ins.endpoint(self.model, self.base_url)
+        return self.model_copy(update={"base_url": address, "api_key_env": None})
 
 
 AnyEmbedder = Annotated[

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import Model, StandIns
 
 
 class ModelSettings(Config):
@@ -24,7 +25,7 @@ class HfModel(ModelSettings):
     """A model of the hub or of a local folder, by transformers."""
 
     provider: Literal["hf"] = "hf"
-    path: InputPath
+    path: Annotated[InputPath, Model("causal")]
     revision: str | None = None
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     batch_size: int = operational(
@@ -36,7 +37,7 @@ class VllmModel(ModelSettings):
     """A model of the hub or of a local folder, by vLLM on GPUs."""
 
     provider: Literal["vllm"] = "vllm"
-    path: InputPath
+    path: Annotated[InputPath, Model("causal")]
     revision: str | None = None
     precision: Literal["bf16", "fp16", "auto"] = "auto"
     quantization: str | None = Field(None, description="vLLM's name: fp8, awq, gptq, …")
@@ -68,6 +69,11 @@ class OpenAiModel(ModelSettings):
         if "@" in value.split("/")[2]:
             raise ValueError("an address holds no user name or password; name the key's variable in api_key_env")
         return value.rstrip("/")
+
+    def rehearse(self, stand_ins: StandIns) -> Self:
+        """Asked of a local server, which needs no key."""
+        address = stand_ins.endpoint(self.model, self.base_url)
+        return self.model_copy(update={"base_url": address, "api_key_env": None})
 
 
 class Rule(Config):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from squadron.core.config import Config
+from squadron.core.rehearsal import AtMost
 from squadron.search.asks import Compare, Preference, Propose, Steps, Verdict
 
 Credit = Literal["each_order", "both_orders"]
@@ -23,8 +24,10 @@ Contest = tuple[str, str]
 class StepSearchConfig(Config):
     """How wide and how long to search, and what a verdict is worth."""
 
-    width: int = Field(6, ge=2, description="candidates a step")
-    max_iterations: int = Field(20, ge=1, description="iterations of one problem, those that stepped back included")
+    width: Annotated[int, AtMost(3)] = Field(6, ge=2, description="candidates a step")
+    max_iterations: Annotated[int, AtMost(3)] = Field(
+        20, ge=1, description="iterations of one problem, those that stepped back included"
+    )
     credit: Credit = Field(
         "both_orders",
         description="both_orders: a step wins a contest that it wins whether shown first or second; "

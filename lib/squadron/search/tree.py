@@ -11,11 +11,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
 from squadron.core.config import Config
+from squadron.core.rehearsal import AtMost
 from squadron.search.asks import Preference, Propose, Steps, Value
 from squadron.search.steps import best_and_worst
 
@@ -28,12 +29,14 @@ Asking = Generator[tuple[Propose, ...] | Value, Sequence[Any], T]
 class TreeSearchConfig(Config):
     """How long, how wide and how deep to search."""
 
-    iterations: int = Field(100, ge=1, description="simulations of one problem")
-    width: int = Field(4, ge=2, description="steps proposed where a node is expanded")
-    simulation_depth: int = Field(3, ge=0, description="most steps that a simulation goes beyond the tree")
+    iterations: Annotated[int, AtMost(6)] = Field(100, ge=1, description="simulations of one problem")
+    width: Annotated[int, AtMost(3)] = Field(4, ge=2, description="steps proposed where a node is expanded")
+    simulation_depth: Annotated[int, AtMost(1)] = Field(
+        3, ge=0, description="most steps that a simulation goes beyond the tree"
+    )
     exploration: float = Field(1.4, ge=0, description="weight of UCT's exploration term; values lie in [0, 1]")
     leaves: int = Field(8, ge=1, description="most leaves selected together; 1 is the sequential search")
-    max_depth: int = Field(20, ge=1, description="most steps of a solution")
+    max_depth: Annotated[int, AtMost(3)] = Field(20, ge=1, description="most steps of a solution")
 
 
 @dataclass

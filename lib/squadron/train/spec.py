@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config, decisive, identity, operational
 from squadron.core.errors import ConfigError
+from squadron.core.rehearsal import AtMost
 
 BUCKET = 500_000_000
 """Numbers that ZeRO exchanges at once, at most: DeepSpeed's default reduce_bucket_size."""
@@ -60,7 +61,9 @@ class ShardingConfig(Config):
 class CheckpointConfig(Config):
     """When to save and what to keep."""
 
-    every: int = operational(200, ge=1, description="steps between checkpoints; the last step always saves one")
+    every: Annotated[int, AtMost(1)] = operational(
+        200, ge=1, description="steps between checkpoints; the last step always saves one"
+    )
     keep_last: int = operational(2, ge=1)
     keep_best: bool = Field(False, description="also keep the one with the lowest held-out loss")
 
@@ -79,10 +82,16 @@ class GuardConfig(Config):
 class TrainSpec(Config):
     """One training run. Rows are what the data holds; packed, one row of a batch is a bin of several."""
 
-    steps: int | None = Field(None, ge=1, description="optimiser steps; None: as many as `epochs` asks for")
-    epochs: float = Field(1.0, gt=0, description="passes over the data, where steps is not given")
-    batch_size: int = decisive(8, ge=1, description="rows of one optimiser step, over all workers")
-    micro_batch_size: int = operational(8, ge=1, description="rows of one forward and backward pass of one worker")
+    steps: Annotated[int | None, AtMost(2, unset=2)] = Field(
+        None, ge=1, description="optimiser steps; None: as many as `epochs` asks for"
+    )
+    epochs: Annotated[float, AtMost(1)] = Field(1.0, gt=0, description="passes over the data, where steps is not given")
+    batch_size: Annotated[int, AtMost(4)] = decisive(
+        8, ge=1, description="rows of one optimiser step, over all workers"
+    )
+    micro_batch_size: Annotated[int, AtMost(2)] = operational(
+        8, ge=1, description="rows of one forward and backward pass of one worker"
+    )
     max_length: int | None = Field(None, ge=2, description="tokens of a row at most; None: any")
     packing: bool = Field(False, description="fill each row up to max_length with several, which do not see each other")
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -98,7 +107,9 @@ class TrainSpec(Config):
     )
     compile: bool = operational(False, description="torch.compile; worth its minutes on GPUs")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="keep a moving average of the weights")
-    evaluate_every: int | None = decisive(None, ge=1, description="steps between held-out losses; None: at the end")
+    evaluate_every: Annotated[int | None, AtMost(1)] = decisive(
+        None, ge=1, description="steps between held-out losses; None: at the end"
+    )
     checkpoint: CheckpointConfig = CheckpointConfig()
     guard: GuardConfig = operational(GuardConfig())
     seed: int = Field(0, ge=0, description="order of rows, dropout")
@@ -148,7 +159,7 @@ class TrainSpec(Config):
 class LoraSettings(Config):
     """Low-rank adapters (Hu et al. 2021) by peft; `quantize` makes it QLoRA (Dettmers et al. 2023)."""
 
-    rank: int = Field(16, ge=1)
+    rank: Annotated[int, AtMost(4)] = Field(16, ge=1)
     alpha: float = Field(32.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = Field("all-linear", description="peft's names; all-linear leaves the head")

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import Model
 from squadron.llm.chat import Sampling
 from squadron.llm.settings import AnyModel
 
@@ -39,6 +40,7 @@ class ClassifierReward(LocalReward):
     """A sequence classifier with one output, as reward models are published, by transformers."""
 
     provider: Literal["classifier"] = "classifier"
+    path: Annotated[InputPath, Model("sequence")]
 
 
 class LabelTokenReward(LocalReward):
@@ -53,6 +55,7 @@ class LabelTokenReward(LocalReward):
     """
 
     provider: Literal["label_token"] = "label_token"
+    path: Annotated[InputPath, Model("causal")]
     template: str | None = Field(
         None, description="holds {instruction} and {response}; None: the tokenizer's chat template, where it has one"
     )

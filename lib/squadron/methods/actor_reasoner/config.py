@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, decisive, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import AtMost
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.llm.settings import AnyModel
@@ -46,7 +49,7 @@ class LessonsConfig(SmallModelConfig):
     """How the small model learns to think: from situations whose truth the simulator knows. The driver's style and what
     it does next are labels as they are; the decision is that of an oracle which tries out what would come of each."""
 
-    episodes: int = Field(400, ge=2, description="of each scene")
+    episodes: Annotated[int, AtMost(6)] = Field(400, ge=2, description="of each scene")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of episodes that its accuracy is measured on")
     explore: float = Field(
         0.3, ge=0, le=1, description="share of decisions that are drawn, to see what follows mistakes"
@@ -55,9 +58,9 @@ class LessonsConfig(SmallModelConfig):
         25.0, ge=20, description="seconds that a collision counts for: the more, the sooner the model waits in doubt"
     )
     vocabulary: int = Field(400, ge=300)
-    hidden_size: int = Field(96, ge=16)
-    layers: int = Field(3, ge=1)
-    heads: int = Field(4, ge=1)
+    hidden_size: Annotated[int, AtMost(16)] = Field(96, ge=16)
+    layers: Annotated[int, AtMost(1)] = Field(3, ge=1)
+    heads: Annotated[int, AtMost(2)] = Field(4, ge=1)
     training: TrainSpec = TrainSpec(
         epochs=3,
         batch_size=32,
@@ -76,7 +79,9 @@ class MemoryConfig(Config):
     """What the Actor remembers."""
 
     path: InputPath | None = Field(None, description="memories of an earlier run, which new ones are added to")
-    episodes: int = Field(50, ge=0, description="driven by the Reasoner, to fill it; official: 50")
+    episodes: Annotated[int, AtMost(4)] = Field(
+        50, ge=0, description="driven by the Reasoner, to fill it; official: 50"
+    )
     capacity: int = Field(10_000, ge=1, description="memories of each style; the oldest gives way")
     embedder: AnyEmbedder = PackagedEmbedder()
 
@@ -101,12 +106,14 @@ class WorldConfig(SceneConfig):
 class EvaluationConfig(Config):
     """Episodes that nobody has seen, and who drives them."""
 
-    episodes: int = Field(300, ge=1, description="of each scene")
+    episodes: Annotated[int, AtMost(4)] = Field(300, ge=1, description="of each scene")
     part: int = operational(50, ge=1, description="episodes that a worker drives together")
     ablations: bool = Field(True, description="also without partition, second layer, speech, display")
     oracle: bool = Field(True, description="also the oracle, which takes longer than all others")
-    memory_sizes: tuple[int, ...] = Field((10, 30, 100, 300), description="also with so many memories, the oldest")
-    filmed: int = operational(2, ge=0, description="episodes of each scene in the report")
+    memory_sizes: Annotated[tuple[int, ...], AtMost(3, distinct=True)] = Field(
+        (10, 30, 100, 300), description="also with so many memories, the oldest"
+    )
+    filmed: Annotated[int, AtMost(1)] = operational(2, ge=0, description="episodes of each scene in the report")
     timeout_s: float = operational(1800.0, gt=0, description="longest time for one part")
 
 
@@ -124,10 +131,12 @@ class RewardConfig(Config):
 class PpoConfig(Config):
     """Proximal policy optimisation. The defaults take some minutes on two cores."""
 
-    decisions: int = Field(600_000, ge=1, description="to learn from, of all episodes together")
-    decisions_per_update: int = Field(8_000, ge=1)
-    minibatch: int = Field(500, ge=1)
-    epochs: int = Field(8, ge=1, description="passes over the decisions of an update")
+    decisions: Annotated[int, AtMost(1000)] = Field(
+        600_000, ge=1, description="to learn from, of all episodes together"
+    )
+    decisions_per_update: Annotated[int, AtMost(500)] = Field(8_000, ge=1)
+    minibatch: Annotated[int, AtMost(100)] = Field(500, ge=1)
+    epochs: Annotated[int, AtMost(1)] = Field(8, ge=1, description="passes over the decisions of an update")
     learning_rate: float = Field(5e-4, gt=0, description="at the start; it falls to none at the end, in a line")
     hidden: tuple[int, ...] = Field((64, 64), min_length=1)
     discount: float = Field(0.99, gt=0, le=1, description="of what comes a decision later")
@@ -136,7 +145,9 @@ class PpoConfig(Config):
     entropy: float = Field(0.01, ge=0, description="weight at the start; it falls like the learning rate")
     decide_every: int = decisive(5, ge=1, description="ticks that a decision is kept for")
     reward: RewardConfig = RewardConfig()
-    envs_per_runner: int = Field(480, ge=3, description="episodes side by side, shared evenly among scenes")
+    envs_per_runner: Annotated[int, AtMost(12)] = Field(
+        480, ge=3, description="episodes side by side, shared evenly among scenes"
+    )
     runners: int = Field(0, ge=0, description="workers that drive, of one core each; 0: this process drives")
     save_every: int = operational(5, ge=1, description="updates between two savings of the weights")
     seed: int = Field(0, ge=0)
@@ -145,7 +156,7 @@ class PpoConfig(Config):
 class LiveConfig(Config):
     """Driving by the clock, with Reasoners that run beside."""
 
-    cars: int = Field(8, ge=0, description="episodes at once; 0: none are driven by the clock")
+    cars: Annotated[int, AtMost(1)] = Field(8, ge=0, description="episodes at once; 0: none are driven by the clock")
     reasoners: int = Field(1, ge=1, description="language models that think side by side")
     slowed_s: float = Field(0.0, ge=0, description="every thought takes so much longer")
     killed_every_s: float | None = decisive(None, gt=0, description="seconds between kills of a Reasoner; None: never")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config, decisive, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import AtMost
 from squadron.sim.fleet.spec import FloorConfig
 from squadron.train.spec import OptimizerConfig, ScheduleConfig, TrainSpec
 
@@ -35,8 +36,8 @@ class FloorLimits(Config):
 class ProblemsConfig(Config):
     """Random problems to learn from. The paper: 10,000 of 2 to 8 robots and at most 14 intervals."""
 
-    count: int = Field(10_000, ge=1)
-    robots: tuple[int, int] = Field((2, 8), description="fewest and most")
+    count: Annotated[int, AtMost(12)] = Field(10_000, ge=1)
+    robots: Annotated[tuple[int, int], AtMost(4)] = Field((2, 8), description="fewest and most")
     max_intervals: int = Field(14, ge=2, description="a draw with more, or with none to decide, is drawn again")
     floor: FloorConfig = Field(
         FloorConfig(area_per_robot_m2=20.0), description="twice as crowded as what is planned later: more to learn from"
@@ -54,7 +55,7 @@ class ProblemsConfig(Config):
 class LabelsConfig(Config):
     """Optimal plans for each problem. The paper: the best ten by Gurobi."""
 
-    count: int = Field(10, ge=1, description="best plans for each problem")
+    count: Annotated[int, AtMost(2)] = Field(10, ge=1, description="best plans for each problem")
     distinct: Distinct = Field(
         "order",
         description="plan: another assignment each, as in the paper, of which many differ in types that change nothing",
@@ -65,17 +66,21 @@ class LabelsConfig(Config):
         description="plans that cost more than the best by a larger share are no lesson; paper: any",
     )
     solver: SolverName = Field("cpsat", description="highs is the literal mixed-integer programme, and slower")
-    time_limit_s: float = decisive(20.0, gt=0, description="for each plan; one that is not proven best keeps its gap")
+    time_limit_s: Annotated[float, AtMost(2)] = decisive(
+        20.0, gt=0, description="for each plan; one that is not proven best keeps its gap"
+    )
     timeout_s: float = operational(900.0, gt=0, description="longest time for one problem")
 
 
 class ModelConfig(Config):
     """Size of the network. The paper's is 4 layers of 256; its heads and latent size are not published."""
 
-    hidden: int = Field(64, ge=1)
-    layers: int = Field(3, ge=1)
-    heads: int = Field(4, ge=1)
-    latent: int = Field(16, ge=0, description="0: a network that gives one answer, without a latent vector")
+    hidden: Annotated[int, AtMost(16)] = Field(64, ge=1)
+    layers: Annotated[int, AtMost(2)] = Field(3, ge=1)
+    heads: Annotated[int, AtMost(2)] = Field(4, ge=1)
+    latent: Annotated[int, AtMost(4)] = Field(
+        16, ge=0, description="0: a network that gives one answer, without a latent vector"
+    )
 
     @model_validator(mode="after")
     def _heads_share_the_hidden_size(self) -> ModelConfig:
@@ -96,7 +101,7 @@ class LossConfig(Config):
 class SamplingConfig(Config):
     """How plans are made of a network. The paper: 100 latent vectors, a plan each, of which the best is kept."""
 
-    samples: int = Field(100, ge=1, description="plans of which the best is kept")
+    samples: Annotated[int, AtMost(10)] = Field(100, ge=1, description="plans of which the best is kept")
     variations: int = Field(4, ge=1, description="plans of one latent vector, each with other noise; 1 in the paper")
     spread: float = Field(
         0.5, ge=0, description="of the noise on the logarithms of bids, growing from none at the first plan; paper: 0"
@@ -104,7 +109,7 @@ class SamplingConfig(Config):
     regrants: int = Field(
         1, ge=0, description="how often following is granted anew, to those who would lose most without it; paper: 0"
     )
-    rounds: int = Field(
+    rounds: Annotated[int, AtMost(2)] = Field(
         10,
         ge=0,
         description="of as many samples again around the best so far, on graphs of 1,000 intervals and encounters or "
@@ -125,17 +130,19 @@ def published_sampling(sampling: SamplingConfig) -> SamplingConfig:
 class EvaluationConfig(Config):
     """Unseen problems, and what the network is measured against on them."""
 
-    robots: tuple[int, ...] = Field((5, 10, 25, 50, 100, 250), min_length=1, description="sizes of problems")
-    problems: int = Field(10, ge=1, description="of each size")
+    robots: Annotated[tuple[int, ...], AtMost(6, distinct=True)] = Field(
+        (5, 10, 25, 50, 100, 250), min_length=1, description="sizes of problems"
+    )
+    problems: Annotated[int, AtMost(1)] = Field(10, ge=1, description="of each size")
     floor: FloorConfig = FloorConfig()
     maps: float = Field(0.5, ge=0, le=1, description="share of problems on random grid maps, which training never sees")
     map_cells_per_robot: float = Field(40.0, ge=4)
     blocked: float = Field(0.1, ge=0, lt=0.6, description="share of a map's cells")
-    reference_s: float = Field(
+    reference_s: Annotated[float, AtMost(1)] = Field(
         60.0, gt=0, description="time of the exact solver; the best of all methods is the reference"
     )
     evolution_times: float = Field(10.0, gt=0, description="CMA-ES may take so many times as long as the network")
-    back_tracking_s: float = Field(10.0, gt=0)
+    back_tracking_s: Annotated[float, AtMost(1)] = Field(10.0, gt=0)
     timeout_s: float = operational(1800.0, gt=0, description="longest time for one problem")
     seed: int = Field(1, ge=0)
 
@@ -154,7 +161,9 @@ class FleetConfig(Config):
     map: InputPath | None = None
     starts: InputPath | None = None
     tasks: InputPath | None = None
-    robots: int | None = Field(None, ge=1, description="the first so many starts and tasks; None: all")
+    robots: Annotated[int | None, AtMost(4, unset=4)] = Field(
+        None, ge=1, description="the first so many starts and tasks; None: all"
+    )
     seed: int = Field(0, ge=0, description="which of equally short ways on the map robots take")
 
     @model_validator(mode="after")

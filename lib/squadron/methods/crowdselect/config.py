@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import AtMost, Model
 from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
@@ -53,7 +54,7 @@ class PoolConfig(Config):
     reference: str | None = Field(None, description="column of the right answer, for rewards that compare with it")
     score: str | None = Field(None, description="generator_zoo: which reward model's score to take")
     max_characters: int = Field(32_768, ge=1, description="of an instruction; a longer one is refused")
-    limit: int | None = Field(None, ge=2, description="read so many rows at most")
+    limit: Annotated[int | None, AtMost(24, unset=24)] = Field(None, ge=2, description="read so many rows at most")
     held_out: float = Field(0.05, ge=0, lt=1, description="share of the rows kept out of the choice, to compare by")
     held_out_most: int = Field(500, ge=1, description="rows kept out at most")
     held_out_path: InputPath | None = Field(
@@ -71,9 +72,11 @@ class EmbeddingConfig(Config):
 class SelectionConfig(Config):
     """Which instructions to train on, and with which response."""
 
-    count: int = Field(1000, ge=1, description="instructions to pick")
-    clusters: int | None = Field(10, ge=1, description="each gives an even share; None: no clusters")
-    per_cluster: int | None = Field(
+    count: Annotated[int, AtMost(8)] = Field(1000, ge=1, description="instructions to pick")
+    clusters: Annotated[int | None, AtMost(2)] = Field(
+        10, ge=1, description="each gives an even share; None: no clusters"
+    )
+    per_cluster: Annotated[int | None, AtMost(4)] = Field(
         None, ge=1, description="best of each cluster, before the best of all are kept; None: an even share of count"
     )
     weights: tuple[float, float, float] = Field((1.0, 1.0, 2.0), description="of difficulty, separability, stability")
@@ -98,11 +101,11 @@ class SelectionConfig(Config):
 class LearningConfig(Config):
     """Models trained on what was chosen, to see what the choice is worth."""
 
-    base: InputPath | None = Field(
+    base: Annotated[InputPath | None, Model("causal")] = Field(
         None, description="a hub name or a local folder; None: the small world's own, or none"
     )
     arms: tuple[Arm, ...] = Field(("crowdselect", "random", "everything"), description="choices to train on")
-    seeds: int = Field(3, ge=0, description="students of each arm; 0: none")
+    seeds: Annotated[int, AtMost(1)] = Field(3, ge=0, description="students of each arm; 0: none")
     training: TrainSpec = TrainSpec(
         epochs=12,
         batch_size=16,

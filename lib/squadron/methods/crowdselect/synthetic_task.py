@@ -9,10 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Annotated
 
 from pydantic import Field
 
 from squadron.core.config import Config
+from squadron.core.rehearsal import AtMost
 from squadron.data.tasks import KINDS, LEVELS, Task, blank, draw_task, tasks
 from squadron.train.models.builders import Architecture, FromConfig
 from squadron.train.models.random_init import SmallModelConfig
@@ -31,7 +33,7 @@ class FamilyConfig(Config):
 
     name: str
     architecture: Architecture
-    lessons: int = Field(60_000, ge=10, description="tasks that each learns from, once")
+    lessons: Annotated[int, AtMost(64)] = Field(60_000, ge=10, description="tasks that each learns from, once")
     kinds: tuple[str, ...] = Field(KINDS, description="kinds of task among them; one named twice comes twice as often")
     levels: tuple[int, ...] = LEVELS
     plain: bool = Field(False, description="learned from plain text: has never seen a conversation")
@@ -51,8 +53,8 @@ ALL = ("sum", *LETTERS, *LISTS)
 class TasksConfig(Config):
     """The tasks, where no pool is given."""
 
-    pool: int = Field(3000, ge=10, description="instructions to choose from")
-    held_out: int = Field(1000, ge=10, description="instructions to compare students by")
+    pool: Annotated[int, AtMost(40)] = Field(3000, ge=10, description="instructions to choose from")
+    held_out: Annotated[int, AtMost(12)] = Field(1000, ge=10, description="instructions to compare students by")
     unanswerable: float = Field(
         0.4, ge=0, lt=1, description="share of the pool that nobody can answer, as generated pools hold such"
     )
@@ -63,7 +65,7 @@ class TasksConfig(Config):
 class WorldConfig(TasksConfig):
     """The tasks and the models, where no pool and no models are given."""
 
-    vocabulary: int = Field(600, ge=300)
+    vocabulary: Annotated[int, AtMost(400)] = Field(600, ge=300)
     context: int = Field(128, ge=32)
     families: tuple[FamilyConfig, ...] = (
         FamilyConfig(name="qwen3", architecture="qwen3", kinds=(*ALL, *LISTS), members=SIZES),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import AtMost, Model
 from squadron.train.models.builders import FromConfig
 from squadron.train.models.random_init import SmallModelConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
@@ -32,7 +33,7 @@ class ColumnsConfig(Config):
 class ArithmeticConfig(Config):
     """Word problems by rule, where no data is given."""
 
-    problems: int = Field(20_000, ge=10)
+    problems: Annotated[int, AtMost(64)] = Field(20_000, ge=10)
     fewest_steps: int = Field(2, ge=1)
     most_steps: int = Field(3, ge=1)
     largest: int = Field(99, ge=20, description="no number on the way is larger")
@@ -80,12 +81,14 @@ class DataConfig(RecordsConfig):
 class ScratchConfig(SmallModelConfig):
     """A Llama-architecture model with random weights, and a tokenizer trained on the data."""
 
-    hidden_size: int = Field(192, ge=8)
-    layers: int = Field(4, ge=1)
-    heads: int = Field(6, ge=1)
-    kv_heads: int = Field(2, ge=1)
-    intermediate_size: int = Field(512, ge=8)
-    vocabulary: int = Field(512, ge=300, description="tokens of the byte-level BPE tokenizer, at most")
+    hidden_size: Annotated[int, AtMost(32)] = Field(192, ge=8)
+    layers: Annotated[int, AtMost(2)] = Field(4, ge=1)
+    heads: Annotated[int, AtMost(2)] = Field(6, ge=1)
+    kv_heads: Annotated[int, AtMost(2)] = Field(2, ge=1)
+    intermediate_size: Annotated[int, AtMost(64)] = Field(512, ge=8)
+    vocabulary: Annotated[int, AtMost(400)] = Field(
+        512, ge=300, description="tokens of the byte-level BPE tokenizer, at most"
+    )
     context: int = Field(512, ge=8)
     seed: int = Field(0, ge=0)
 
@@ -104,7 +107,9 @@ class ScratchConfig(SmallModelConfig):
 class StartConfig(Config):
     """Where training starts."""
 
-    path: InputPath | None = Field(None, description="a hub name or a local folder; None: from scratch")
+    path: Annotated[InputPath | None, Model("causal")] = Field(
+        None, description="a hub name or a local folder; None: from scratch"
+    )
     scratch: ScratchConfig = ScratchConfig()
 
 
@@ -112,7 +117,9 @@ class ModelConfig(StartConfig):
     """What to train."""
 
     lora: LoraSettings | None = None
-    reference: InputPath | None = Field(None, description="DPO's reference model; None: the model as it begins")
+    reference: Annotated[InputPath | None, Model("causal")] = Field(
+        None, description="DPO's reference model; None: the model as it begins"
+    )
 
 
 class DpoConfig(Config):
@@ -132,9 +139,11 @@ class ExportConfig(Config):
 class SamplesConfig(Config):
     """Held-out prompts that the model answers before and after (sft, dpo)."""
 
-    shown: int = operational(6, ge=0)
-    scored: int = Field(0, ge=0, description="answers checked by the number behind `####`; 0: none")
-    max_new_tokens: int = Field(96, ge=1)
+    shown: Annotated[int, AtMost(2)] = operational(6, ge=0)
+    scored: Annotated[int, AtMost(4)] = Field(
+        0, ge=0, description="answers checked by the number behind `####`; 0: none"
+    )
+    max_new_tokens: Annotated[int, AtMost(16)] = Field(96, ge=1)
     batch_size: int = operational(32, ge=1)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config, decisive, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import AtMost
 from squadron.sim.manipulation.spec import EVAL, TEST, TRAIN, Factors
 
 TaskName = Literal["close_box", "slide_block_to_target", "insert_onto_square_peg", "scoop_with_spatula"]
@@ -17,9 +18,15 @@ class HomesConfig(Config):
     """The simulated homes: one environment, and one federated client, each."""
 
     task: TaskName = "close_box"
-    clients: int = Field(64, ge=1, le=len(TRAIN), description="homes that hold training data, environments 0, 1, …")
-    eval_homes: int = Field(5, ge=1, le=len(EVAL), description="held-out homes that choose the best round, from 400")
-    test_homes: int = Field(10, ge=1, le=len(TEST), description="held-out homes that give the result, from 410")
+    clients: Annotated[int, AtMost(3)] = Field(
+        64, ge=1, le=len(TRAIN), description="homes that hold training data, environments 0, 1, …"
+    )
+    eval_homes: Annotated[int, AtMost(1)] = Field(
+        5, ge=1, le=len(EVAL), description="held-out homes that choose the best round, from 400"
+    )
+    test_homes: Annotated[int, AtMost(1)] = Field(
+        10, ge=1, le=len(TEST), description="held-out homes that give the result, from 410"
+    )
     factors: Factors = Factors()
     seed: int = Field(0, ge=0, description="which worlds are drawn")
 
@@ -30,10 +37,12 @@ class DemosConfig(Config):
     recordings: InputPath | None = Field(
         None, description="folder or URL of Parquet shards, one a home, to train on instead of the expert's"
     )
-    per_home: int = Field(
+    per_home: Annotated[int, AtMost(2)] = Field(
         10, ge=2, description="successful episodes each home keeps; the last tenth, at least one, validates"
     )
-    held_out_per_home: int = Field(2, ge=1, description="episodes of each held-out home, for the offline error")
+    held_out_per_home: Annotated[int, AtMost(1)] = Field(
+        2, ge=1, description="episodes of each held-out home, for the offline error"
+    )
     image_size: Literal[64, 128] = Field(64, description="pixels; 64 in the paper's summary, 128 in its public code")
     shadows: bool = True
     action_noise: float = Field(
@@ -50,8 +59,10 @@ class DemosConfig(Config):
 class TrainingConfig(Config):
     """Behaviour cloning on one home, as in the public code: Adam made anew each round, mean squared error."""
 
-    local_epochs: int = Field(5, ge=1, description="passes over a home's data in a round")
-    local_steps: int | None = Field(None, ge=1, description="stop a visit after so many batches; None: all epochs")
+    local_epochs: Annotated[int, AtMost(1)] = Field(5, ge=1, description="passes over a home's data in a round")
+    local_steps: Annotated[int | None, AtMost(2, unset=2)] = Field(
+        None, ge=1, description="stop a visit after so many batches; None: all epochs"
+    )
     batch_size: int = decisive(32, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
@@ -71,16 +82,18 @@ class StrategyConfig(Config):
 class RoundsConfig(Config):
     """How much training there is."""
 
-    rounds: int = Field(30, ge=1)
-    clients_per_round: int = Field(10, ge=1)
+    rounds: Annotated[int, AtMost(2)] = Field(30, ge=1)
+    clients_per_round: Annotated[int, AtMost(2)] = Field(10, ge=1)
     seed: int = Field(0, ge=0, description="initial weights, choice of clients, order of batches")
 
 
 class FederationConfig(RoundsConfig):
     """Rounds of the federation."""
 
-    clients_per_evaluation: int = Field(1, ge=0, description="clients that report their validation loss each round")
-    candidate_every: int = decisive(
+    clients_per_evaluation: Annotated[int, AtMost(1)] = Field(
+        1, ge=0, description="clients that report their validation loss each round"
+    )
+    candidate_every: Annotated[int, AtMost(1)] = decisive(
         5, ge=1, description="keep the policy of every so many rounds, and of the last, as a candidate"
     )
     timeout_s: float = operational(3600.0, gt=0, description="longest time for one client's visit")
@@ -90,17 +103,19 @@ class BaselinesConfig(Config):
     """What federated learning is measured against, at the same number of samples seen."""
 
     centralised: bool = Field(True, description="one policy trained on all homes' data pooled")
-    local_only: int = Field(0, ge=0, description="so many homes each train a policy on their own data alone")
+    local_only: Annotated[int, AtMost(1)] = Field(
+        0, ge=0, description="so many homes each train a policy on their own data alone"
+    )
     timeout_s: float = operational(6 * 3600.0, gt=0)
 
 
 class EvaluationConfig(Config):
     """Held-out evaluation: offline root mean square error, online success."""
 
-    episodes_per_home: int = Field(5, ge=1)
-    max_steps: int = Field(300, ge=1, description="steps of 50 ms")
-    film_homes: int = operational(4, ge=0, description="test homes shown in the film")
-    film_size: int = operational(160, ge=64, le=512, description="pixels")
+    episodes_per_home: Annotated[int, AtMost(1)] = Field(5, ge=1)
+    max_steps: Annotated[int, AtMost(10)] = Field(300, ge=1, description="steps of 50 ms")
+    film_homes: Annotated[int, AtMost(1)] = operational(4, ge=0, description="test homes shown in the film")
+    film_size: Annotated[int, AtMost(64)] = operational(160, ge=64, le=512, description="pixels")
     seed: int = Field(1, ge=0, description="which episodes are drawn")
     timeout_s: float = operational(1800.0, gt=0, description="longest time for one home")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
+from squadron.core.rehearsal import AtMost, Model
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.rewards.settings import AnyReward
@@ -43,7 +46,7 @@ class ProblemsConfig(Config):
     path: InputPath = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
     split: str = Field("train", description="of a hub data set")
     question: str | None = Field(None, description="column of the problem; None: question or problem")
-    limit: int | None = Field(None, ge=1, description="read so many at most")
+    limit: Annotated[int | None, AtMost(16, unset=16)] = Field(None, ge=1, description="read so many at most")
 
 
 class BenchmarkConfig(ProblemsConfig):
@@ -62,7 +65,7 @@ class InstructionConfig(Config):
     solution: str = Field("solution", description="column of the solution")
     splitter: AnyModel | None = Field(None, description="chat model that splits solutions; None: they are split")
     sampling: Sampling = Sampling(max_tokens=4096)
-    limit: int | None = Field(None, ge=1)
+    limit: Annotated[int | None, AtMost(8, unset=8)] = Field(None, ge=1)
 
 
 class JudgingDataConfig(SpendingConfig):
@@ -77,8 +80,8 @@ class JudgingDataConfig(SpendingConfig):
     search: TreeSearchConfig = TreeSearchConfig()
     proposing: Sampling = Sampling(max_tokens=512, temperature=0.7, top_p=0.95)
     judging: Sampling = Sampling(max_tokens=1024)
-    problems: int = Field(400, ge=1, description="problems that are searched")
-    held_out: int = Field(500, ge=1, description="contests kept out to measure judging by")
+    problems: Annotated[int, AtMost(3)] = Field(400, ge=1, description="problems that are searched")
+    held_out: Annotated[int, AtMost(2)] = Field(500, ge=1, description="contests kept out to measure judging by")
 
     @model_validator(mode="after")
     def _search_is_whole(self) -> JudgingDataConfig:
@@ -102,7 +105,9 @@ class GenerationConfig(Config):
 class ProposalsConfig(Config):
     """How models propose steps and judge them."""
 
-    questions: tuple[int, ...] = Field((400, 800, 1200), min_length=1, description="problems of each round")
+    questions: Annotated[tuple[int, ...], AtMost(2)] = Field(
+        (400, 800, 1200), min_length=1, description="problems of each round"
+    )
     search: StepSearchConfig = StepSearchConfig()
     proposing: Sampling = Field(
         Sampling(max_tokens=512, temperature=0.5, top_p=0.95), description="how steps are proposed"
@@ -137,14 +142,16 @@ class EvaluationConfig(Config):
 
     benchmarks: tuple[BenchmarkConfig, ...] = Field((), description="none: the small world's held-out problems")
     sampling: Sampling = Field(Sampling(max_tokens=2048), description="greedy, as in the paper")
-    scaling: int = Field(0, ge=0, description="problems of the first benchmark that the last model also searches")
+    scaling: Annotated[int, AtMost(2)] = Field(
+        0, ge=0, description="problems of the first benchmark that the last model also searches"
+    )
     scaling_search: StepSearchConfig = StepSearchConfig()
 
 
 class SelfRewardingConfig(Config):
     """A self-rewarding run."""
 
-    base: InputPath | None = Field(
+    base: Annotated[InputPath | None, Model("causal")] = Field(
         None, description="M0: a hub name or a local folder; None: a small model, trained here"
     )
     problems: ProblemsConfig | None = Field(None, description="what rounds ask; None: the small world's")

@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
+from squadron.core.rehearsal import AtMost
 from squadron.data.arithmetic import Problem, draw_problem, problems
 from squadron.data.stepwise import Contest, contests, right_step, solution_steps
 from squadron.train.models.builders import FromConfig
@@ -27,12 +28,18 @@ class TasksConfig(Config):
     most_steps: int = Field(3, ge=1)
     largest: int = Field(50, ge=20, description="no number of a right solution is larger")
     worked: float = Field(0.35, ge=0, le=1, description="share of the steps to learn from that are worked out")
-    sums: int = Field(30_000, ge=10, description="operations worked out digit by digit, that the base model reads")
-    texts: int = Field(8_000, ge=10, description="solved problems that the base model reads")
-    solutions: int = Field(3_000, ge=10, description="solved problems to tune on (instruction data)")
-    contests: int = Field(12_000, ge=10, description="judged contests to tune on (evaluation data)")
-    held_out_contests: int = Field(400, ge=10)
-    held_out: int = Field(500, ge=10, description="problems that models are measured by")
+    sums: Annotated[int, AtMost(64)] = Field(
+        30_000, ge=10, description="operations worked out digit by digit, that the base model reads"
+    )
+    texts: Annotated[int, AtMost(64)] = Field(8_000, ge=10, description="solved problems that the base model reads")
+    solutions: Annotated[int, AtMost(64)] = Field(
+        3_000, ge=10, description="solved problems to tune on (instruction data)"
+    )
+    contests: Annotated[int, AtMost(64)] = Field(
+        12_000, ge=10, description="judged contests to tune on (evaluation data)"
+    )
+    held_out_contests: Annotated[int, AtMost(10)] = Field(400, ge=10)
+    held_out: Annotated[int, AtMost(10)] = Field(500, ge=10, description="problems that models are measured by")
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> Self:
@@ -50,9 +57,9 @@ class WorldConfig(TasksConfig, SmallModelConfig):
     """The tasks and the model, where none are given."""
 
     vocabulary: int = Field(440, ge=300)
-    hidden_size: int = Field(128, ge=16)
-    layers: int = Field(3, ge=1)
-    heads: int = Field(4, ge=1)
+    hidden_size: Annotated[int, AtMost(32)] = Field(128, ge=16)
+    layers: Annotated[int, AtMost(1)] = Field(3, ge=1)
+    heads: Annotated[int, AtMost(2)] = Field(4, ge=1)
     context: int = Field(512, ge=64)
     initializer_range: float = Field(0.1, gt=0, description="so wide, small models learn to copy much sooner")
     rope_theta: float = Field(100.0, gt=1, description="so short, for texts of some hundred tokens")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
+from squadron.core.rehearsal import AtMost
 
 SceneName = Literal["intersection", "roundabout", "merge"]
 Style = Literal["aggressive", "normal", "conservative"]
@@ -17,7 +18,7 @@ class TrafficConfig(Config):
     """How cars move and where they start. Figures are the official simulator's unless said otherwise."""
 
     tick_s: float = Field(0.1, gt=0)
-    ticks: int = Field(200, ge=1, description="longest episode")
+    ticks: Annotated[int, AtMost(60)] = Field(200, ge=1, description="longest episode")
     start_speed: tuple[float, float] = Field((6.0, 9.0), description="m/s, drawn evenly")
     top_speed: float = Field(8.0, gt=0, description="m/s")
     approach_m: tuple[float, float] = Field((25.0, 55.0), description="from the start to the other's way, drawn evenly")
