@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,7 +17,6 @@ import openai
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks as conformance
 
@@ -27,29 +26,13 @@ from squadron.llm.settings import HfModel
 from squadron.serve.auth_limits import read_key
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
-from squadron.serve.service import Context, Event
+from squadron.serve.service import Context
 from squadron.serve.spec import KeyLimits, ServeSpec
+from tests.llm.here import Here
 from tests.llm.tiny import store_tiny_chat
 
 WORDS = [f"say {number} words, please" + " now" * (number % 7) for number in range(9)]
 KEY = "a-key-for-tests"
-
-
-class Here:
-    """What stands for Ray Serve: the model in this process."""
-
-    def __init__(self, server: ChatServer) -> None:
-        self.server = server
-
-    async def ask(self, service: str, method: str, request: BaseModel) -> Any:
-        return await getattr(self.server, method)(request)
-
-    def stream(self, service: str, method: str, request: BaseModel, context: Context) -> AsyncIterator[list[Event]]:
-        parts: AsyncIterator[list[Event]] = getattr(self.server, method)(request, context)
-        return parts
-
-    async def ready(self) -> list[str]:
-        return []
 
 
 @pytest.fixture(scope="module")

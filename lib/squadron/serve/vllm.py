@@ -34,11 +34,21 @@ _KINDS: dict[str, tuple[Any, str, Any]] = {
 class VllmServer(LLMServer):
     """Answers as `squadron.serve.serving.Replica` does."""
 
+    async def start(self) -> None:
+        """Load the model, and find where its answers end."""
+        from squadron.train.text.endings import stop_tokens
+        from squadron.train.text.tokenizer import load_tokenizer
+
+        await super().start()
+        config: Any = await self.llm_config()
+        # vLLM knows the ends of the model's generation configuration; an adapter may have learned the template's.
+        self._ends = stop_tokens(load_tokenizer(config.model_loading_config.model_source))
+
     async def answer(self, method: str, request: BaseModel) -> BaseModel | SquadronError:
         """The answer, or what was wrong with the request."""
         try:
             theirs, call, ours = _kind(method)
-            answers = await getattr(self, call)(_converted(theirs, request))
+            answers = await getattr(self, call)(_converted(theirs, request, stop_token_ids=self._ends))
             async with contextlib.aclosing(answers):
                 answer: BaseModel = ours.model_validate(_checked(await anext(answers)).model_dump())
         except SquadronError as error:
@@ -50,7 +60,8 @@ class VllmServer(LLMServer):
         try:
             theirs, call, _ = _kind(method)
             usage = {"include_usage": True, "continuous_usage_stats": True}
-            changed = {"stream_options": usage, "seed": context.seed if request.seed is None else request.seed}
+            changed: dict[str, Any] = {"stream_options": usage, "stop_token_ids": self._ends}
+            changed["seed"] = context.seed if request.seed is None else request.seed
             asked = request.stream_options
             relay = Relay(request.model, context, tells_usage=asked is not None and asked.include_usage)
             async with contextlib.aclosing(await getattr(self, call)(_converted(theirs, request, **changed))) as parts:

@@ -14,6 +14,7 @@ from squadron.llm.decoding.generation import generate, stops_in
 from squadron.llm.decoding.sampling import Sampler
 from squadron.llm.settings import HfModel
 from squadron.train.text.conversations import prompt_text, token_ids
+from squadron.train.text.endings import stop_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ def load_model(settings: HfModel) -> Loaded:
     Raises ModelUnavailable if there is no such model.
     """
     from squadron.train.library_setup import quiet_libraries
+    from squadron.train.models.attention import keep_cap
     from squadron.train.models.builders import local_folder
     from squadron.train.models.errors import explaining_load_errors
 
@@ -53,9 +55,10 @@ def load_model(settings: HfModel) -> Loaded:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=_dtype(settings, device), use_safetensors=True, **options
         )
-    model = model.to(device).eval()
+    model = keep_cap(model).to(device).eval()
     context = int(getattr(model.config, "max_position_embeddings", 0) or 2**20)
-    return Loaded(model, tokenizer, _ends(model, tokenizer), context)
+    ends = set(stop_tokens(tokenizer, model.generation_config.eos_token_id))
+    return Loaded(model, tokenizer, ends, context)
 
 
 class HfChat(Closing):
@@ -151,10 +154,3 @@ def _dtype(settings: HfModel, device: torch.device) -> Any:
 
     named: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return named.get(settings.precision, "auto" if device.type == "cuda" else torch.float32)
-
-
-def _ends(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer: a model's generation settings may name more than its tokenizer does."""
-    named = getattr(model.generation_config, "eos_token_id", None)
-    ends = set(named if isinstance(named, list) else [] if named is None else [named])
-    return ends | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())

@@ -17,6 +17,7 @@ from squadron.llm.chat import (
 )
 from squadron.llm.settings import VllmModel
 from squadron.train.models.errors import explaining_load_errors
+from squadron.train.text.endings import stop_tokens
 
 _WINDOW = 4096
 """Conversations that the engine is given at once. It batches them itself; the next are read when these are done."""
@@ -49,6 +50,7 @@ class VllmChat(Closing):
                 trust_remote_code=False,
                 **{name: value for name, value in options.items() if value is not None},
             )
+        self._ends = stop_tokens(self._engine.get_tokenizer())
 
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
         stream = iter(requests)
@@ -68,7 +70,7 @@ class VllmChat(Closing):
         try:
             outputs = self._engine.chat(
                 conversations,
-                [_sampling(r.sampling) for r in window],
+                [_sampling(r.sampling, self._ends) for r in window],
                 use_tqdm=False,
                 add_generation_prompt=not rest,
                 continue_final_message=rest,
@@ -93,7 +95,9 @@ class VllmChat(Closing):
             )
 
 
-def _sampling(sampling: Sampling) -> Any:
+def _sampling(sampling: Sampling, ends: list[int]) -> Any:
+    """vLLM's settings of one answer. It knows the ends of the model's generation configuration; here are the
+    template's."""
     from vllm import SamplingParams
 
     return SamplingParams(
@@ -102,4 +106,5 @@ def _sampling(sampling: Sampling) -> Any:
         top_p=sampling.top_p,
         seed=sampling.seed,
         stop=list(sampling.stop) or None,
+        stop_token_ids=ends,
     )

@@ -25,6 +25,9 @@ def has_rows(model: Any) -> bool:
     from transformers import DynamicCache, GenerationMixin
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+    # Phi-3's own preparation reads all again where a text outgrows the positions it was trained on: if those stretch.
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    short_phi = model.config.model_type == "phi3" and rope.get("rope_type") != "longrope"
     takes = inspect.signature(model.forward).parameters.keys()
     attention = not getattr(model, "_is_stateful", False) and all(
         type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=model.config).layers
@@ -32,7 +35,7 @@ def has_rows(model: Any) -> bool:
     return (
         attention
         and takes >= {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
-        and type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
+        and (type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation or short_phi)
         and model.generation_config.to_diff_dict().keys() <= _KNOWN_SETTINGS
     )
 

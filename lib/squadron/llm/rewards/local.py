@@ -130,6 +130,8 @@ def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
     import torch
     from transformers import AutoTokenizer
 
+    from squadron.train.models.attention import keep_cap
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     named: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
     dtype = named.get(settings.precision, "auto" if device.type == "cuda" else torch.float32)
@@ -141,7 +143,7 @@ def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
         )
         # Right padding: position numbers then begin at the first token, alone and in a batch.
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", **options)
-    return model.to(device).eval(), tokenizer, sorted(loading["missing_keys"])
+    return keep_cap(model).to(device).eval(), tokenizer, sorted(loading["missing_keys"])
 
 
 def refuse_untrained(settings: LocalReward, missing: Sequence[str], fix: str) -> None:

@@ -9,6 +9,7 @@ from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsC
 from squadron.train.models.errors import check_chat_template
 from squadron.train.objectives.layout import IGNORED
 from squadron.train.text.conversations import encode_conversation, prompt_text, token_ids
+from squadron.train.text.endings import answer_end
 
 Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -104,7 +105,7 @@ class _Text:
 
     def __init__(self, tokenizer: Any, data: DataConfig) -> None:
         self._tokenizer, self._data = tokenizer, data
-        end = tokenizer.eos_token_id
+        end = answer_end(tokenizer, chat=data.chat)
         self.end = [end] if data.end_of_sequence and end is not None else []
         self._begin = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
 

@@ -23,6 +23,7 @@ from squadron.methods.finetune.records import Dataset, Export, SampleScores
 from squadron.train.library_setup import quiet_libraries
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.objectives.layout import IGNORED
+from squadron.train.text.endings import stop_tokens
 
 
 def compare(
@@ -75,7 +76,8 @@ def answer(
 
     Raises ResourceError if one does not fit into memory.
     """
-    network, most, ends = _load(path, adapter), config.max_new_tokens, {tokenizer.eos_token_id}
+    network, most = _load(path, adapter), config.max_new_tokens
+    ends = set(stop_tokens(tokenizer, network.generation_config.eos_token_id))
 
     def complete(numbers: Sequence[int]) -> list[str]:
         answers = [Answer(tuple(prompts[number]), Sampler(Sampling()), most, ends) for number in numbers]
@@ -96,6 +98,7 @@ def _load(path: str, adapter: str | None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from squadron.train.models.attention import keep_cap
     from squadron.train.models.builders import local_folder
 
     network: Any = AutoModelForCausalLM.from_pretrained(local_folder(path), use_safetensors=True)
@@ -103,7 +106,7 @@ def _load(path: str, adapter: str | None) -> Any:
         from peft import PeftModel
 
         network = PeftModel.from_pretrained(network, local_folder(adapter)).get_base_model()
-    return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return keep_cap(network).to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def _prompts(

@@ -86,11 +86,26 @@ def export(
     else:
         kind, count = "adapter", _write_adapter(build, trained_weights(reader, average=average), folder)
     if tokenizer is not None:
-        from transformers import AutoTokenizer
-
-        AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+        _write_tokenizer(tokenizer, folder, generates=build.head == "causal" and kind == "full")
     difference = _verify(build, reader, folder, kind, average, merge, clean_process) if verify else None
     return Exported(path=str(folder), kind=kind, parameters=count, largest_difference=difference)
+
+
+def _write_tokenizer(tokenizer: str, folder: Path, *, generates: bool) -> None:
+    """Write the tokenizer, and into the generation settings of a model that `generates` where its answers end."""
+    from transformers import GenerationConfig
+
+    from squadron.train.text.endings import stop_tokens
+    from squadron.train.text.tokenizer import load_tokenizer
+
+    words = load_tokenizer(tokenizer)
+    words.save_pretrained(folder)
+    if generates:
+        settings = GenerationConfig()
+        if (folder / "generation_config.json").exists():
+            settings = GenerationConfig.from_pretrained(folder)
+        settings.eos_token_id = stop_tokens(words, settings.eos_token_id) or None
+        settings.save_pretrained(folder)
 
 
 def _write_full(build: Pretrained, weights: Iterator[tuple[str, torch.Tensor]], folder: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from squadron.train.library_setup import quiet_libraries
+from squadron.train.models.attention import keep_cap
 from squadron.train.models.builders import Head, auto_class, four_bits
 
 
@@ -27,6 +28,7 @@ def main(folder: str, kind: str, head: Head, precision: str, quantize: str, give
         model = PeftModel.from_pretrained(load(config.base_model_name_or_path, **settings), folder)
     else:
         model = load(folder, **settings)
+    keep_cap(model)
     with torch.no_grad():
         answer = model.eval()(input_ids=load_file(given)["input_ids"])
     logits = answer.logits if "logits" in answer else answer.last_hidden_state

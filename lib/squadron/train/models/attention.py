@@ -42,10 +42,22 @@ def choose(model: Any) -> None:
     flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.is_available()
     if flash and model.dtype == torch.bfloat16 and model._supports_flash_attn:
         model.set_attn_implementation("flash_attention_2")
-    elif model._supports_sdpa and getattr(model.config, "attn_logit_softcapping", None) is None:
+    elif model._supports_sdpa and not caps_attention(model.config):
         model.set_attn_implementation(NAME)
     else:
         model.set_attn_implementation("eager")
+
+
+def caps_attention(config: Any) -> bool:
+    """Whether attention logits have a cap (Gemma 2), which SDPA leaves out without a word."""
+    return getattr(config, "attn_logit_softcapping", None) is not None
+
+
+def keep_cap(model: Any) -> Any:
+    """The same model, whose attention has the cap that it was trained with."""
+    if caps_attention(model.config):
+        model.set_attn_implementation("eager")
+    return model
 
 
 def packed_attention(

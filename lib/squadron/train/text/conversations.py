@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from squadron.core.errors import ConfigError
 from squadron.train.objectives.layout import IGNORED
+from squadron.train.text.endings import with_end
 
 
 def encode_conversation(
@@ -29,6 +30,8 @@ def encode_conversation(
             what = "the chat template rewrites earlier turns, so that targets cannot be told from the rest"
             raise ConfigError(what, where="messages", fix="use conversations of one answer")
         asked, said = token_ids(tokenizer, before[len(done) :]), token_ids(tokenizer, whole[len(before) :])
+        if number == len(messages) - 1:
+            said = with_end(tokenizer, said, chat=True)
         ids += asked + said
         labels += (asked if train_on == "all" else [IGNORED] * len(asked)) + said
         done = whole
