@@ -14,7 +14,8 @@ from squadron.data.records import read_records
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import DataConfig
 from squadron.methods.finetune.encoding import check_template, cut, encoder
-from squadron.train.text.tokenizer import train_tokenizer
+from squadron.train.models.families import make_family_model
+from squadron.train.text.tokenizer import load_tokenizer, train_tokenizer
 
 TALK = [
     {"role": "user", "content": "two and two?"},
@@ -107,6 +108,37 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> No
         encoder("sft", DataConfig.model_validate({"columns": {"messages": "messages"}}), odd)({"messages": TALK})
 
 
+@pytest.mark.parametrize(("family", "begins"), [("llama3", "<|begin_of_text|>"), ("gemma2", "<bos>"), ("qwen2.5", "")])
+def test_texts_and_prompts_begin_as_the_tokenizer_begins_a_text(tmp_path: Path, family: str, begins: str) -> None:
+    tokenizer = load_tokenizer(make_family_model(tmp_path, family))
+    whole = encoder("sft", DataConfig.model_validate({"columns": {"text": "text"}}), tokenizer)({"text": "two and"})
+    apart = encoder("sft", DataConfig(), tokenizer)({"prompt": "two and", "completion": ""})
+    assert whole["input_ids"] == apart["input_ids"] == [*tokenizer("two and")["input_ids"], tokenizer.eos_token_id]
+    assert tokenizer.decode(whole["input_ids"]) == f"{begins}two and{tokenizer.eos_token}"
+
+
+def test_a_text_that_begins_so_already_is_not_begun_twice(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(make_family_model(tmp_path, "llama3"))
+    row = encoder("sft", DataConfig(), tokenizer)({"prompt": "<|begin_of_text|>two", "completion": ""})
+    assert tokenizer.decode(row["input_ids"]) == "<|begin_of_text|>two<|eot_id|>"
+
+
+def test_an_encoder_classifies_a_text_between_its_own_marks(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(make_family_model(tmp_path, "bert", kind="encoder"))
+    encode = encoder("classification", DataConfig(), tokenizer, ("no", "yes"))
+    row = encode({"text": "a robot carries a box to the shelf", "label": "yes"})
+    assert row["input_ids"] == tokenizer("a robot carries a box to the shelf")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(row["input_ids"])[:: len(row["input_ids"]) - 1] == ["[CLS]", "[SEP]"]
+    short = cut(row, 5)
+    assert short["input_ids"] == [*row["input_ids"][:4], tokenizer.sep_token_id] and row["label"] == 1
+
+
+def test_only_the_place_of_the_prompt_is_replaced_in_its_format(tokenizer: Any) -> None:
+    data = DataConfig(prompt_format='{"question": "{prompt}"}')
+    row = encoder("sft", data, tokenizer)({"prompt": "two {and} two?", "completion": "four"})
+    assert tokenizer.decode(row["input_ids"]) == '{"question": "two {and} two?"}four<|end|>'
+
+
 def test_rows_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     rows = [
         {"ids": list(range(n % 7)), "n": n, "text": str(n), "words": ["a", str(n)], "nested": [{"a": n}]}
@@ -153,3 +185,18 @@ def test_records_of_every_format_are_the_same(tmp_path: Path) -> None:
     assert "a.jsonl:6" in refused.value.where
     with pytest.raises(InputError, match=r"did you mean a\.jsonl"):
         list(read_records(str(tmp_path / "aa.jsonl")))
+
+
+def test_a_subset_of_a_data_set_is_named(tmp_path: Path) -> None:
+    """By the hub's reader, of a data set that stands in a folder."""
+    from squadron.data.records import _read_hub
+
+    names = ("main", "socratic")
+    listed = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in names)
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{listed}---\n")
+    for name in names:
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"question": "{name}?"}}\n')
+    for name in names:
+        assert [record.values for record in _read_hub(str(tmp_path), "train", name)] == [{"question": f"{name}?"}]
+    with pytest.raises(InputError, match=r"main.*socratic"):
+        list(_read_hub(str(tmp_path), "train", None))

@@ -26,6 +26,7 @@ class Problem:
 def read_problems(
     path: str,
     split: str = "train",
+    subset: str | None = None,
     *,
     question: str | None = None,
     answer: str | None = None,
@@ -44,7 +45,7 @@ def read_problems(
     settings = {"question": question, "answer": answer, "solution": solution, "id": id}
     named = {setting: column for setting, column in settings.items() if column}
     problems, places, columns = list[Problem](), dict[str, str](), dict[str, str]()
-    for record in read_records(path, split):
+    for record in read_records(path, split, subset):
         columns = columns or _columns(record.values) | named
         check_columns(record, {setting: columns[setting] for setting in dict.fromkeys(("question", "answer", *named))})
         problem = _problem(record, columns)
@@ -58,14 +59,16 @@ def read_problems(
     return problems
 
 
-def read_questions(path: str, split: str = "train", *, question: str | None = None) -> Iterator[str]:
+def read_questions(
+    path: str, split: str = "train", subset: str | None = None, *, question: str | None = None
+) -> Iterator[str]:
     """The questions of a file, a folder or a hub data set, each once and as they come; answers are not needed.
 
     A column that is not named is `question` or `problem`. Raises InputError, which names the row, for one that is
     missing or empty; also for a file without problems.
     """
     seen: set[str] = set()
-    for record in read_records(path, split):
+    for record in read_records(path, split, subset):
         column = question or _columns(record.values)["question"]
         check_columns(record, {"question": column})
         text = str(record.values[column]).strip()

@@ -19,8 +19,9 @@ class Record(NamedTuple):
     values: dict[str, Any]
 
 
-def read_records(path: str, split: str = "train") -> Iterator[Record]:
-    """The records of a file or of all files in a folder (by path or fsspec URL), or of a hub data set by name.
+def read_records(path: str, split: str = "train", subset: str | None = None) -> Iterator[Record]:
+    """The records of a file or of all files in a folder (by path or fsspec URL), or of a hub data set by name; of its
+    `subset`, where it has several.
 
     Raises InputError for a path that is none of these, a line that is no JSON object, a file that is cut short.
     """
@@ -38,7 +39,7 @@ def read_records(path: str, split: str = "train") -> Iterator[Record]:
         return
     if path.startswith((".", "/", "~")):
         raise InputError("no such file or folder", where=path, fix="give a .jsonl, .jsonl.gz or .parquet file")
-    yield from _read_hub(path, split)
+    yield from _read_hub(path, split, subset)
 
 
 def check_columns(record: Record, wanted: dict[str, str]) -> None:
@@ -93,14 +94,18 @@ def _read_table(stream: IO[Any], where: str) -> Iterator[Record]:
         raise InputError(f"the file is damaged or no Parquet: {error}", where=where) from None
 
 
-def _read_hub(name: str, split: str) -> Iterator[Record]:
+def _read_hub(name: str, split: str, subset: str | None) -> Iterator[Record]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, split=split, streaming=True)
+        rows = datasets.load_dataset(name, subset, split=split, streaming=True)
         for number, values in enumerate(rows):
             yield Record(f"{name} ({split}), row {number}", dict(values))
     except Exception as error:  # the hub's client raises many kinds, most of them about the network
-        first = str(error).strip().partition("\n")[0]
+        said = str(error).strip()
+        if said.startswith("Config name is missing") or "BuilderConfig" in said:
+            what = f"a subset has to be named: {' '.join(said.split())}"
+            raise InputError(what, where=name, fix="set subset, next to split, to one of these") from error
+        first = said.partition("\n")[0]
         fix = "give a file that exists, or the name of a hub data set and a split that it has"
         raise InputError(f"neither a file nor a data set that can be reached: {first}", where=name, fix=fix) from error

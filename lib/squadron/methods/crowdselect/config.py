@@ -44,6 +44,7 @@ class PoolConfig(Config):
         None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: small tasks"
     )
     split: str = Field("train", description="of a hub data set")
+    subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     layout: Literal["instructions", "responses", "generator_zoo"] = Field(
         "instructions",
         description="responses: each row holds `responses`, a list of {model, family, size_b, content, score}; "

@@ -80,7 +80,7 @@ def _records(config: PoolConfig, world: TasksConfig) -> Iterator[Record]:
             values = {config.instruction: task.instruction, config.reference or "reference": task.answer}
             yield Record(f"small tasks, number {number}", values)
         return
-    for number, record in enumerate(read_records(config.path, config.split)):
+    for number, record in enumerate(read_records(config.path, config.split, config.subset)):
         if number == config.limit:
             return
         yield record
@@ -166,7 +166,7 @@ def _held_out(
     if config.held_out_path is not None:
         settings = config.model_copy(update={"path": config.held_out_path, "layout": "instructions", "limit": None})
         seen = _Seen()
-        for record in read_records(config.held_out_path, config.split):
+        for record in read_records(config.held_out_path, config.split, config.subset):
             _check(record, settings, seen)
             yield _row(row_id(config, record.values), record, config)
     elif config.path is None:

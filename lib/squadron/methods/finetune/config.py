@@ -53,6 +53,7 @@ class RecordsConfig(Config):
         None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: arithmetic"
     )
     split: str = Field("train", description="of a hub data set")
+    subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     arithmetic: ArithmeticConfig = ArithmeticConfig()
     columns: ColumnsConfig = ColumnsConfig()
     held_out: float = Field(0.02, ge=0, lt=1, description="share of the records that measures the held-out loss")
@@ -63,7 +64,7 @@ class RecordsConfig(Config):
 class DataConfig(RecordsConfig):
     """What to learn from."""
 
-    prompt_format: str = Field("{prompt}", description="what a prompt is put into")
+    prompt_format: str = Field("{prompt}", description="what a prompt is put into, in the place of {prompt}")
     chat: bool = Field(False, description="put prompt and completion into the model's chat template")
     train_on: Literal["completion", "all"] = Field("completion", description="which tokens have a target (sft)")
     end_of_sequence: bool = Field(True, description="end every completion; false for step-wise DPO")

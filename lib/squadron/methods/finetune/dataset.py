@@ -145,7 +145,7 @@ def encode_chunk(
 
 def _source(data: RecordsConfig) -> Iterator[Record]:
     if data.path is not None:
-        yield from read_records(data.path, data.split)
+        yield from read_records(data.path, data.split, data.subset)
         return
     from squadron.data.arithmetic import problems
 

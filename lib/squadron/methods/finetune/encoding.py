@@ -10,6 +10,7 @@ from squadron.train.models.errors import check_chat_template
 from squadron.train.objectives.layout import IGNORED
 from squadron.train.text.conversations import encode_conversation, prompt_text, token_ids
 from squadron.train.text.endings import answer_end
+from squadron.train.text.tokenizer import added_tokens
 
 Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -48,7 +49,7 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
         if columns.messages:
             return encode_conversation(tokenizer, record[columns.messages], data.train_on)
         if columns.text:
-            ids = text.ids(record[columns.text]) + text.end
+            ids = text.whole(record[columns.text])
             labels = list(ids)
         else:
             prompt, answer = text.prompt(record[columns.prompt]), text.answer(record[columns.completion])
@@ -75,7 +76,7 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
         return {"input_ids": ids, "labels": labels, "length": len(ids)}
 
     def classified(record: Mapping[str, Any]) -> dict[str, Any]:
-        ids = text.ids(record[columns.text or "text"]) + text.end
+        ids = text.whole(record[columns.text or "text"])
         return {"input_ids": ids, "label": classes.index(record[columns.label]), "length": len(ids)}
 
     choice: dict[ObjectiveName, Encode] = {
@@ -95,6 +96,8 @@ def cut(row: dict[str, Any], limit: int) -> dict[str, Any]:
         row = row | {name: row[name][:room] for name in ("chosen_ids", "rejected_ids")}
         row["packed_length"] = 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
         return row | {"length": limit}
+    if "label" in row:  # which is told by the last token
+        return row | {"input_ids": row["input_ids"][: limit - 1] + row["input_ids"][-1:], "length": limit}
     names = [name for name in ("input_ids", "labels", "chosen_ids", "rejected_ids") if name in row]
     return row | {name: row[name][:limit] for name in names} | {"length": limit}
 
@@ -107,16 +110,25 @@ class _Text:
         self._tokenizer, self._data = tokenizer, data
         end = answer_end(tokenizer, chat=data.chat)
         self.end = [end] if data.end_of_sequence and end is not None else []
-        self._begin = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        self._begin, behind = added_tokens(tokenizer)
+        self._end_of_text = behind or self.end
 
     def ids(self, text: str) -> list[int]:
         return token_ids(self._tokenizer, text)
 
+    def whole(self, text: str) -> list[int]:
+        """A text of its own, between what the tokenizer puts around it."""
+        return self._begun(self.ids(text)) + self._end_of_text
+
     def prompt(self, text: str) -> list[int]:
-        shaped = self._data.prompt_format.format(prompt=text)
+        shaped = self._data.prompt_format.replace("{prompt}", text)
         if self._data.chat:
             return self.ids(prompt_text(self._tokenizer, [{"role": "user", "content": shaped}]))
-        return self._begin + self.ids(shaped)
+        return self._begun(self.ids(shaped))
+
+    def _begun(self, ids: list[int]) -> list[int]:
+        """Behind the beginning that the tokenizer gives every text, once."""
+        return ids if ids[: len(self._begin)] == self._begin else self._begin + ids
 
     def answer(self, text: str) -> list[int]:
         return self.ids(text) + self.end

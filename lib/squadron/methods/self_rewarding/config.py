@@ -45,6 +45,7 @@ class ProblemsConfig(Config):
 
     path: InputPath = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
     split: str = Field("train", description="of a hub data set")
+    subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     question: str | None = Field(None, description="column of the problem; None: question or problem")
     limit: Annotated[int | None, AtMost(16, unset=16)] = Field(None, ge=1, description="read so many at most")
 
@@ -61,6 +62,7 @@ class InstructionConfig(Config):
 
     path: InputPath | None = Field(None, description="problems with worked solutions; None: the small world's")
     split: str = Field("train", description="of a hub data set")
+    subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     question: str = Field("problem", description="column of the problem")
     solution: str = Field("solution", description="column of the solution")
     splitter: AnyModel | None = Field(None, description="chat model that splits solutions; None: they are split")

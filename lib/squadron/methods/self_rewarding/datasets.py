@@ -104,13 +104,14 @@ def build_lessons(
 
 
 def _of_benchmark(config: BenchmarkConfig) -> list[dict[str, Any]]:
-    found = read_problem_file(config.path, config.split, question=config.question, answer=config.answer)
+    found = read_problem_file(config.path, config.split, config.subset, question=config.question, answer=config.answer)
     return [{"id": one.id, "question": one.question, "reference": one.reference} for one in found[: config.limit]]
 
 
 def _of_file(config: ProblemsConfig) -> Iterator[dict[str, Any]]:
     """Rounds need no answers: the model is its own judge."""
-    for question in itertools.islice(read_questions(config.path, config.split, question=config.question), config.limit):
+    questions = read_questions(config.path, config.split, config.subset, question=config.question)
+    for question in itertools.islice(questions, config.limit):
         yield {"id": question_id(question), "question": question}
 
 

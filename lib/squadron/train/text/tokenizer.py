@@ -53,6 +53,18 @@ def store_tokenizer(texts: Iterable[str], vocabulary: int, folder: Folder, name:
     return folder.file(name)
 
 
+def added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before and behind a text by itself: a begin-of-text token or none, BERT's `[CLS]` and
+    `[SEP]`."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    places = (place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    start = next(places, None)
+    if start is None:
+        return [], []
+    return whole[:start], whole[start + len(bare) :]
+
+
 def load_tokenizer(path: str, who: str = "the model", kind: type[SquadronError] = InputError, **options: Any) -> Any:
     """The tokenizer of a model at a hub name, a folder or a URL; no code that comes with it is run. `who` is what the
     user calls the model.
