@@ -15,6 +15,7 @@ from squadron.core.run import Run
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig, SceneConfig
 from squadron.methods.actor_reasoner.endpoint import services
 from squadron.methods.actor_reasoner.records import LearnedDriver
+from squadron.methods.actor_reasoner.rehearsal import REPLIES
 from squadron.methods.actor_reasoner.stages import (
     build_memory,
     check_recordings,
@@ -33,6 +34,7 @@ NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "
     requires=NEEDS,
     services=services,
     metrics={"collided": "min", "succeeded": "max"},
+    replies=REPLIES,
 )
 def actor_reasoner(run: Run, config: ActorReasonerConfig) -> None:
     """Cars that meet human drivers: who gets through, how safely and how soon."""

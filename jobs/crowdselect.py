@@ -15,6 +15,7 @@ from squadron.core.run import Run
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.methods.crowdselect.config import CrowdSelectConfig, LearningConfig
 from squadron.methods.crowdselect.endpoint import services
+from squadron.methods.crowdselect.rehearsal import REPLIES
 from squadron.methods.crowdselect.stages import (
     collect_answers,
     compare_students,
@@ -36,6 +37,7 @@ METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
     requires=NEEDS,
     services=services,
     metrics=METRICS,
+    replies=REPLIES,
 )
 def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     """The instructions worth training on, and models trained on them."""

@@ -14,6 +14,7 @@ from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.self_rewarding.config import ProposalsConfig, SelfRewardingConfig
 from squadron.methods.self_rewarding.records import Evaluation
+from squadron.methods.self_rewarding.rehearsal import REPLIES
 from squadron.methods.self_rewarding.stages import (
     build_lessons,
     compare,
@@ -37,6 +38,7 @@ METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max"}
     requires=NEEDS,
     services=last_model("optimize", "fine_tune"),
     metrics=METRICS,
+    replies=REPLIES,
 )
 def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     """A model that got better at reasoning by its own judgement."""

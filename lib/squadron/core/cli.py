@@ -1,4 +1,4 @@
-"""The command line: `squadron ls · plan · run · sweep · serve · report · doctor`.
+"""The command line: `squadron ls · plan · rehearse · run · sweep · serve · report · doctor`.
 
 Nothing heavy is imported until a command needs it, so that `squadron --help` answers at once.
 """
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from squadron.core.job import Job
 
-_CAPABILITIES = {"sweep": "squadron.tune.command", "serve": "squadron.serve.command"}
+_CAPABILITIES = {
+    "rehearse": "squadron.rehearse.command",
+    "sweep": "squadron.tune.command",
+    "serve": "squadron.serve.command",
+}
 """Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -117,6 +121,8 @@ def plan(options: argparse.Namespace) -> None:
     console.table(("resources", ""), rows)
     missing = find_missing(job, config, profile, machine)
     console.say("Missing: " + console.plain("; ".join(missing)) if missing else "Nothing is missing.")
+    if options.rehearse:
+        importlib.import_module(_CAPABILITIES["rehearse"]).command(options)
 
 
 def _settings(options: argparse.Namespace, config: Config) -> str:
@@ -176,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--rerun", metavar="STAGE", action="append", default=[], help=again)
         if name == "plan":
             sub.add_argument("--full", action="store_true", help="show every setting, not only those that were changed")
+            sub.add_argument("--rehearse", action="store_true", help="then play it in small, as `rehearse` does")
 
     for name, module in _CAPABILITIES.items():
         capability = importlib.import_module(module)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from squadron.core.config import Config
 from squadron.core.folder import Folder
 from squadron.core.profile import Profile
+from squadron.core.rehearsal import Replies
 
 if TYPE_CHECKING:
     from squadron.core.run import Run
@@ -29,6 +30,7 @@ class Job:
     requires: tuple[str, ...]
     services: Callable[[Folder], Any] | None
     metrics: Mapping[str, Goal] = field(default_factory=dict)
+    replies: Replies = ()
 
     def __call__(self, run: Run, config: Config) -> None:
         """Run the recipe inside an open run."""
@@ -52,14 +54,16 @@ def job(
     requires: Sequence[str] = (),
     services: Callable[[Folder], Any] | None = None,
     metrics: Mapping[str, Goal] | None = None,
+    replies: Replies = (),
 ) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
     """Turn `recipe(run, config)` into a job named after the function.
 
     `requires` names the modules that its stages import, so that `plan` can say what is missing; `services(folder)`
-    gives what a finished run offers to `squadron serve`; `metrics` what runs are compared by.
+    gives what a finished run offers to `squadron serve`; `metrics` what runs are compared by; `replies` what models say
+    in a rehearsal.
     """
 
     def wrap(recipe: Callable[[Run, ConfigT], None]) -> Job:
-        return Job(recipe.__name__, config_type, recipe, tuple(requires), services, metrics or {})
+        return Job(recipe.__name__, config_type, recipe, tuple(requires), services, metrics or {}, replies)
 
     return wrap

@@ -8,7 +8,7 @@ such as a data set by its columns, is a method `rehearse` of the class that has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -18,6 +18,8 @@ from squadron.core.inputs import InputPath
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 ModelKind = Literal["causal", "sequence", "encoder"]
+Replies = Sequence[tuple[str, Sequence[str]]]
+"""What models say: to a last message that matches a regular expression, one of several texts."""
 Records = Callable[[], Iterable[Mapping[str, Any]]]
 
 
@@ -42,13 +44,18 @@ class Model:
 
 
 class StandIns(Protocol):
-    """What stands for models, data and servers."""
+    """What stands for models, data and servers; their models say what `replies` says."""
+
+    replies: Replies
 
     def model(self, path: str, kind: ModelKind) -> InputPath:
         """A small model of random weights in place of the one at a hub name or in a folder."""
 
     def rows(self, path: str, split: str, records: Records) -> InputPath:
         """A file of the first rows of a data set that can be read here, else of these records."""
+
+    def text(self, path: str, make: Callable[[], str]) -> InputPath:
+        """A file as it is where there is one, else one with this text."""
 
     def endpoint(self, model: str, base_url: str) -> str:
         """The address of a local server that takes and refuses what the named one does."""

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from squadron.core.stage_cache import StageCache
     from squadron.core.tracking import Tracker
 
+STAND_INS = "stand_ins"
+"""Of a rehearsal: what plays in place of models and data."""
 OutputT = TypeVar("OutputT", bound=Config)
 Inputs = ParamSpec("Inputs")
 
@@ -56,6 +58,7 @@ class Run:
     address: str | None = None
     track: tuple[str, ...] = ("tensorboard",)
     rerun: tuple[str, ...] = ()
+    rehearsal: bool = False
     stages: list[Stage] = field(default_factory=list)
     cluster: Cluster | None = None
     idle: IdleWorkers = field(default_factory=IdleWorkers)
@@ -107,13 +110,14 @@ class Run:
                 what = f"this run folder belongs to the job {owner!r}, not {self.job!r}"
                 raise InputError(what, where=str(self.folder), fix=fix)
             recall(self.folder)
-        elif foreign := [name for name in self.folder.ls() if name not in ("stages", ".lock")]:
+        elif foreign := [name for name in self.folder.ls() if name not in ("stages", STAND_INS, ".lock")]:
             fix = "choose an empty or new folder with --run"
             raise InputError(f"not a run folder: it holds {', '.join(foreign[:3])}", where=str(self.folder), fix=fix)
         self._lock = _lock(self.folder)
         self._manifest = {
             "job": self.job,
             "format": FORMAT,
+            **({"rehearsal": True} if self.rehearsal else {}),
             **describe_environment(),
             "seed": getattr(self.config, "seed", None),
         }

@@ -99,7 +99,7 @@ def read_view(folder: Folder) -> Any:
     figures = [tuple(figure) for stage in stages for figure in stage.folder.find_json("headlines.json", [])]
     failures = [{"stage": stage.name, **row} for stage in stages for row in stage.folder.read_lines("failures.jsonl")]
     return RunView(
-        title=manifest["job"],
+        title=f"Rehearsal of {manifest['job']}" if manifest.get("rehearsal") else manifest["job"],
         summary=registry.list_jobs().get(manifest["job"], ""),
         figures=figures,
         stages=stages,

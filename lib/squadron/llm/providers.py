@@ -13,7 +13,7 @@ from squadron.core.errors import ConfigError, ResourceError
 from squadron.core.profile import Profile, WorkerResources
 from squadron.llm.batch.budget import Budget
 from squadron.llm.chat import ChatModel, ModelUnavailable, secret
-from squadron.llm.settings import AnyModel, HfModel, OpenAiModel, ScriptedModel, VllmModel
+from squadron.llm.settings import AnyModel, HfModel, LocalModel, OpenAiModel, ScriptedModel, VllmModel
 from squadron.train.models.errors import check_folder
 
 _CHECK_TIMEOUT_S = 15.0
@@ -21,6 +21,14 @@ _CHECK_TIMEOUT_S = 15.0
 
 def open_model(settings: AnyModel, budget: Budget | None = None) -> ChatModel:
     """The model of these settings, loaded. Raises ModelUnavailable or ConfigError if it cannot be used."""
+    if isinstance(settings, LocalModel) and settings.rehearsed is not None:
+        from squadron.llm.backends.rehearsed import RehearsedChat
+
+        return RehearsedChat(_open(settings, budget), settings.rehearsed)
+    return _open(settings, budget)
+
+
+def _open(settings: AnyModel, budget: Budget | None) -> ChatModel:
     match settings:
         case HfModel():
             from squadron.llm.backends.hf import HfChat
@@ -71,6 +79,8 @@ def resources(settings: AnyModel, profile: Profile) -> WorkerResources | None:
     """The share of a node that a model needs; None where it only talks to a server, or follows rules."""
     if isinstance(settings, OpenAiModel | ScriptedModel):
         return None
+    if isinstance(settings, LocalModel) and settings.rehearsed is not None:
+        return profile.worker
     cards = settings.gpus if isinstance(settings, VllmModel) else 1
     share = profile.trainer if profile.trainer is not None and profile.trainer.gpus else None
     if share is not None:

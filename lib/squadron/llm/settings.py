@@ -12,6 +12,15 @@ from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import Model, StandIns
 
 
+class Rehearsed(Config):
+    """A stand-in of random weights: it generates as ever, but few tokens, and says one of the replies that fit."""
+
+    replies: tuple[tuple[str, tuple[str, ...]], ...] = Field(
+        (), description="regular expressions, searched for in the last message, and what is said where one is found"
+    )
+    max_tokens: int = Field(8, ge=1)
+
+
 class ModelSettings(Config):
     """What every model has."""
 
@@ -21,24 +30,32 @@ class ModelSettings(Config):
     system: str | None = Field(None, description="system message before every conversation")
 
 
-class HfModel(ModelSettings):
+class LocalModel(ModelSettings):
+    """A model of the hub or of a local folder."""
+
+    path: Annotated[InputPath, Model("causal")]
+    revision: str | None = None
+    rehearsed: Rehearsed | None = operational(None, description="this is a stand-in, in a rehearsal")
+
+    def rehearse(self, stand_ins: StandIns) -> Self:
+        """Random weights have nothing to say."""
+        return self.model_copy(update={"rehearsed": Rehearsed.model_validate({"replies": stand_ins.replies})})
+
+
+class HfModel(LocalModel):
     """A model of the hub or of a local folder, by transformers."""
 
     provider: Literal["hf"] = "hf"
-    path: Annotated[InputPath, Model("causal")]
-    revision: str | None = None
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     batch_size: int = operational(
         32, ge=1, description="conversations generated together; halved where memory runs out"
     )
 
 
-class VllmModel(ModelSettings):
+class VllmModel(LocalModel):
     """A model of the hub or of a local folder, by vLLM on GPUs."""
 
     provider: Literal["vllm"] = "vllm"
-    path: Annotated[InputPath, Model("causal")]
-    revision: str | None = None
     precision: Literal["bf16", "fp16", "auto"] = "auto"
     quantization: str | None = Field(None, description="vLLM's name: fp8, awq, gptq, …")
     gpus: int = operational(1, ge=1, description="cards that share the weights (tensor parallel)")

@@ -99,9 +99,9 @@ class World:
 
     def open_reasoner(self) -> Reasoner:
         """The Reasoner, loaded."""
-        asked, trained = self.config.reasoner, self.reasoner_model.trained
-        if trained is not None:
-            return open_small(trained, self.run_folder, asked.display_words)
+        asked = self.config.reasoner
+        if self.reasoner_model.trained is not None:
+            return open_small(self.reasoner_model, self.run_folder, asked.display_words)
         assert asked.model is not None
         return Reasoner(open_model(asked.model), asked.template, asked.sampling, asked.display_words)
 

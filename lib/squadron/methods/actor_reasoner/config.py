@@ -8,10 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, decisive, operational
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import AtMost
+from squadron.core.rehearsal import AtMost, StandIns
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
-from squadron.llm.settings import AnyModel
+from squadron.llm.settings import AnyModel, Rehearsed
 from squadron.methods.actor_reasoner.prompts import EXAMPLE, PROMPT, question
 from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
 from squadron.train.models.builders import FromConfig
@@ -68,6 +68,12 @@ class LessonsConfig(SmallModelConfig):
         max_length=192,
         optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.01),
     )
+
+    rehearsed: Rehearsed | None = operational(None, description="this is a stand-in, in a rehearsal")
+
+    def rehearse(self, stand_ins: StandIns) -> LessonsConfig:
+        """A model of few steps has little to say."""
+        return self.model_copy(update={"rehearsed": Rehearsed.model_validate({"replies": stand_ins.replies})})
 
     @property
     def model(self) -> FromConfig:

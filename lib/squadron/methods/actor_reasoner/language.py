@@ -22,7 +22,6 @@ from squadron.methods.actor_reasoner.prompts import BRIEF, Situation, Thought, a
 from squadron.methods.actor_reasoner.reasoner import Reasoner
 from squadron.methods.actor_reasoner.records import ReasonerModel
 from squadron.methods.actor_reasoner.training_data import Lesson, by_stake, draw_lessons
-from squadron.train.models.artifact import ModelArtifact
 from squadron.train.tuning import SmallModel, tune_small
 
 _SHORT = Sampling(max_tokens=48)
@@ -45,14 +44,17 @@ def teach(stage: Stage, scenes: Sequence[SceneConfig], config: LessonsConfig, wo
     trained = tuned.model
     stage.headline("parameters of the small model", f"{trained.parameters:,}")
     stage.headline("situations learned", f"{len(learned):,}")
-    with open_small(trained, stage.run.folder, words) as reasoner:
+    model = ReasonerModel(trained=trained, rehearsed=config.rehearsed)
+    with open_small(model, stage.run.folder, words) as reasoner:
         check(stage, reasoner, kept[:: max(1, len(kept) // _CHECKED)])
-    return ReasonerModel(trained=trained)
+    return model
 
 
-def open_small(trained: ModelArtifact, run: Folder, words: int) -> Reasoner:
+def open_small(model: ReasonerModel, run: Folder, words: int) -> Reasoner:
     """The small model as a Reasoner, loaded. A display of more than `words` words is not shown."""
-    settings = HfModel(name="small model", path=trained.locate(run), batch_size=128)
+    assert model.trained is not None
+    path = model.trained.locate(run)
+    settings = HfModel(name="small model", path=path, batch_size=128, rehearsed=model.rehearsed)
     return Reasoner(open_model(settings), BRIEF, _SHORT, words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squadron.core.artifacts import Artifact
 from squadron.core.config import Config
+from squadron.llm.settings import Rehearsed
 from squadron.sim.driving.spec import SceneName
 from squadron.train.models.artifact import ModelArtifact
 
@@ -12,6 +13,7 @@ class ReasonerModel(Config):
     """The small model that this run has trained to think; none where the settings name a model."""
 
     trained: ModelArtifact | None = None
+    rehearsed: Rehearsed | None = None
 
 
 class Memories(Artifact):

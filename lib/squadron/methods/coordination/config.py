@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from squadron.core.config import Config, decisive, operational
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import AtMost
+from squadron.core.rehearsal import AtMost, StandIns
 from squadron.sim.fleet.spec import FloorConfig
 from squadron.train.spec import OptimizerConfig, ScheduleConfig, TrainSpec
 
@@ -161,7 +161,7 @@ class FleetConfig(Config):
     map: InputPath | None = None
     starts: InputPath | None = None
     tasks: InputPath | None = None
-    robots: Annotated[int | None, AtMost(4, unset=4)] = Field(
+    robots: Annotated[int | None, AtMost(4)] = Field(
         None, ge=1, description="the first so many starts and tasks; None: all"
     )
     seed: int = Field(0, ge=0, description="which of equally short ways on the map robots take")
@@ -172,6 +172,19 @@ class FleetConfig(Config):
         if (self.routes is None and None in on_map) or (self.routes is not None and any(on_map)):
             raise ValueError("give routes, or map, starts and tasks")
         return self
+
+    def rehearse(self, stand_ins: StandIns) -> FleetConfig:
+        """On the user's own files where they are."""
+        from squadron.methods.coordination import rehearsal
+
+        made = {
+            "routes": rehearsal.made_up_routes,
+            "map": rehearsal.made_up_map,
+            "starts": rehearsal.made_up_starts,
+            "tasks": rehearsal.made_up_tasks,
+        }
+        named = {name: path for name in made if (path := getattr(self, name)) is not None}
+        return self.model_copy(update={name: stand_ins.text(path, made[name]) for name, path in named.items()})
 
 
 class CoordinationConfig(Config):

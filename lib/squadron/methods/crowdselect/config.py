@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import AtMost, Model
+from squadron.core.rehearsal import AtMost, Model, StandIns
 from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
@@ -33,7 +33,13 @@ Arm = Literal[
 ]
 """A way to choose what to train on: the method, its parts, and what the paper compares it with."""
 
-
+_REHEARSED_TOKENS = 16
+_MADE_UP_CROWD = [
+    ("first-1", "first", 1.0),
+    ("first-2", "first", 2.0),
+    ("last-1", "last", 1.0),
+    ("last-2", "last", 2.0),
+]
 Trained = tuple[Literal["crowd", "base"], ...]
 
 
@@ -176,3 +182,17 @@ class CrowdSelectConfig(Config):
         if self.pool.layout == "generator_zoo" and not self.models:
             raise ValueError("generator_zoo needs models: which columns are models, with family and size_b")
         return self
+
+    def rehearse(self, stand_ins: StandIns) -> CrowdSelectConfig:
+        """On the first rows of the user's pool; students of random weights have little to say."""
+        from squadron.methods.crowdselect.rehearsal import made_up
+
+        sampling = self.students.sampling.model_copy(update={"max_tokens": _REHEARSED_TOKENS})
+        small = self.model_copy(update={"students": self.students.model_copy(update={"sampling": sampling})})
+        pool, path, named = self.pool, self.pool.path, ("id", "instruction", "reference", "score")
+        if path is None:
+            return small
+        columns = {setting: getattr(pool, setting) or setting for setting in named}
+        crowd = [(one.name, one.family, one.size_b) for one in self.models] or _MADE_UP_CROWD
+        rows = stand_ins.rows(path, pool.split, lambda: made_up(pool.layout, columns, crowd))
+        return small.model_copy(update={"pool": pool.model_copy(update={"path": rows})})

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import AtMost, Model
+from squadron.core.rehearsal import AtMost, Model, StandIns
 from squadron.train.models.builders import FromConfig
 from squadron.train.models.random_init import SmallModelConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
@@ -183,3 +183,13 @@ class FinetuneConfig(Config):
         if self.export.weights == "best" and not self.training.checkpoint.keep_best:
             raise ValueError("export.weights: best needs training.checkpoint.keep_best")
         return self
+
+    def rehearse(self, stand_ins: StandIns) -> FinetuneConfig:
+        """On the first rows of the user's file."""
+        if self.data.path is None:
+            return self
+        from squadron.methods.finetune.rehearsal import made_up
+
+        columns = self.data.columns.model_dump()
+        rows = stand_ins.rows(self.data.path, self.data.split, lambda: made_up(self.objective, columns))
+        return self.model_copy(update={"data": self.data.model_copy(update={"path": rows})})

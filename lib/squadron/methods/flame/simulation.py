@@ -62,7 +62,8 @@ def evaluate_home(
     env = _environment(EnvironmentSpec.model_validate(home.data["spec"]), chosen.image_size, config)
     played = [_play(policy, env, _episode_seed(config, episode)) for episode in range(config.episodes_per_home)]
     squared, count = 0.0, 0
-    for part in read_shard(run_folder, Shard.model_validate(home.data["shard"])):
+    parts = read_shard(run_folder, Shard.model_validate(home.data["shard"]))
+    for part in filter(len, parts):  # of a single episode, none trains
         error_NA = predict(policy, part.images_NHWC, part.states_NS) - to_environment_range(part.actions_NA)
         squared, count = squared + float(np.square(error_NA, dtype=np.float64).sum()), count + error_NA.size
     successes, lengths = zip(*played, strict=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import AtMost, Model
+from squadron.core.rehearsal import AtMost, Model, StandIns
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.rewards.settings import AnyReward
-from squadron.llm.settings import AnyModel
+from squadron.llm.settings import AnyModel, Rehearsed
 from squadron.methods.self_rewarding.algorithm import JUDGE, NO_STEPS, SOLVE
 from squadron.methods.self_rewarding.synthetic_task import WorldConfig
 from squadron.search.steps import StepSearchConfig
@@ -55,6 +55,9 @@ class BenchmarkConfig(ProblemsConfig):
 
     name: str = Field(min_length=1)
     answer: str | None = Field(None, description="column of the answer or solution; None: answer or solution")
+
+
+ProblemsT = TypeVar("ProblemsT", bound=ProblemsConfig)
 
 
 class InstructionConfig(Config):
@@ -102,12 +105,17 @@ class GenerationConfig(Config):
     gpus: int = operational(1, ge=1, description="vllm: cards that share the weights")
     max_length: int | None = Field(None, ge=16, description="vllm: tokens of prompt and answer")
     timeout_s: float = operational(3600.0, gt=0, description="longest time for one batch before its worker is replaced")
+    rehearsed: Rehearsed | None = operational(None, description="these are stand-ins, in a rehearsal")
+
+    def rehearse(self, stand_ins: StandIns) -> GenerationConfig:
+        """Models of few steps have little to say."""
+        return self.model_copy(update={"rehearsed": Rehearsed.model_validate({"replies": stand_ins.replies})})
 
 
 class ProposalsConfig(Config):
     """How models propose steps and judge them."""
 
-    questions: Annotated[tuple[int, ...], AtMost(2)] = Field(
+    questions: Annotated[tuple[int, ...], AtMost(4)] = Field(
         (400, 800, 1200), min_length=1, description="problems of each round"
     )
     search: StepSearchConfig = StepSearchConfig()
@@ -190,3 +198,25 @@ class SelfRewardingConfig(Config):
         if any(outside.values()) and (missing := [name for name, there in outside.items() if not there]):
             raise ValueError(f"a run on data of one's own also needs {'; '.join(missing)}")
         return self
+
+    def rehearse(self, stand_ins: StandIns) -> SelfRewardingConfig:
+        """On the first rows of the user's files."""
+        from squadron.methods.self_rewarding.rehearsal import made_up_contests, made_up_problems
+
+        def problems(config: ProblemsT) -> ProblemsT:
+            answer = config.answer if isinstance(config, BenchmarkConfig) else None
+            rows = stand_ins.rows(config.path, config.split, lambda: made_up_problems(config.question, None, answer))
+            return config.model_copy(update={"path": rows})
+
+        taught, judged, measured = self.instruction, self.judging, self.evaluation
+        if taught.path is not None:
+            columns = taught.question, taught.solution, None
+            rows = stand_ins.rows(taught.path, taught.split, lambda: made_up_problems(*columns))
+            taught = taught.model_copy(update={"path": rows})
+        if judged.path is not None:
+            judged = judged.model_copy(update={"path": stand_ins.rows(judged.path, "train", made_up_contests)})
+        measured = measured.model_copy(update={"benchmarks": tuple(map(problems, measured.benchmarks))})
+        asked = self.problems and problems(self.problems)
+        return self.model_copy(
+            update={"problems": asked, "instruction": taught, "judging": judged, "evaluation": measured}
+        )

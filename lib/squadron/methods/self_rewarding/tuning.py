@@ -23,8 +23,14 @@ def open_settings(stage: Stage, model: ModelArtifact, generation: GenerationConf
     """A model of this run as workers load it."""
     path = model.locate(stage.run.folder)
     if generation.provider == "vllm":
-        return VllmModel(name=model.name, path=path, gpus=generation.gpus, max_length=generation.max_length)
-    return HfModel(name=model.name, path=path, batch_size=generation.batch_size)
+        return VllmModel(
+            name=model.name,
+            path=path,
+            gpus=generation.gpus,
+            max_length=generation.max_length,
+            rehearsed=generation.rehearsed,
+        )
+    return HfModel(name=model.name, path=path, batch_size=generation.batch_size, rehearsed=generation.rehearsed)
 
 
 @estimated(plan.tuning)
