@@ -35,6 +35,17 @@ def test_stages_estimate_what_a_job_takes(job: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("workers", "answer"), [("", "fits"), ("--workers 1", "does not fit")])
+def test_a_profile_of_eight_cards_is_planned_with_eight(
+    workers: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Babel-9B in full needs some 155 GB on one card, a fifth of it on each of eight."""
+    assert main(["plan", "finetune", "babel-9b", "--profile", "8xh100", *workers.split()]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"training workers │ {'1' if workers else '8'};" in out
+    assert f"on H100, 80 GB │ {answer} │" in out
+
+
 def test_missing_files_and_keys_are_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SQUADRON_TEST_KEY", raising=False)
     model = "{provider: openai, name: a, model: a, api_key_env: SQUADRON_TEST_KEY}"

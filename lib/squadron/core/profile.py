@@ -27,6 +27,7 @@ class Profile(Config):
         None, description="the share of one training worker; None: one card or node"
     )
     gpu: str | None = Field(None, description="the kind of card, for planning")
+    cards: int | None = Field(None, ge=1, description="how many cards such a machine has, for planning")
 
 
 PROFILES = {
@@ -39,12 +40,14 @@ PROFILES = {
             worker=WorkerResources(cpus=1, gpus=0.0625),
             trainer=WorkerResources(cpus=12, gpus=1),
             gpu="H200",
+            cards=1,
         ),
         Profile(
             name="8xh100",
             worker=WorkerResources(cpus=2, gpus=0.125),
             trainer=WorkerResources(cpus=8, gpus=1),
             gpu="H100",
+            cards=8,
         ),
     )
 }

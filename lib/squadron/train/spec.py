@@ -132,7 +132,7 @@ class TrainSpec(Config):
         micro = self.batch_size // self.micro_batch_size
         if micro % workers == 0:
             return micro // workers
-        fewer = max(n for n in range(1, workers + 1) if micro % n == 0)
+        fewer = self.most_workers(workers)
         larger = -(-micro // workers) * workers * self.micro_batch_size
         raise ConfigError(
             f"a batch of {self.batch_size} rows in micro-batches of {self.micro_batch_size} "
@@ -140,6 +140,11 @@ class TrainSpec(Config):
             where="batch_size, micro_batch_size",
             fix=f"set batch_size to {larger}, or --workers to {fewer}",
         )
+
+    def most_workers(self, workers: int) -> int:
+        """The largest number, at most `workers`, that the batch can be dealt out to evenly."""
+        micro = self.batch_size // self.micro_batch_size
+        return max(n for n in range(1, workers + 1) if micro % n == 0)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The learning rate of optimiser step `step` (from 0) of `steps`."""

@@ -24,7 +24,6 @@ def place(stage: Stage, spec: TrainSpec) -> tuple[int, WorkerResources]:
     count = profile.workers or max(1, cluster.fit(share, profile.max_workers))
     cluster.require(count, share, "training")
     if profile.workers is None:
-        micro = spec.batch_size // spec.micro_batch_size
-        count = max(n for n in range(1, count + 1) if micro % n == 0)
+        count = spec.most_workers(count)
     spec.accumulation(count)
     return count, share

@@ -26,7 +26,8 @@ def training_rows(
     """Rows for `squadron plan`: parameters, memory of each worker, whether it fits, what a billion tokens cost. `name`
     is what the user calls the model."""
     length = spec.max_length or _LONGEST
-    count = profile.workers or workers
+    # A profile with cards stands for a machine that is not this one.
+    count = profile.workers or spec.most_workers(profile.cards or workers)
     needed = memory.plan_memory(shapes, spec, count, lora, length * spec.micro_batch_size)
     trained = memory.trainable_parameters(shapes, lora)
     rows = [
