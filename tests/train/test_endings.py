@@ -35,9 +35,9 @@ from squadron.train.checkpoints.export import export
 from squadron.train.models.builders import Pretrained
 from squadron.train.models.families import FAMILIES, make_family_model, template_text
 from squadron.train.text.endings import answer_end, stop_tokens, turn_end
-from squadron.train.worker import PREFIX
 from tests.drivers import free_port
 from tests.llm.here import Here
+from tests.train.store import write_checkpoint
 
 CHATTING = [name for name, family in FAMILIES.items() if family.chats]
 ENDS = {
@@ -124,24 +124,6 @@ def learn(base: str, folder: Path) -> str:
     write_checkpoint(store, model)
     with Reader(store, 1) as reader:
         return export(build, reader, folder / "tuned", tokenizer=base, clean_process=False).path
-
-
-def write_checkpoint(store: Folder, model: Any) -> None:
-    """All weights of a model, as a training of one worker leaves them."""
-    from safetensors.torch import save_file
-
-    weights = {f"{PREFIX}{name}": weight.detach() for name, weight in model.named_parameters()}
-    place = Path(store.path) / "checkpoints" / "step-000001"
-    place.mkdir(parents=True)
-    tensors = {f"{name}|weight": weight.flatten().clone() for name, weight in weights.items()}
-    save_file(tensors, place / "rank-00-of-01.safetensors", metadata={"starts": json.dumps(dict.fromkeys(weights, 0))})
-    about = {
-        "step": 1,
-        "files": ["rank-00-of-01.safetensors"],
-        "shapes": {name: list(weight.shape) for name, weight in weights.items()},
-        "identity": {},
-    }
-    (place / "complete.json").write_text(json.dumps(about))
 
 
 def ask(model: Any, questions: list[tuple[Message, ...]]) -> list[ChatReply]:

@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from squadron.core.errors import ConfigError
-from squadron.train.models.families import FAMILIES, find_family, make_family_model
+from squadron.core.errors import ConfigError, InputError
+from squadron.core.folder import Folder
+from squadron.core.inputs import InputPath, check_inputs
+from squadron.methods.finetune.config import StartConfig
+from squadron.train.models.base import find_model
+from squadron.train.models.families import FAMILIES, find_family, make_family_model, read_template, template_text
+from squadron.train.text.endings import answer_end
+from squadron.train.text.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 CHATTING = [name for name, family in FAMILIES.items() if family.chats]
@@ -143,6 +149,27 @@ def test_every_model_that_a_configuration_names_has_a_family() -> None:
 def test_an_unknown_family_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"qwen2\.5"):
         make_family_model(tmp_path, "qwen2_5")
+
+
+def test_a_template_is_named_in_the_settings_by_family_or_file(tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_text("{{ messages[0].content }}")
+    assert read_template("llama3.1") == template_text("llama3.1")
+    assert read_template(str(own)) == "{{ messages[0].content }}"
+    with pytest.raises(ConfigError, match=r"llama3\.1"):
+        read_template("llama31")
+    assert not isinstance(StartConfig(chat_template="llama3.1").chat_template, InputPath)
+    assert isinstance(StartConfig(chat_template=str(own)).chat_template, InputPath)
+    with pytest.raises(InputError, match="no such file"):
+        check_inputs(StartConfig(chat_template="none.jinja"))
+
+
+def test_a_model_without_a_template_takes_the_one_that_is_named(made: Made, tmp_path: Path) -> None:
+    model = find_model(made("gemma2", base=True)).model_copy(update={"chat_template": template_text("gemma2")})
+    tokenizer = model.load_tokenizer(Folder(str(tmp_path)))
+    assert tokenizer.convert_ids_to_tokens(answer_end(tokenizer, chat=True)) == "<end_of_turn>"
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).chat_template == template_text("gemma2")
 
 
 def _strings(value: Any) -> list[str]:

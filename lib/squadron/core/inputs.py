@@ -22,7 +22,7 @@ from squadron.core.folder import Folder
 _LARGE_BYTES = 64 * 2**20
 _REMEMBERED = "inputs.json"
 _FILES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".parquet", ".csv", ".txt", ".map", ".scen", ".xml",
-          ".yaml", ".arrow", ".safetensors")  # fmt: skip
+          ".yaml", ".arrow", ".safetensors", ".jinja")  # fmt: skip
 _known: dict[str, tuple[list[int], str]] = {}
 """Digests of large files by path, each with what `stat` said when it was read."""
 

@@ -13,6 +13,7 @@ from squadron.methods.finetune.records import Dataset
 from squadron.train.library_setup import quiet_libraries
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.models.base import find_model, load_config
+from squadron.train.models.families import read_template
 from squadron.train.models.random_init import make_small_model
 from squadron.train.planning.memory import read_shapes
 
@@ -30,9 +31,11 @@ def prepare_model(
         texts = _texts(data.train.rows(stage.run.folder), objective, settings)
         model = make_small_model(stage, "model", texts, config.scratch.model, config.scratch.seed)
     else:
-        model = find_model(config.path)
+        model = find_model(config.path, resizes=config.resize_embeddings)
         parameters = read_shapes(load_config(str(model.source))).parameters
         model = model.model_copy(update={"parameters": parameters})
+    if config.chat_template is not None:
+        model = model.model_copy(update={"chat_template": read_template(config.chat_template)})
     check_template(model.load_tokenizer(stage.run.folder), settings)
     stage.headline(f"parameters, {config.path or 'from scratch'}", f"{(model.parameters or 0) / 1e6:,.2f} M")
     return model

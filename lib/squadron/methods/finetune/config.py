@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, Model, StandIns
 from squadron.train.models.builders import FromConfig
+from squadron.train.models.families import FAMILIES
 from squadron.train.models.random_init import SmallModelConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, TrainSpec
 
@@ -112,6 +113,17 @@ class StartConfig(Config):
         None, description="a hub name or a local folder; None: from scratch"
     )
     scratch: ScratchConfig = ScratchConfig()
+    chat_template: str | None = Field(
+        None, description="in place of the tokenizer's own: a family of models, such as llama3.1, or a .jinja file"
+    )
+    resize_embeddings: bool = Field(
+        False, description="give the embedding rows for tokens added to the tokenizer; under LoRA they stay as drawn"
+    )
+
+    @field_validator("chat_template")
+    @classmethod
+    def _family_or_file(cls, value: str | None) -> str | None:
+        return value if value is None or value in FAMILIES else InputPath(value)
 
 
 class ModelConfig(StartConfig):
@@ -176,6 +188,8 @@ class FinetuneConfig(Config):
                 f"training.max_length {self.training.max_length} is more than model.scratch.context "
                 f"{self.model.scratch.context}"
             )
+        if self.model.resize_embeddings and self.model.lora is not None and not self.export.merge:
+            raise ValueError("model.resize_embeddings with model.lora needs export.merge: an adapter has no embedding")
         if self.training.packing and self.objective not in ("sft", "dpo"):
             raise ValueError(f"training.packing is for sft and dpo, not {self.objective}")
         if self.export.weights == "average" and self.training.ema_decay is None:

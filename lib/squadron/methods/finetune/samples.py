@@ -50,7 +50,7 @@ def compare(
     tokenizer = model.load_tokenizer(run)
     # A model cannot begin from nothing.
     asked = [prompt or [model.pad_token_id] for prompt in prompts]
-    before = answer(base, None, asked, tokenizer, config)
+    before = answer(base, None, asked, tokenizer, config, model.rows)
     adapts, trained = exported.adapter_of is not None, exported.locate(run)
     after = answer(base if adapts else trained, trained if adapts else None, asked, tokenizer, config)
     for number in range(min(config.shown, count)):
@@ -70,13 +70,19 @@ def compare(
 
 
 def answer(
-    path: str, adapter: str | None, prompts: Sequence[Sequence[int]], tokenizer: Any, config: SamplesConfig
+    path: str,
+    adapter: str | None,
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Any,
+    config: SamplesConfig,
+    rows: int | None = None,
 ) -> list[str]:
-    """The greedy completion of every prompt, in batches of prompts of like length.
+    """The greedy completion of every prompt, in batches of prompts of like length; `rows`: those that the model's
+    embedding gets.
 
     Raises ResourceError if one does not fit into memory.
     """
-    network, most = _load(path, adapter), config.max_new_tokens
+    network, most = _load(path, adapter, rows), config.max_new_tokens
     ends = set(stop_tokens(tokenizer, network.generation_config.eos_token_id))
 
     def complete(numbers: Sequence[int]) -> list[str]:
@@ -93,7 +99,7 @@ def answer(
     return said
 
 
-def _load(path: str, adapter: str | None) -> Any:
+def _load(path: str, adapter: str | None, rows: int | None) -> Any:
     """The model on its device, with the adapter in its layers."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -102,6 +108,8 @@ def _load(path: str, adapter: str | None) -> Any:
     from squadron.train.models.builders import local_folder
 
     network: Any = AutoModelForCausalLM.from_pretrained(local_folder(path), use_safetensors=True)
+    if rows is not None:
+        network.resize_token_embeddings(rows)
     if adapter is not None:
         from peft import PeftModel
 

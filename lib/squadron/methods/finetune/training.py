@@ -123,7 +123,7 @@ def export(
             place,
             average=settings.weights == "average",
             merge=settings.merge,
-            tokenizer=model.locate(run_folder),
+            tokenizer=model.load_tokenizer(run_folder),
             verify=settings.verify,
         )
         if not stage.folder.path:

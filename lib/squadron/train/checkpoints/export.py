@@ -66,11 +66,12 @@ def export(
     *,
     average: bool = False,
     merge: bool = True,
-    tokenizer: str | None = None,
+    tokenizer: Any = None,
     verify: bool = True,
     clean_process: bool = True,
 ) -> Exported:
-    """Write what was trained as a model that `from_pretrained` loads, and prove it.
+    """Write what was trained as a model that `from_pretrained` loads, with a `tokenizer` or the one at its path, and
+    prove it.
 
     With adapters, `merge` folds them into the base model (dequantised first, if it was in 4 bits); otherwise the
     adapter alone is written. Then a process of its own (this one, if `clean_process` is false) loads the files with
@@ -91,14 +92,14 @@ def export(
     return Exported(path=str(folder), kind=kind, parameters=count, largest_difference=difference)
 
 
-def _write_tokenizer(tokenizer: str, folder: Path, *, generates: bool) -> None:
+def _write_tokenizer(tokenizer: Any, folder: Path, *, generates: bool) -> None:
     """Write the tokenizer, and into the generation settings of a model that `generates` where its answers end."""
     from transformers import GenerationConfig
 
     from squadron.train.text.endings import stop_tokens
     from squadron.train.text.tokenizer import load_tokenizer
 
-    words = load_tokenizer(tokenizer)
+    words = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
     words.save_pretrained(folder)
     if generates:
         settings = GenerationConfig()

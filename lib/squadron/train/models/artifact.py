@@ -26,6 +26,8 @@ class ModelArtifact(Artifact):
     context: int = Field(2**20, description="tokens that it reads at most")
     pad_token_id: int = 0
     adapter_of: ModelArtifact | None = None
+    chat_template: str = Field("", description="in place of the tokenizer's own")
+    rows: int | None = Field(None, description="rows that its embedding gets when it is loaded; None: those it has")
 
     def locate(self, run: Folder) -> str:
         """What transformers loads it by. Raises InputError if its files in the run are not what was written."""
@@ -33,8 +35,12 @@ class ModelArtifact(Artifact):
 
     def load_tokenizer(self, run: Folder) -> Any:
         """Its tokenizer. Raises InputError if it cannot be loaded."""
-        return load_tokenizer(self.locate(run), self.name or "the model")
+        tokenizer = load_tokenizer(self.locate(run), self.name or "the model")
+        if self.chat_template:
+            tokenizer.chat_template = self.chat_template
+        return tokenizer
 
     def build(self, run: Folder, spec: TrainSpec, lora: LoraSettings | None = None, **more: Any) -> Pretrained:
         """What makes it on a worker, to be trained by these settings."""
-        return Pretrained(self.locate(run), precision=spec.precision, lora=lora, fused=spec.fused_kernels, **more)
+        settings: dict[str, Any] = {"precision": spec.precision, "fused": spec.fused_kernels, "rows": self.rows}
+        return Pretrained(self.locate(run), lora=lora, **settings | more)

@@ -32,7 +32,8 @@ class Pretrained:
     that comes with a model.
 
     `head`: a language model, a classifier or reward model over sequences (with `labels` outputs, which may have names)
-    or tokens, or the bare encoder. Raises InputError if there is no such model.
+    or tokens, or the bare encoder. `rows`: how many its embedding and head get, new ones drawn about the mean of the
+    old (Hewitt 2021), the same each time. Raises InputError if there is no such model.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Pretrained:
     lora: LoraSettings | None = None
     pad_token_id: int | None = None
     fused: bool = True
+    rows: int | None = None
 
     def __call__(self) -> Any:
         return self.adapted(self.base())
@@ -60,6 +62,7 @@ class Pretrained:
             model = auto_class(self.head).from_pretrained(
                 local_folder(self.path), use_safetensors=True, trust_remote_code=False, **settings
             )
+        self._resize(model)
         if self.head == "causal":
             from squadron.train.models import attention, kernels
 
@@ -92,7 +95,18 @@ class Pretrained:
         if self.pad_token_id is not None:
             config.pad_token_id = self.pad_token_id
         with torch.device("meta"):
-            return self.adapted(auto_class(self.head).from_config(config))
+            model = auto_class(self.head).from_config(config)
+            self._resize(model)
+            return self.adapted(model)
+
+    def _resize(self, model: Any) -> None:
+        if self.rows is None:
+            return
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model.resize_token_embeddings(self.rows, mean_resizing=model.device.type != "meta")
 
     def _outputs(self) -> dict[str, Any]:
         """How many outputs a head has, and what they are called, in transformers' settings."""

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from squadron.core.errors import ConfigError, suggest
 from squadron.train.models.builders import auto_class
-from squadron.train.models.families.table import FAMILIES, Family
+from squadron.train.models.families.family import Family
+from squadron.train.models.families.table import FAMILIES
 from squadron.train.models.families.tokenizers import train_family_tokenizer
 
 Kind = Literal["causal", "sequence", "token", "encoder"]
@@ -69,8 +70,7 @@ def make_family_model(
 def named_family(name: str) -> Family:
     """The family of this name. Raises ConfigError if there is none, with the nearest name."""
     if name not in FAMILIES:
-        fix = suggest(name, FAMILIES) or f"families are {', '.join(FAMILIES)}"
-        raise ConfigError(f"there is no family of models {name!r}", where="family", fix=fix)
+        raise ConfigError(f"there is no family of models {name!r}", where="family", fix=suggest(name, FAMILIES))
     return FAMILIES[name]
 
 
@@ -82,6 +82,17 @@ def template_text(family: str | Family) -> str:
     if family.template is None:
         raise ConfigError(f"models of the family {family.name} hold no conversations", where="family")
     return files("trl").joinpath("chat_templates", f"{family.template}.jinja").read_text(encoding="utf-8")
+
+
+def read_template(named: str) -> str:
+    """A chat template by the name of a family, or from a file. Raises ConfigError if it is neither."""
+    if named in FAMILIES:
+        return template_text(named)
+    try:
+        return Path(named).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        fix = f"give a .jinja file, or a family of models; {suggest(named, FAMILIES)}"
+        raise ConfigError("neither a family of models nor a file of text", where=named, fix=fix) from None
 
 
 def _wrap(family: Family, base: bool, vocabulary: int, texts: Sequence[str], context: int) -> Any:

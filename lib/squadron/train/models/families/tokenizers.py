@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from squadron.train.models.families.table import Family
+from squadron.train.models.families.family import Family
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
