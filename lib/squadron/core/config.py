@@ -7,15 +7,16 @@ right name.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from squadron.core.errors import ConfigError, suggest
@@ -32,6 +33,15 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_nested_defaults(cls, values: Any) -> Any:
+        """Settings of a part change these alone: the rest of it stays as the default of its field has it."""
+        nested = _nested_defaults(cls)
+        if not nested or not isinstance(values, Mapping):
+            return values
+        return {key: _lay(nested[key], value) if key in nested else value for key, value in values.items()}
 
     def only(self, base: type[PartT]) -> PartT:
         """The settings that a base class has, alone: for a stage that reads no others, and so depends on no others."""
@@ -56,6 +66,30 @@ def decides(field: FieldInfo) -> bool:
     """Whether a field of a configuration decides the result of the stages that read it."""
     declared = field.json_schema_extra
     return not isinstance(declared, dict) or declared.get("decides", True) is True
+
+
+def tells_class(field: FieldInfo) -> bool:
+    """Whether a field, such as `provider`, says by its only value which class of several its configuration is of."""
+    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+
+
+@functools.cache
+def _nested_defaults(kind: type[Config]) -> dict[str, BaseModel]:
+    """The defaults of a configuration's fields that are configurations themselves."""
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in kind.model_fields.items()}
+    return {name: default for name, default in defaults.items() if isinstance(default, BaseModel)}
+
+
+def _lay(default: BaseModel, value: Any) -> Any:
+    """Settings on top of those of a default, unless they make it one of another class."""
+    if not isinstance(value, Mapping):
+        return value
+    own = {name: getattr(default, name) for name in type(default).model_fields}
+    tags = (name for name, field in type(default).model_fields.items() if tells_class(field))
+    if any(value.get(name, own[name]) != own[name] for name in tags):
+        return value
+    nested = (name for name in value if isinstance(own.get(name), BaseModel))
+    return own | dict(value) | {name: _lay(own[name], value[name]) for name in nested}
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -235,7 +269,7 @@ def _describe(model: type[BaseModel], item: Any, path: Any, lines: dict[str, int
     if item["type"] == "extra_forbidden":
         parent = _model_at(model, [str(part) for part in item["loc"][:-1]])
         message = f"there is no such setting; {suggest(str(item['loc'][-1]), parent.model_fields if parent else ())}"
-    elif item["type"] != "missing":
+    elif item["type"] != "missing" and not isinstance(item["input"], Mapping):
         message += f" (got {item['input']!r})"
     return f"  {key or 'settings'}: {message}" + (f"  [{place}]" if place else "")
 

@@ -9,11 +9,11 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 
-from squadron.core.config import Config
+from squadron.core.config import Config, tells_class
 from squadron.core.folder import Folder
 from squadron.core.inputs import find_inputs, walk_settings
 from squadron.core.job import Estimate, Job
@@ -86,15 +86,16 @@ def plan_stages(job: Job, config: Config, folder: Folder, profile: Profile) -> P
     return planner
 
 
-def differing(config: BaseModel) -> dict[str, Any]:
-    """The settings, nested as they are, that differ from the defaults of their class: with these alone in a file, the
-    configuration is the same."""
+def differing(config: BaseModel, default: BaseModel | None = None) -> dict[str, Any]:
+    """The settings, nested as they are, that differ from a default of the same class, or from the class's own defaults:
+    with these alone in a file, the configuration is the same."""
     found, dumped = {}, config.model_dump(mode="json")
     for name, declared in type(config).model_fields.items():
         value = getattr(config, name)
-        tells_class = get_origin(declared.annotation) is Literal and len(get_args(declared.annotation)) == 1
-        if tells_class or declared.is_required() or value != declared.get_default(call_default_factory=True):
-            found[name] = differing(value) if isinstance(value, BaseModel) else dumped[name]
+        usual = getattr(default, name) if default else declared.get_default(call_default_factory=True)
+        if value != usual or (default is None and (declared.is_required() or tells_class(declared))):
+            same = isinstance(usual, BaseModel) and type(value) is type(usual)
+            found[name] = differing(value, usual if same else None) if isinstance(value, BaseModel) else dumped[name]
     return found
 
 
