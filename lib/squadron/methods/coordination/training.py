@@ -118,8 +118,8 @@ class PlanLoss:
         from squadron.methods.coordination.model import route_ranks
 
         graphs = int(batch["graph"][-1]) + 1
-        divergence = torch.zeros(())
-        latent_BZ = torch.zeros(graphs, model.config.latent)
+        latent_BZ = batch["nodes"].new_zeros(graphs, model.config.latent)
+        divergence = latent_BZ.new_zeros(())
         if model.config.latent:
             mean_BZ, log_spread_BZ = model.encode(batch)
             latent_BZ = mean_BZ + log_spread_BZ.exp() * torch.randn_like(mean_BZ)
