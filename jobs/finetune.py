@@ -12,6 +12,7 @@ from squadron.core.job import job
 from squadron.core.run import Run
 from squadron.methods.finetune.config import FinetuneConfig, RecordsConfig, StartConfig
 from squadron.methods.finetune.endpoint import services
+from squadron.methods.finetune.shown import show_row
 from squadron.methods.finetune.stages import compare, encode, export, prepare_model, read_data, train
 
 NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safetensors")
@@ -22,6 +23,7 @@ NEEDS = ("ray", "torch", "deepspeed", "transformers", "peft", "pyarrow", "safete
     requires=NEEDS,
     services=services,
     metrics={"held_out_loss": "min", "loss": "min", "right_answers": "max"},
+    show_row=show_row,
 )
 def finetune(run: Run, config: FinetuneConfig) -> None:
     """A language model that has learned from a file."""

@@ -12,7 +12,7 @@ from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.data.records import read_records
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.methods.finetune.config import DataConfig
+from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.methods.finetune.encoding import check_template, cut, encoder
 from squadron.train.models.families import make_family_model
 from squadron.train.text.tokenizer import load_tokenizer, train_tokenizer
@@ -34,6 +34,11 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
+def encode(objective: ObjectiveName, data: DataConfig, tokenizer: Any, example: dict[str, Any]) -> dict[str, Any]:
+    (row,) = encoder(objective, data, tokenizer)(example)
+    return row
+
+
 def targets(tokenizer: Any, row: dict[str, Any]) -> str:
     kept = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
     assert all(token == label for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100)
@@ -49,43 +54,43 @@ def test_any_text_comes_back_from_the_trained_tokenizer_and_digits_stand_alone(t
 
 def test_only_the_completion_is_a_target_unless_all_is_asked_for(tokenizer: Any) -> None:
     record = {"prompt": "two and two?", "completion": " four"}
-    row = encoder("sft", DataConfig(prompt_format="Question: {prompt}"), tokenizer)(record)
+    row = encode("sft", DataConfig(prompt_format="Question: {prompt}"), tokenizer, record)
     assert tokenizer.decode(row["input_ids"]) == "Question: two and two? four<|end|>"
     assert targets(tokenizer, row) == " four<|end|>" and row["length"] == len(row["input_ids"])
-    everything = encoder("sft", DataConfig(train_on="all"), tokenizer)(record)
+    everything = encode("sft", DataConfig(train_on="all"), tokenizer, record)
     assert targets(tokenizer, everything) == "two and two? four<|end|>"
 
 
 def test_in_a_conversation_what_the_assistant_says_is_the_target(tokenizer: Any) -> None:
     data = DataConfig.model_validate({"columns": {"messages": "messages"}})
-    row = encoder("sft", data, tokenizer)({"messages": TALK})
+    row = encode("sft", data, tokenizer, {"messages": TALK})
     assert tokenizer.decode(row["input_ids"]) == tokenizer.apply_chat_template(TALK, tokenize=False)
     assert targets(tokenizer, row) == "four<|end|>\nfive<|end|>\n"
 
 
 def test_a_step_has_no_end_and_its_context_is_the_prompt(tokenizer: Any) -> None:
     record = {"prompt": "two and two?\nStep 1: add\n", "chosen": "Step 2: four", "rejected": "Step 2: five"}
-    row = encoder("dpo", DataConfig(end_of_sequence=False), tokenizer)(record)
+    row = encode("dpo", DataConfig(end_of_sequence=False), tokenizer, record)
     assert tokenizer.decode(row["chosen_ids"]) == record["chosen"]
     assert tokenizer.decode(row["prompt_ids"]) == record["prompt"]
-    ended = encoder("dpo", DataConfig(), tokenizer)(record)
+    ended = encode("dpo", DataConfig(), tokenizer, record)
     assert ended["chosen_ids"] == [*row["chosen_ids"], tokenizer.eos_token_id]
     assert row["packed_length"] == 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
 def test_a_step_is_judged_at_its_last_token(tokenizer: Any) -> None:
     record = {"prompt": "two and two?\n", "steps": ["two", "four"], "labels": [True, False]}
-    row = encoder("process_reward", DataConfig(), tokenizer)(record)
+    row = encode("process_reward", DataConfig(), tokenizer, record)
     places = [place for place, label in enumerate(row["labels"]) if label != -100]
     assert [row["labels"][place] for place in places] == [1, 0] and places[-1] == len(row["input_ids"]) - 1
     assert tokenizer.decode(row["input_ids"][: places[0] + 1]) == "two and two?\ntwo\n"
 
 
 def test_cutting_takes_from_the_end_and_never_from_a_prompt(tokenizer: Any) -> None:
-    row = encoder("sft", DataConfig(), tokenizer)({"prompt": "two and two?", "completion": "four " * 40})
+    row = encode("sft", DataConfig(), tokenizer, {"prompt": "two and two?", "completion": "four " * 40})
     short = cut(row, 20)
     assert short["input_ids"] == row["input_ids"][:20] and short["labels"] == row["labels"][:20]
-    pair = encoder("dpo", DataConfig(), tokenizer)({"prompt": "two and two?", "chosen": "a " * 40, "rejected": "b"})
+    pair = encode("dpo", DataConfig(), tokenizer, {"prompt": "two and two?", "chosen": "a " * 40, "rejected": "b"})
     kept = cut(pair, 20)
     assert kept["prompt_ids"] == pair["prompt_ids"] and len(kept["prompt_ids"]) + len(kept["chosen_ids"]) == 20
 
@@ -99,34 +104,34 @@ def test_a_model_without_a_template_is_refused_where_one_is_needed(tokenizer: An
             check_template(bare, data)
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
+def test_a_template_that_rewrites_what_was_asked_is_refused(tokenizer: Any) -> None:
     import copy
 
     odd = copy.deepcopy(tokenizer)
     odd.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(ConfigError, match="rewrites earlier turns"):
-        encoder("sft", DataConfig.model_validate({"columns": {"messages": "messages"}}), odd)({"messages": TALK})
+    with pytest.raises(InputError, match="rewrites what was asked"):
+        encode("sft", DataConfig.model_validate({"columns": {"messages": "messages"}}), odd, {"messages": TALK})
 
 
 @pytest.mark.parametrize(("family", "begins"), [("llama3", "<|begin_of_text|>"), ("gemma2", "<bos>"), ("qwen2.5", "")])
 def test_texts_and_prompts_begin_as_the_tokenizer_begins_a_text(tmp_path: Path, family: str, begins: str) -> None:
     tokenizer = load_tokenizer(make_family_model(tmp_path, family))
-    whole = encoder("sft", DataConfig.model_validate({"columns": {"text": "text"}}), tokenizer)({"text": "two and"})
-    apart = encoder("sft", DataConfig(), tokenizer)({"prompt": "two and", "completion": ""})
+    whole = encode("sft", DataConfig.model_validate({"columns": {"text": "text"}}), tokenizer, {"text": "two and"})
+    apart = encode("sft", DataConfig(), tokenizer, {"prompt": "two and", "completion": ""})
     assert whole["input_ids"] == apart["input_ids"] == [*tokenizer("two and")["input_ids"], tokenizer.eos_token_id]
     assert tokenizer.decode(whole["input_ids"]) == f"{begins}two and{tokenizer.eos_token}"
 
 
 def test_a_text_that_begins_so_already_is_not_begun_twice(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(make_family_model(tmp_path, "llama3"))
-    row = encoder("sft", DataConfig(), tokenizer)({"prompt": "<|begin_of_text|>two", "completion": ""})
+    row = encode("sft", DataConfig(), tokenizer, {"prompt": "<|begin_of_text|>two", "completion": ""})
     assert tokenizer.decode(row["input_ids"]) == "<|begin_of_text|>two<|eot_id|>"
 
 
 def test_an_encoder_classifies_a_text_between_its_own_marks(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(make_family_model(tmp_path, "bert", kind="encoder"))
-    encode = encoder("classification", DataConfig(), tokenizer, ("no", "yes"))
-    row = encode({"text": "a robot carries a box to the shelf", "label": "yes"})
+    encode_text = encoder("classification", DataConfig(), tokenizer, ("no", "yes"))
+    (row,) = encode_text({"text": "a robot carries a box to the shelf", "label": "yes"})
     assert row["input_ids"] == tokenizer("a robot carries a box to the shelf")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(row["input_ids"])[:: len(row["input_ids"]) - 1] == ["[CLS]", "[SEP]"]
     short = cut(row, 5)
@@ -135,7 +140,7 @@ def test_an_encoder_classifies_a_text_between_its_own_marks(tmp_path: Path) -> N
 
 def test_only_the_place_of_the_prompt_is_replaced_in_its_format(tokenizer: Any) -> None:
     data = DataConfig(prompt_format='{"question": "{prompt}"}')
-    row = encoder("sft", data, tokenizer)({"prompt": "two {and} two?", "completion": "four"})
+    row = encode("sft", data, tokenizer, {"prompt": "two {and} two?", "completion": "four"})
     assert tokenizer.decode(row["input_ids"]) == '{"question": "two {and} two?"}four<|end|>'
 
 

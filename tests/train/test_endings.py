@@ -107,13 +107,13 @@ def learn(base: str, folder: Path) -> str:
     import torch
 
     encode = encoder("sft", DataConfig(chat=True), load(base))
-    rows = [encode({"prompt": prompt, "completion": said}) for prompt, said in LEARNED.items()]
+    rows = [row for prompt, said in LEARNED.items() for row in encode({"prompt": prompt, "completion": said})]
     build = Pretrained(base)
     model = build()
-    scaled = hasattr(model.config, "logit_scale")  # a sixteenth: gradients are as small
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-2 if scaled else 1e-2)
+    scaled = hasattr(model.config, "logit_scale")  # a sixteenth: gradients are small
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2 if scaled else 1e-2)
     batch = [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
-    for _ in range(200):
+    for _ in range(400):
         loss = sum(model(**one).loss for one in batch)
         if loss.item() < 0.02:
             break
@@ -169,6 +169,11 @@ def test_without_a_template_or_a_special_token_an_answer_ends_with_the_text(tmp_
     assert stop_tokens(tokenizer) == [tokenizer.eos_token_id]
 
 
+def plain(text: str) -> str:
+    """An answer without what templates begin one with: empty thoughts (Qwen3), the name of a channel (gpt-oss)."""
+    return text.rpartition("</think>")[2].strip().removeprefix("final")
+
+
 @pytest.mark.parametrize("name", CHATTING)
 def test_a_tuned_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tuned], name: str) -> None:
     """By the hf provider, by transformers alone, and by the samples of a fine-tuning run."""
@@ -178,27 +183,27 @@ def test_a_tuned_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tu
     made = tuned(name)
     questions = [user(question) for question in LEARNED]
     replies = ask(HfChat(HfModel(name="tuned", path=made.tuned)), questions)
-    assert [(reply.text.strip(), reply.finish_reason) for reply in replies] == [(s, "stop") for s in LEARNED.values()]
+    assert [(plain(reply.text), reply.finish_reason) for reply in replies] == [(s, "stop") for s in LEARNED.values()]
 
     model: Any = AutoModelForCausalLM.from_pretrained(made.tuned)
     encode = encoder("sft", DataConfig(chat=True), made.tokenizer)
     prompts = []
     for asked, said in LEARNED.items():
-        row = encode({"prompt": asked, "completion": said})
+        (row,) = encode({"prompt": asked, "completion": said})
         prompt = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label < 0]
         out = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)[0, len(prompt) :].tolist()
         assert len(out) < 24
-        assert made.tokenizer.decode(out, skip_special_tokens=True).strip() == said
+        assert plain(made.tokenizer.decode(out, skip_special_tokens=True)) == said
         prompts.append(prompt)
     texts = answer(made.tuned, None, prompts, made.tokenizer, SamplesConfig(max_new_tokens=24))
-    assert [text.strip() for text in texts] == list(LEARNED.values())
+    assert [plain(text) for text in texts] == list(LEARNED.values())
 
 
 @pytest.mark.parametrize("name", [name for name in CHATTING if name not in RECURRENT])
 def test_a_served_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tuned], name: str) -> None:
     with served(tuned(name).tuned) as settings:
         replies = ask(open_model(settings), [user(question) for question in LEARNED])
-    assert [(reply.text.strip(), reply.finish_reason) for reply in replies] == [(s, "stop") for s in LEARNED.values()]
+    assert [(plain(reply.text), reply.finish_reason) for reply in replies] == [(s, "stop") for s in LEARNED.values()]
 
 
 @pytest.mark.parametrize("name", RECURRENT)
@@ -219,7 +224,7 @@ def test_an_export_names_the_ends_of_the_base_and_of_the_turn(tuned: Callable[[s
 def test_preferences_end_as_completions_do(tuned: Callable[[str], Tuned], name: str) -> None:
     tokenizer, data = tuned(name).tokenizer, DataConfig(chat=True)
     asked, said = next(iter(LEARNED.items()))
-    row = encoder("sft", data, tokenizer)({"prompt": asked, "completion": said})
-    pair = encoder("dpo", data, tokenizer)({"prompt": asked, "chosen": said, "rejected": "No."})
+    (row,) = encoder("sft", data, tokenizer)({"prompt": asked, "completion": said})
+    (pair,) = encoder("dpo", data, tokenizer)({"prompt": asked, "chosen": said, "rejected": "No."})
     assert pair["prompt_ids"] + pair["chosen_ids"] == row["input_ids"]
     assert ENDS[name] in tokenizer.convert_ids_to_tokens(pair["rejected_ids"])

@@ -72,7 +72,7 @@ def in_training(path: str, objective: ObjectiveName, loss: Any, records: list[di
     from squadron.train.models.builders import auto_class
 
     encode = encoder(objective, DATA, AutoTokenizer.from_pretrained(path), CLASSES)
-    batch = loss.collate([encode(record) for record in records])
+    batch = loss.collate([row for record in records for row in encode(record)])
     model = auto_class(HEADS[objective]).from_pretrained(path).eval()
     with torch.inference_mode():
         return batch, model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits

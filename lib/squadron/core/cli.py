@@ -101,6 +101,8 @@ def plan(options: argparse.Namespace) -> None:
     from squadron.core.plan import find_missing, from_hubs, inspect_machine, plan_stages
 
     job, config, folder, profile = runner.resolve(options)
+    if options.show_row is not None:
+        return _show_row(job, config, options.show_row)
     if folder.exists("run.json"):
         check_manifest(folder)
     console.say(f"[bold]{job.name}[/bold] would run in {console.plain(str(folder))} with {_settings(options, config)}")
@@ -123,6 +125,17 @@ def plan(options: argparse.Namespace) -> None:
     console.say("Missing: " + console.plain("; ".join(missing)) if missing else "Nothing is missing.")
     if options.rehearse:
         importlib.import_module(_CAPABILITIES["rehearse"]).command(options)
+
+
+def _show_row(job: Job, config: Config, number: int) -> None:
+    """Print a row of a job's data as the model gets it. Raises ConfigError for a job without rows to show."""
+    from squadron.core import console
+    from squadron.core.errors import ConfigError
+
+    if job.show_row is None:
+        raise ConfigError(f"{job.name} has no rows to show", where="--show-row", fix="leave it out")
+    for line in job.show_row(config, number):
+        console.say(line)
 
 
 def _settings(options: argparse.Namespace, config: Config) -> str:
@@ -183,6 +196,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "plan":
             sub.add_argument("--full", action="store_true", help="show every setting, not only those that were changed")
             sub.add_argument("--rehearse", action="store_true", help="then play it in small, as `rehearse` does")
+            shown = "show record N as the model gets it, with what is taught marked, in place of the plan"
+            sub.add_argument("--show-row", type=int, metavar="N", help=shown)
 
     for name, module in _CAPABILITIES.items():
         capability = importlib.import_module(module)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -31,6 +31,7 @@ class Job:
     services: Callable[[Folder], Any] | None
     metrics: Mapping[str, Goal] = field(default_factory=dict)
     replies: Replies = ()
+    show_row: Callable[[Any, int], Iterable[str]] | None = None
 
     def __call__(self, run: Run, config: Config) -> None:
         """Run the recipe inside an open run."""
@@ -55,15 +56,17 @@ def job(
     services: Callable[[Folder], Any] | None = None,
     metrics: Mapping[str, Goal] | None = None,
     replies: Replies = (),
+    show_row: Callable[[ConfigT, int], Iterable[str]] | None = None,
 ) -> Callable[[Callable[[Run, ConfigT], None]], Job]:
     """Turn `recipe(run, config)` into a job named after the function.
 
     `requires` names the modules that its stages import, so that `plan` can say what is missing; `services(folder)`
     gives what a finished run offers to `squadron serve`; `metrics` what runs are compared by; `replies` what models say
-    in a rehearsal.
+    in a rehearsal; `show_row(config, number)` lines of markup, a row of the data as the model gets it, for `plan
+    --show-row`.
     """
 
     def wrap(recipe: Callable[[Run, ConfigT], None]) -> Job:
-        return Job(recipe.__name__, config_type, recipe, tuple(requires), services, metrics or {}, replies)
+        return Job(recipe.__name__, config_type, recipe, tuple(requires), services, metrics or {}, replies, show_row)
 
     return wrap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
 from squadron.core.errors import InputError, suggest
@@ -89,9 +89,21 @@ def _read_table(stream: IO[Any], where: str) -> Iterator[Record]:
         for batch in file.iter_batches(1024):
             for values in batch.to_pylist():
                 number += 1
-                yield Record(f"{where}, row {number}", values)
+                yield Record(f"{where}, row {number}", _as_given(values))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"the file is damaged or no Parquet: {error}", where=where) from None
+
+
+def _as_given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row without nulls inside them. A table gives all objects of a column the fields of each, and
+    those that one did not have are null."""
+    return {column: _without_nulls(value) for column, value in values.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _read_hub(name: str, split: str, subset: str | None) -> Iterator[Record]:
@@ -100,7 +112,7 @@ def _read_hub(name: str, split: str, subset: str | None) -> Iterator[Record]:
     try:
         rows = datasets.load_dataset(name, subset, split=split, streaming=True)
         for number, values in enumerate(rows):
-            yield Record(f"{name} ({split}), row {number}", dict(values))
+            yield Record(f"{name} ({split}), row {number}", _as_given(values))
     except Exception as error:  # the hub's client raises many kinds, most of them about the network
         said = str(error).strip()
         if said.startswith("Config name is missing") or "BuilderConfig" in said:

@@ -8,7 +8,8 @@ from typing import Any
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, StartConfig
-from squadron.methods.finetune.encoding import check_template, wanted_columns
+from squadron.methods.finetune.encoding import check_template
+from squadron.methods.finetune.examples import from_row
 from squadron.methods.finetune.records import Dataset
 from squadron.train.library_setup import quiet_libraries
 from squadron.train.models.artifact import ModelArtifact
@@ -28,7 +29,7 @@ def prepare_model(
     """
     quiet_libraries()
     if config.path is None:
-        texts = _texts(data.train.rows(stage.run.folder), objective, settings)
+        texts = _texts(data.train.rows(stage.run.folder))
         model = make_small_model(stage, "model", texts, config.scratch.model, config.scratch.seed)
     else:
         model = find_model(config.path, resizes=config.resize_embeddings)
@@ -41,18 +42,15 @@ def prepare_model(
     return model
 
 
-def _texts(records: ArrowRows, objective: ObjectiveName, settings: DataConfig) -> Iterator[str]:
-    columns = wanted_columns(objective, settings).values()
+def _texts(records: ArrowRows) -> Iterator[str]:
     for record in records:
-        for column in columns:
-            yield from _strings(record[column])
+        yield from texts_of(from_row(record))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text in an example."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        yield from _strings(value.get("content"))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(item)

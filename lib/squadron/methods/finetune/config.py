@@ -20,12 +20,16 @@ ObjectiveName = Literal["sft", "dpo", "reward", "process_reward", "classificatio
 class ColumnsConfig(Config):
     """Which column holds what. An objective reads those that it needs."""
 
-    prompt: str = "prompt"
-    completion: str = "completion"
+    prompt: str | None = Field(
+        "prompt", description="text or a list of messages; null: it is the beginning that chosen and rejected share"
+    )
+    completion: str = Field("completion", description="text or a list of messages")
     messages: str | None = Field(None, description="a conversation, in place of prompt and completion (sft)")
+    tools: str | None = Field("tools", description="what a conversation may call, in records that have it")
+    system: str | None = Field(None, description="a system prompt, beside prompts and conversations that have none")
     text: str | None = Field(None, description="whole texts, in place of prompt and completion (sft, classification)")
-    chosen: str = "chosen"
-    rejected: str = "rejected"
+    chosen: str = Field("chosen", description="text or a list of messages (dpo, reward)")
+    rejected: str = Field("rejected", description="text or a list of messages (dpo, reward)")
     steps: str = Field("steps", description="a list of reasoning steps (process_reward)")
     labels: str = Field("labels", description="whether each step is right (process_reward)")
     label: str = Field("label", description="the class (classification)")
@@ -68,6 +72,7 @@ class DataConfig(RecordsConfig):
     prompt_format: str = Field("{prompt}", description="what a prompt is put into, in the place of {prompt}")
     chat: bool = Field(False, description="put prompt and completion into the model's chat template")
     train_on: Literal["completion", "all"] = Field("completion", description="which tokens have a target (sft)")
+    mask_history: bool = Field(False, description="only the last answer of a conversation is a target (sft)")
     end_of_sequence: bool = Field(True, description="end every completion; false for step-wise DPO")
     too_long: Literal["refuse", "cut", "leave_out"] = Field(
         "refuse", description="what to do with rows of more than training.max_length tokens, which are counted"

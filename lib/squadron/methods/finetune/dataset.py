@@ -12,10 +12,11 @@ from squadron.core.panels import Table
 from squadron.core.profile import WorkerResources
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
-from squadron.data.records import Record, check_columns, read_records
+from squadron.data.records import Record, read_records
 from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
-from squadron.methods.finetune.encoding import wanted_columns
+from squadron.methods.finetune.encoding import Encode, cut, encoder
+from squadron.methods.finetune.examples import Example, from_row, read_example, to_row
 from squadron.methods.finetune.records import Dataset, Rows
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.objectives.layout import IGNORED
@@ -31,23 +32,18 @@ def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Da
 
     Raises InputError for an empty file, a record without a column that the objective reads, a label of a class too few.
     """
-    wanted = wanted_columns(objective, data)
-    records: list[dict[str, Any]] = []
-    for record in _source(data):
-        check_columns(record, wanted)
-        _check_values(objective, data, record)
-        records.append({column: record.values[column] for column in wanted.values()} | {"number": len(records)})
+    records = [read_example(objective, data, record) for record in find_records(data)]
     if len(records) < 2:
         what = "there are no records" if not records else "there is one record; one more is needed to hold out"
         raise InputError(what, where=data.path or "data.arithmetic", fix="give a file with more records")
     count = min(data.held_out_most, int(data.held_out * len(records)) or int(data.held_out > 0))
     held_out = set(random.Random(data.seed).sample(range(len(records)), count))
-    train = [record for number, record in enumerate(records) if number not in held_out]
+    rows = [to_row(record, number) for number, record in enumerate(records)]
     classes = _classes(objective, data, records)
-    stage.headline("records, and held out", f"{len(train):,} + {count:,}")
+    stage.headline("records, and held out", f"{len(rows) - count:,} + {count:,}")
     return Dataset(
-        train=store_rows(stage, "train.arrow", train),
-        held_out=store_rows(stage, "held_out.arrow", [records[number] for number in sorted(held_out)]),
+        train=store_rows(stage, "train.arrow", (row for row in rows if row["number"] not in held_out)),
+        held_out=store_rows(stage, "held_out.arrow", [rows[number] for number in sorted(held_out)]),
         classes=classes,
     )
 
@@ -83,7 +79,7 @@ def encode(
         raise InputError(what, where=str(stage.folder), fix="fix the records, then give the same command")
     long = sum(answer["too_long"] for answer in answers)
     longest = max(answer["longest"] for answer in answers)
-    total = data.train.count + data.held_out.count
+    total = sum(answer["all"] for answer in answers)
     stage.show(_lengths(answers, total, limit, long, settings.too_long))
     if long and settings.too_long == "refuse":
         raise InputError(
@@ -119,22 +115,20 @@ def encode_chunk(
     classes: Sequence[Any],
 ) -> dict[str, Any]:
     """Encode a chunk of records into an Arrow file of its own, and say how long they are. Runs on a worker."""
-    from squadron.methods.finetune.encoding import cut, encoder
-
     encode_record = encoder(objective, settings, model.load_tokenizer(run), classes)
     records = ArrowRows(run, [task["file"]])
     rows, lengths = [], []
     for number in range(task["start"], task["stop"]):
-        record = records[number]
-        row = encode_record(record) | {"number": int(record["number"])}
-        lengths.append(row["length"])
-        if row["length"] <= limit:
-            rows.append(row)
-        elif settings.too_long == "cut":
-            rows.append(cut(row, limit))
+        for row in encode_row(encode_record, records[number]):
+            lengths.append(row["length"])
+            if row["length"] <= limit:
+                rows.append(row)
+            elif settings.too_long == "cut":
+                rows.append(cut(row, limit))
     write_rows(folder, f"{task['id']}.arrow", rows)
     return {
         "rows": len(rows),
+        "all": len(lengths),
         "tokens": sum(row.get("packed_length", row["length"]) for row in rows),
         "targets": sum(_targets(row) for row in rows),
         "too_long": sum(length > limit for length in lengths),
@@ -143,7 +137,18 @@ def encode_chunk(
     }
 
 
-def _source(data: RecordsConfig) -> Iterator[Record]:
+def encode_row(encode_record: Encode, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one record, numbered as it is. Raises InputError, with the record, if it cannot be encoded."""
+    number = int(row["number"])
+    try:
+        return [encoded | {"number": number} for encoded in encode_record(from_row(row))]
+    except InputError as error:
+        where = ", ".join(part for part in (f"record {number + 1}", error.where) if part)
+        raise InputError(error.what, where=where, fix=error.fix) from error
+
+
+def find_records(data: RecordsConfig) -> Iterator[Record]:
+    """The records of a file or data set, or word problems by rule where none is named."""
     if data.path is not None:
         yield from read_records(data.path, data.split, data.subset)
         return
@@ -152,38 +157,14 @@ def _source(data: RecordsConfig) -> Iterator[Record]:
     world = data.arithmetic
     drawn = problems(world.problems, world.seed, world.fewest_steps, world.most_steps, world.largest)
     for number, problem in enumerate(drawn):
-        values = {data.columns.prompt: f"{problem.question}\n", data.columns.completion: problem.solution}
+        values = {data.columns.prompt or "prompt": f"{problem.question}\n", data.columns.completion: problem.solution}
         yield Record(f"arithmetic, problem {number}", values)
 
 
-def _check_values(objective: ObjectiveName, data: RecordsConfig, record: Record) -> None:
-    columns, values = data.columns, record.values
-    texts = [column for column in wanted_columns(objective, data).values() if column != columns.label]
-    for column in texts:
-        value = values[column]
-        if column in (columns.messages, columns.steps, columns.labels):
-            if not isinstance(value, list) or not value:
-                raise InputError(
-                    f"the column {column!r} holds no list", where=record.where, fix="give a list of values"
-                )
-        elif not isinstance(value, str):
-            raise InputError(f"the column {column!r} holds no text: {value!r}", where=record.where)
-    if columns.messages in values and objective == "sft" and columns.messages:
-        turns = values[columns.messages]
-        if not all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns):
-            raise InputError("a message needs a role and a content", where=record.where)
-        if not any(turn["role"] == "assistant" for turn in turns):
-            raise InputError("this conversation has no turn of the assistant", where=record.where)
-    if objective == "process_reward" and len(values[columns.steps]) != len(values[columns.labels]):
-        raise InputError("there are not as many labels as steps", where=record.where)
-    if objective in ("dpo", "reward") and values[columns.chosen] == values[columns.rejected]:
-        raise InputError("chosen and rejected are the same", where=record.where, fix="leave this pair out")
-
-
-def _classes(objective: ObjectiveName, data: RecordsConfig, records: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+def _classes(objective: ObjectiveName, data: RecordsConfig, records: Sequence[Example]) -> tuple[Any, ...]:
     if objective != "classification":
         return ()
-    found = sorted({record[data.columns.label] for record in records}, key=lambda label: (str(type(label)), label))
+    found = sorted({record["label"] for record in records}, key=lambda label: (str(type(label)), label))
     if len(found) < 2:
         fix = "set data.columns.label"
         raise InputError(f"all records have the same label, {found[0]!r}", where=data.path or "", fix=fix)

@@ -1,83 +1,88 @@
-"""From a record to the token ids of one training row."""
+"""From an example to the token ids of training rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
+from squadron.core.errors import InputError
+from squadron.data.conversations import Message, as_messages
+from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.train.models.errors import check_chat_template
 from squadron.train.objectives.layout import IGNORED
-from squadron.train.text.conversations import encode_conversation, prompt_text, token_ids
-from squadron.train.text.endings import answer_end
+from squadron.train.text.conversations import encode_answers, encode_turns, token_ids
+from squadron.train.text.templates import render, template_form
 from squadron.train.text.tokenizer import added_tokens
 
-Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
-
-
-def wanted_columns(objective: ObjectiveName, data: RecordsConfig) -> dict[str, str]:
-    """The columns that an objective reads, by the setting that names each."""
-    columns = data.columns
-    prompt = {"data.columns.prompt": columns.prompt}
-    if objective in ("dpo", "reward"):
-        return prompt | {"data.columns.chosen": columns.chosen, "data.columns.rejected": columns.rejected}
-    if objective == "process_reward":
-        return prompt | {"data.columns.steps": columns.steps, "data.columns.labels": columns.labels}
-    if objective == "classification":
-        return {"data.columns.text": columns.text or "text", "data.columns.label": columns.label}
-    if columns.messages:
-        return {"data.columns.messages": columns.messages}
-    if columns.text:
-        return {"data.columns.text": columns.text}
-    return prompt | {"data.columns.completion": columns.completion}
+Row = dict[str, Any]
+Encode = Callable[[Mapping[str, Any]], list[Row]]
+_NO_TEMPLATE = "take a model tuned for chat, or use prompt and completion columns with data.prompt_format"
 
 
 def check_template(tokenizer: Any, data: DataConfig) -> None:
     """Raise ConfigError if conversations are to be encoded and the model has no chat template."""
     if data.chat or data.columns.messages:
         where = "data.chat" if data.chat else "data.columns.messages"
-        fix = "take a model tuned for chat, or use prompt and completion columns with data.prompt_format"
-        check_chat_template(tokenizer, where, fix=fix)
+        check_chat_template(tokenizer, where, fix=_NO_TEMPLATE)
 
 
 def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes: Sequence[Any] = ()) -> Encode:
-    """The function that turns a record into a row for this objective; a row's `length` is its tokens."""
-    columns = data.columns
+    """The function that turns an example into rows for this objective; a row's `length` is its tokens.
+
+    An example is one row; a conversation may be several, where the chat template renders earlier turns otherwise.
+    """
     text = _Text(tokenizer, data)
 
-    def sft(record: Mapping[str, Any]) -> dict[str, Any]:
-        if columns.messages:
-            return encode_conversation(tokenizer, record[columns.messages], data.train_on)
-        if columns.text:
-            ids = text.whole(record[columns.text])
-            labels = list(ids)
-        else:
-            prompt, answer = text.prompt(record[columns.prompt]), text.answer(record[columns.completion])
-            ids = prompt + answer
-            labels = (list(prompt) if data.train_on == "all" else [IGNORED] * len(prompt)) + answer
-        return {"input_ids": ids, "labels": labels, "length": len(ids)}
+    def sft(example: Mapping[str, Any]) -> list[Row]:
+        if "text" in example:
+            ids = text.whole(example["text"])
+            return [{"input_ids": ids, "labels": list(ids), "length": len(ids)}]
+        if (messages := text.asked(example)) is not None:
+            asked = example.get("asked", 0)
+            if "messages" not in example:
+                messages, asked = [*messages, *as_messages(example["completion"], "assistant")], len(messages)
+            return encode_turns(
+                tokenizer,
+                messages,
+                example.get("tools", ()),
+                asked=asked,
+                train_on=data.train_on,
+                last_only=data.mask_history,
+            )
+        prompt, answer = text.prompt(example["prompt"]), text.answer(example["completion"])
+        labels = (list(prompt) if data.train_on == "all" else [IGNORED] * len(prompt)) + answer
+        return [{"input_ids": prompt + answer, "labels": labels, "length": len(labels)}]
 
-    def pair(record: Mapping[str, Any]) -> dict[str, Any]:
-        prompt = text.prompt(record[columns.prompt])
-        chosen, rejected = text.answer(record[columns.chosen]), text.answer(record[columns.rejected])
+    def pair(example: Mapping[str, Any]) -> list[Row]:
+        sides = example["chosen"], example["rejected"]
+        if (messages := text.asked(example)) is not None:
+            tools = example.get("tools", ())
+            prompt, (chosen, rejected) = encode_answers(tokenizer, messages, sides, tools, ended=data.end_of_sequence)
+        else:
+            prompt, (chosen, rejected) = text.prompt(example["prompt"]), map(text.answer, sides)
         row = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         if objective == "reward":
             row = {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}
         longest = len(prompt) + max(len(chosen), len(rejected))
         packed = 2 * len(prompt) + len(chosen) + len(rejected)
-        return {**row, "length": longest, "packed_length": packed}
+        return [{**row, "length": longest, "packed_length": packed}]
 
-    def process(record: Mapping[str, Any]) -> dict[str, Any]:
-        ids = text.prompt(record[columns.prompt])
+    def process(example: Mapping[str, Any]) -> list[Row]:
+        if (messages := text.asked(example)) is not None:
+            tools = example.get("tools", ())
+            fitted = template_form(tokenizer).fit(messages, tools)
+            ids = text.ids(render(tokenizer, fitted, tools, answer_next=True))
+        else:
+            ids = text.prompt(example["prompt"])
         labels = [IGNORED] * len(ids)
-        for step, right in zip(record[columns.steps], record[columns.labels], strict=True):
+        for step, right in zip(example["steps"], example["labels"], strict=True):
             tokens = text.ids(f"{step}\n")
             ids, labels = ids + tokens, labels + [IGNORED] * (len(tokens) - 1) + [int(right)]
-        return {"input_ids": ids, "labels": labels, "length": len(ids)}
+        return [{"input_ids": ids, "labels": labels, "length": len(ids)}]
 
-    def classified(record: Mapping[str, Any]) -> dict[str, Any]:
-        ids = text.whole(record[columns.text or "text"])
-        return {"input_ids": ids, "label": classes.index(record[columns.label]), "length": len(ids)}
+    def classified(example: Mapping[str, Any]) -> list[Row]:
+        ids = text.whole(example["text"])
+        return [{"input_ids": ids, "label": classes.index(example["label"]), "length": len(ids)}]
 
     choice: dict[ObjectiveName, Encode] = {
         "sft": sft,
@@ -104,11 +109,11 @@ def cut(row: dict[str, Any], limit: int) -> dict[str, Any]:
 
 class _Text:
     """Strings to ids, with the settings of one run. Prompt and answer are encoded apart, so that where one ends and
-    the other begins does not depend on what stands beside it."""
+    the other begins does not depend on what stands beside it; those of a chat template are not."""
 
     def __init__(self, tokenizer: Any, data: DataConfig) -> None:
         self._tokenizer, self._data = tokenizer, data
-        end = answer_end(tokenizer, chat=data.chat)
+        end = tokenizer.eos_token_id
         self.end = [end] if data.end_of_sequence and end is not None else []
         self._begin, behind = added_tokens(tokenizer)
         self._end_of_text = behind or self.end
@@ -120,11 +125,24 @@ class _Text:
         """A text of its own, between what the tokenizer puts around it."""
         return self._begun(self.ids(text)) + self._end_of_text
 
+    def asked(self, example: Mapping[str, Any]) -> list[Message] | None:
+        """The messages of an example, or of its prompt where prompts are put into the chat template; None where they
+        are not."""
+        if (messages := example.get("messages")) is None and not self._data.chat:
+            if "system" in example:
+                fix = "set data.chat=true, or leave it out by data.columns.system=null"
+                raise InputError(
+                    "a system prompt has its place in a chat template", where="data.columns.system", fix=fix
+                )
+            return None
+        check_chat_template(self._tokenizer, "data.columns", fix=_NO_TEMPLATE)
+        if messages is not None:
+            return list(messages)
+        system = [{"role": "system", "content": example["system"]}] if "system" in example else []
+        return [*system, {"role": "user", "content": self._shaped(example["prompt"])}]
+
     def prompt(self, text: str) -> list[int]:
-        shaped = self._data.prompt_format.replace("{prompt}", text)
-        if self._data.chat:
-            return self.ids(prompt_text(self._tokenizer, [{"role": "user", "content": shaped}]))
-        return self._begun(self.ids(shaped))
+        return self._begun(self.ids(self._shaped(text)))
 
     def _begun(self, ids: list[int]) -> list[int]:
         """Behind the beginning that the tokenizer gives every text, once."""
@@ -132,3 +150,6 @@ class _Text:
 
     def answer(self, text: str) -> list[int]:
         return self.ids(text) + self.end
+
+    def _shaped(self, prompt: str) -> str:
+        return self._data.prompt_format.replace("{prompt}", prompt)

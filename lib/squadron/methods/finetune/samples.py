@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from squadron.core.errors import ResourceError
@@ -18,6 +19,7 @@ from squadron.llm.decoding.decoder import Answer
 from squadron.llm.decoding.generation import generate
 from squadron.llm.decoding.sampling import Sampler
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, SamplesConfig
+from squadron.methods.finetune.dataset import encode_row
 from squadron.methods.finetune.encoding import encoder
 from squadron.methods.finetune.records import Dataset, Export, SampleScores
 from squadron.train.library_setup import quiet_libraries
@@ -120,19 +122,21 @@ def _load(path: str, adapter: str | None, rows: int | None) -> Any:
 def _prompts(
     stage: Stage, model: ModelArtifact, objective: ObjectiveName, settings: DataConfig, records: Sequence[Any]
 ) -> tuple[list[list[int]], list[str]]:
-    """The prompts as ids, and the reference answers as text."""
+    """The prompts as ids, and the reference answers as text. Of a conversation, its first answer is asked for."""
     tokenizer = model.load_tokenizer(stage.run.folder)
-    encode = encoder(objective, settings, tokenizer)
+    encode = encoder(objective, settings.model_copy(update={"train_on": "completion"}), tokenizer)
     prompts, references = [], []
     for record in records:
-        row = encode(record)
+        row = encode_row(encode, record)[0]
         if objective == "dpo":
             asked, said = row["prompt_ids"], row["chosen_ids"]
         else:
-            begins = next((n for n, label in enumerate(row["labels"]) if label != IGNORED), 0)
-            if settings.train_on == "all":
-                begins = len(encode(record | {settings.columns.completion: ""})["input_ids"]) - settings.end_of_sequence
-            asked, said = row["input_ids"][:begins], row["input_ids"][begins:]
+            taught = [label != IGNORED for label in row["labels"]]
+            begins = taught.index(True) if True in taught else 0
+            asked, said = (
+                row["input_ids"][:begins],
+                list(takewhile(lambda label: label != IGNORED, row["labels"][begins:])),
+            )
         prompts.append(list(asked))
         references.append(tokenizer.decode(said, skip_special_tokens=True))
     return prompts, references

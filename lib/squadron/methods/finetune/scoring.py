@@ -38,7 +38,7 @@ class TrainedScorer:
         self._model, tokenizer, missing = load_head(HEADS[objective], settings)
         refuse_untrained(settings, missing, "export the model again")
         self._encode = encoder(objective, data, tokenizer, classes)
-        self._objective, self._columns, self._classes = objective, data.columns, classes
+        self._objective, self._classes = objective, classes
         self._longest, self._batch_size = tokens_read(settings, self._model, tokenizer), batch_size
         self.takes = KINDS[objective]
 
@@ -54,16 +54,16 @@ class TrainedScorer:
 
     def _read(self, row: ScoredRow) -> dict[str, Any]:
         """The row's tokens: those of a record that training would read."""
-        columns = self._columns
         match self._objective:
             case "process_reward":
                 steps = row.steps or ()
-                labels = [0] * len(steps)
-                return self._encode({columns.prompt: row.instruction, columns.steps: steps, columns.labels: labels})
+                example: dict[str, Any] = {"prompt": row.instruction, "steps": steps, "labels": [0] * len(steps)}
             case "classification":
-                return self._encode({columns.text or "text": row.text, columns.label: self._classes[0]})
-        pair = {columns.prompt: row.instruction, columns.chosen: row.response, columns.rejected: row.response}
-        return {"input_ids": self._encode(pair)["chosen_ids"]}
+                example = {"text": row.text, "label": self._classes[0]}
+            case _:
+                example = {"prompt": row.instruction, "chosen": row.response, "rejected": row.response}
+        (encoded,) = self._encode(example)
+        return {"input_ids": encoded["chosen_ids"]} if self._objective == "reward" else encoded
 
     def _values(self, batch: Sequence[dict[str, Any]]) -> list[list[float]]:
         """Of a response its reward, of steps the probability that each is right, of a text those of its classes."""

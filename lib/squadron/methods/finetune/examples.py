@@ -1,0 +1,161 @@
+"""From a record, as people have it, to an example: what an objective learns from, in one form and under its own names.
+
+prompt, completion, system, text, label, steps, labels      as the columns of these settings hold them
+messages                                                    a conversation
+asked                                                       how many of its turns are no targets
+chosen, rejected                                            texts, or the messages that follow `messages`
+tools                                                       what the conversation may call
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from squadron.core.errors import InputError
+from squadron.data.conversations import (
+    as_messages,
+    looks_like_conversation,
+    read_completion,
+    read_conversation,
+    read_pair,
+    read_prompt,
+    read_tools,
+)
+from squadron.data.records import Record, check_columns
+from squadron.methods.finetune.config import ColumnsConfig, ObjectiveName, RecordsConfig
+
+Example = dict[str, Any]
+
+
+def read_example(objective: ObjectiveName, data: RecordsConfig, record: Record) -> Example:
+    """Raises InputError, with the record and the turn, for a record that this objective cannot be learned from."""
+    match objective:
+        case "sft":
+            return _read_supervised(data, record)
+        case "dpo" | "reward":
+            return _read_preference(data.columns, record)
+        case "process_reward":
+            return _read_steps(data.columns, record)
+        case "classification":
+            columns = data.columns
+            check_columns(record, {"data.columns.text": columns.text or "text", "data.columns.label": columns.label})
+            return {"text": _text(record, columns.text or "text"), "label": record.values[columns.label]}
+
+
+def to_row(example: Example, number: int) -> dict[str, Any]:
+    """An example as a row of two plain columns. Arrow would unite the fields of all messages, add those that are
+    missing as nulls, and leave out those that the first thousand rows lack.
+
+    Raises InputError for values that JSON cannot hold.
+    """
+    try:
+        return {"number": number, "example": json.dumps(example, ensure_ascii=False)}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a value is neither text nor number: {error}", where=f"record {number + 1}") from None
+
+
+def from_row(row: Mapping[str, Any]) -> Example:
+    """The example of a row."""
+    example: Example = json.loads(row["example"])
+    return example
+
+
+def _read_supervised(data: RecordsConfig, record: Record) -> Example:
+    columns = data.columns
+    if columns.messages:
+        check_columns(record, {"data.columns.messages": columns.messages})
+        messages = read_conversation(record.values[columns.messages], record.where, columns.messages)
+        return _with_system({"messages": messages}, columns, record) | _tools(columns, record)
+    if columns.text:
+        check_columns(record, {"data.columns.text": columns.text})
+        return {"text": _text(record, columns.text)}
+    _point_to_conversation(columns, record)
+    check_columns(record, {"data.columns.prompt": columns.prompt or "prompt"})
+    check_columns(record, {"data.columns.completion": columns.completion})
+    prompt = read_prompt(record.values[columns.prompt or "prompt"], record.where, columns.prompt or "prompt")
+    completion = read_completion(record.values[columns.completion], record.where, columns.completion)
+    if isinstance(prompt, str) and isinstance(completion, str):
+        example: Example = {"prompt": prompt, "completion": completion}
+    else:
+        asked = as_messages(prompt, "user")
+        example = {"messages": asked + as_messages(completion, "assistant"), "asked": len(asked)}
+    return _with_system(example, columns, record) | _tools(columns, record)
+
+
+def _read_preference(columns: ColumnsConfig, record: Record) -> Example:
+    check_columns(record, {"data.columns.chosen": columns.chosen, "data.columns.rejected": columns.rejected})
+    name = columns.prompt or "prompt"
+    given = record.values.get(columns.prompt) if columns.prompt else None
+    sides = record.values[columns.chosen], record.values[columns.rejected]
+    if all(isinstance(side, str) for side in sides):
+        check_columns(record, {"data.columns.prompt": name})
+    prompt, chosen, rejected = read_pair(given, *sides, record.where, (name, columns.chosen, columns.rejected))
+    example = {"prompt" if isinstance(prompt, str) else "messages": prompt, "chosen": chosen, "rejected": rejected}
+    return _with_system(example, columns, record) | _tools(columns, record)
+
+
+def _read_steps(columns: ColumnsConfig, record: Record) -> Example:
+    name = columns.prompt or "prompt"
+    wanted = {"data.columns.prompt": name, "data.columns.steps": columns.steps, "data.columns.labels": columns.labels}
+    check_columns(record, wanted)
+    prompt = read_prompt(record.values[name], record.where, name)
+    steps, labels = record.values[columns.steps], record.values[columns.labels]
+    for column, value in ((columns.steps, steps), (columns.labels, labels)):
+        if not isinstance(value, list) or not value:
+            raise InputError(f"the column {column!r} holds no list", where=record.where, fix="give a list of values")
+    if len(steps) != len(labels):
+        raise InputError("there are not as many labels as steps", where=record.where)
+    example = {"prompt" if isinstance(prompt, str) else "messages": prompt, "steps": steps, "labels": labels}
+    return _with_system(example, columns, record) | _tools(columns, record)
+
+
+def _text(record: Record, column: str) -> str:
+    value = record.values[column]
+    if isinstance(value, str):
+        return value
+    fix = f"set data.columns.messages={column}" if looks_like_conversation(value) else "give text"
+    raise InputError(f"the column {column!r} holds no text: {value!r:.80}", where=record.where, fix=fix)
+
+
+def _tools(columns: ColumnsConfig, record: Record) -> Example:
+    """The tools that a record has, if it has some."""
+    value = record.values.get(columns.tools) if columns.tools else None
+    tools = read_tools(value, record.where, columns.tools or "")
+    return {"tools": tools} if tools else {}
+
+
+def _with_system(example: Example, columns: ColumnsConfig, record: Record) -> Example:
+    """The example with the record's own system prompt before it; records may go without one."""
+    if columns.system is None:
+        return example
+    if columns.system not in record.values:
+        check_columns(record, {"data.columns.system": columns.system})
+    system = record.values[columns.system] or ""
+    if not isinstance(system, str):
+        raise InputError(f"the column {columns.system!r} holds no text", where=record.where, fix="give text")
+    if not system or "messages" not in example:
+        return example | ({"system": system} if system else {})
+    messages = example["messages"]
+    if messages[0]["role"] == "system":
+        what = f"the conversation has a system prompt, and the column {columns.system!r} another"
+        raise InputError(
+            what, where=record.where, fix="keep one; data.columns.system=null reads that of the conversation"
+        )
+    more = {"asked": example["asked"] + 1} if "asked" in example else {}
+    return example | {"messages": [{"role": "system", "content": system}, *messages]} | more
+
+
+def _point_to_conversation(columns: ColumnsConfig, record: Record) -> None:
+    """Raise InputError if prompt or completion is missing and another column holds a conversation."""
+    if columns.prompt in record.values and columns.completion in record.values:
+        return
+    for name, value in record.values.items():
+        if looks_like_conversation(value):
+            missing = columns.completion if columns.prompt in record.values else columns.prompt
+            raise InputError(
+                f"the column {missing!r} is missing from this record, and {name!r} holds a conversation",
+                where=record.where,
+                fix=f"set data.columns.messages={name}",
+            )
