@@ -3,6 +3,7 @@
     python jobs/flame.py                                     # the demo, on this machine
     python jobs/flame.py configs/flame/paper.yaml strategy.name=fedprox
     squadron run flame paper --address auto                  # on the cluster this machine belongs to
+    squadron run flame benchmark                             # four tasks with four strategies each, in one table
 
 FLAME, arXiv 2503.01729.
 """
@@ -20,6 +21,7 @@ from squadron.methods.flame.stages import (
     collect_demos,
     evaluate,
     federate,
+    tabulate,
     train_baselines,
 )
 
@@ -33,12 +35,21 @@ from squadron.methods.flame.stages import (
 )
 def flame(run: Run, config: FlameConfig) -> None:
     """One policy for a kind of task, taught by homes that never show their data."""
-    homes = run.stage(build_homes, config.homes)  # one simulated environment a client
-    demos = run.stage(collect_demos, homes, config.demos)  # scripted expert → Parquet, one shard a home
-    rounds = run.stage(federate, demos, config.training, config.strategy, config.federation)
-    policy = run.stage(choose_round, rounds, homes, demos, config.evaluation)  # on homes held out for choosing
-    others = run.stage(train_baselines, demos, config.training, config.federation.only(RoundsConfig), config.baselines)
-    run.stage(evaluate, policy, others, homes, demos, config.evaluation)  # on homes nobody has seen
+    training, federation = config.training, config.federation
+    scores = []
+    for task in config.tasks:
+        homes = run.stage(build_homes, task)  # one simulated environment a client
+        demos = run.stage(collect_demos, homes, config.demos)  # scripted expert → Parquet, one shard a home
+        chosen = []
+        for strategy in config.strategies.values():
+            rounds = run.stage(federate, demos, training, strategy, federation)
+            # On homes held out for choosing:
+            chosen.append(run.stage(choose_round, rounds, homes, demos, config.evaluation, config.choose_by))
+        others = run.stage(train_baselines, demos, training, federation.only(RoundsConfig), config.baselines)
+        # On homes nobody has seen:
+        scores.append(run.stage(evaluate, chosen, [*config.strategies], others, homes, demos, config.evaluation))
+    if config.benchmark is not None:
+        run.stage(tabulate, scores)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -31,6 +31,14 @@ def test_every_strategy_samples_as_told(name: str) -> None:
     strategy: Any = build_strategy(name.lower(), OWN.get(name, {}), CONFIG, clients=64)
     assert round(strategy.fraction_train * 64) == strategy.min_train_nodes == 10
     assert round(strategy.fraction_evaluate * 64) == strategy.min_evaluate_nodes == 2
+
+
+@pytest.mark.parametrize("name", ["fedavgm", "FedAvg-M"])
+def test_momentum_is_what_its_name_says_unless_set(name: str) -> None:
+    """Flower's own default is 0, at which it is FedAvg."""
+    strategy: Any = build_strategy(name, {}, CONFIG, clients=64)
+    assert (strategy.server_momentum, strategy.server_learning_rate) == (0.9, 1.0)
+    assert cast(Any, build_strategy(name, {"server_momentum": 0.5}, CONFIG, clients=64)).server_momentum == 0.5
 
 
 @pytest.mark.parametrize("name", [n for n in strategy_names() if "FixedClipping" in n])

@@ -69,3 +69,23 @@ def test_updates_that_are_not_finite_stop_the_job_with_their_cause(
     assert run_smoke("flame", folder, *WORDS, "training.learning_rate=1.0e+38") == 2
     error = one_line(capsys)
     assert "clients of round" in error and "failed" in error and "non-finite" in error
+
+
+def test_a_benchmark_puts_every_task_and_strategy_into_one_table(
+    ray_cluster: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here rounds are chosen by the error on demonstrations, and no policy acts before the end."""
+    words = [
+        "benchmark={tasks: [close_box, scoop_with_spatula], strategies: [{name: fedavg}, {name: fedavgm}]}",
+        "choose_by=error", "baselines.centralised=false", "evaluation.film_homes=0", "federation.rounds=1",
+    ]  # fmt: skip
+    assert run_smoke("flame", tmp_path / "run", *words) == 0
+    (done,) = (tmp_path / "run").glob("stages/tabulate-*/done.json")
+    tasks = json.loads(done.read_text())["output"]["tasks"]
+    assert [one["task"] for one in tasks] == ["close_box", "scoop_with_spatula"]
+    assert all([score["policy"] for score in one["scores"]] == ["fedavg", "fedavgm"] for one in tasks)
+    assert all(0 < score["rmse"] < 2 for one in tasks for score in one["scores"])
+    assert "chosen round, by its error" in one_line(capsys)
+    assert len([*(tmp_path / "run").glob("stages/collect_demos-*")]) == 2  # strategies share a task's demonstrations
+    assert run_smoke("flame", tmp_path / "run", *words) == 0
+    assert "tabulate: finished before" in one_line(capsys)

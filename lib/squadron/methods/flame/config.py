@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from squadron.core.config import Config, decisive, operational
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import AtMost
+from squadron.core.rehearsal import AtMost, StandIns
 from squadron.sim.manipulation.spec import EVAL, TEST, TRAIN, Factors
 
+ChooseBy = Literal["success", "error"]
 TaskName = Literal["close_box", "slide_block_to_target", "insert_onto_square_peg", "scoop_with_spatula"]
 
 
@@ -78,6 +79,42 @@ class StrategyConfig(Config):
     name: str = "fedavg"
     settings: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """What it is called in a table."""
+        told = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        return f"{self.name} ({told})" if told else self.name
+
+
+class BenchmarkConfig(Config):
+    """Several tasks, each with several strategies, in one run and one table."""
+
+    tasks: tuple[TaskName, ...] = Field(
+        ("close_box", "slide_block_to_target", "insert_onto_square_peg", "scoop_with_spatula"), min_length=1
+    )
+    strategies: tuple[StrategyConfig, ...] = Field(
+        (
+            StrategyConfig(name="fedavg"),
+            StrategyConfig(name="fedavgm"),
+            StrategyConfig(name="fedadam", settings={"eta": 0.1, "beta_1": 0.9, "beta_2": 0.99, "tau": 1e-9}),
+            StrategyConfig(name="krum", settings={"num_malicious_nodes": 0}),
+        ),
+        min_length=1,
+        description="by default FLAME's four; one may come several times, with other settings",
+    )
+
+    @model_validator(mode="after")
+    def _none_comes_twice(self) -> BenchmarkConfig:
+        for name in ("tasks", "strategies"):
+            asked = [getattr(one, "label", one) for one in getattr(self, name)]
+            if len(set(asked)) < len(asked):
+                raise ValueError(f"{name} name one twice")
+        return self
+
+    def rehearse(self, stand_ins: StandIns) -> BenchmarkConfig:
+        """Every strategy, on one task."""
+        return self.model_copy(update={"tasks": self.tasks[:1]})
+
 
 class RoundsConfig(Config):
     """How much training there is."""
@@ -121,7 +158,8 @@ class EvaluationConfig(Config):
 
 
 class FlameConfig(Config):
-    """A FLAME run: homes, demonstrations, federation, baselines, evaluation."""
+    """A FLAME run: homes, demonstrations, federation, baselines, evaluation; or, with `benchmark`, one for each task
+    and strategy of it."""
 
     homes: HomesConfig = HomesConfig()
     demos: DemosConfig = DemosConfig()
@@ -130,6 +168,27 @@ class FlameConfig(Config):
     federation: FederationConfig = FederationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    choose_by: ChooseBy = Field(
+        "success",
+        description="what rounds are chosen by in the evaluation homes; error: on held-out demonstrations, without "
+        "letting any policy act",
+    )
+    benchmark: BenchmarkConfig | None = Field(
+        None, description="tasks and strategies in place of homes.task and strategy"
+    )
+
+    @property
+    def tasks(self) -> tuple[HomesConfig, ...]:
+        """The homes of each task."""
+        tasks = (self.homes.task,) if self.benchmark is None else self.benchmark.tasks
+        return tuple(self.homes.model_copy(update={"task": task}) for task in tasks)
+
+    @property
+    def strategies(self) -> dict[str, StrategyConfig]:
+        """The strategies that are tried on each task, by what the report calls their policies."""
+        if self.benchmark is None:
+            return {"federated": self.strategy}
+        return {one.label: one for one in self.benchmark.strategies}
 
     @model_validator(mode="after")
     def _clients_suffice(self) -> FlameConfig:

@@ -17,7 +17,7 @@ from squadron.evaluate.scores import Problem, Scores
 from squadron.methods.flame.config import EvaluationConfig
 from squadron.methods.flame.demos import read_shard
 from squadron.methods.flame.records import Demos, Homes, Policy, Shard
-from squadron.methods.flame.simulation import evaluate_home, film_home
+from squadron.methods.flame.simulation import evaluate_home, film_home, measure_errors
 from squadron.sim.film import film, store_film, tile
 
 
@@ -30,17 +30,10 @@ def evaluate_policies(
     config: EvaluationConfig,
 ) -> Scores:
     """Run every policy in every one of these held-out homes. Raises WorkerError if a policy has no result at all."""
-    specs = homes.specs(stage.run.folder)
-    shards = {shard.client_id: shard for shard in demos.shards(stage.run.folder).held_out}
-    problems = [
-        Problem(n, data={"spec": specs[n].model_dump(mode="json"), "shard": shards[n].model_dump(mode="json")})
-        for n in where
-        if n in shards
-    ]
     return run_benchmark(
         stage,
         [policy.name for policy in policies],
-        problems,
+        _held_out(stage, where, homes, demos),
         evaluate_home,
         unit="evaluation",
         timeout_s=config.timeout_s,
@@ -48,6 +41,39 @@ def evaluate_policies(
         run_folder=stage.run.folder,
         config=config,
     )
+
+
+def measure_policies(
+    stage: Stage,
+    policies: Sequence[Policy],
+    where: Sequence[int],
+    homes: Homes,
+    demos: Demos,
+    config: EvaluationConfig,
+) -> Scores:
+    """Compare every policy with the expert's steps in every one of these held-out homes, and let none act. Raises
+    WorkerError if a policy has no result at all."""
+    return run_benchmark(
+        stage,
+        [policy.name for policy in policies],
+        _held_out(stage, where, homes, demos),
+        measure_errors,
+        unit="evaluation",
+        timeout_s=config.timeout_s,
+        policies={policy.name: policy for policy in policies},
+        run_folder=stage.run.folder,
+    )
+
+
+def _held_out(stage: Stage, where: Sequence[int], homes: Homes, demos: Demos) -> list[Problem]:
+    """These held-out homes with their demonstrations; those without any are left out."""
+    specs = homes.specs(stage.run.folder)
+    shards = {shard.client_id: shard for shard in demos.shards(stage.run.folder).held_out}
+    return [
+        Problem(n, data={"spec": specs[n].model_dump(mode="json"), "shard": shards[n].model_dump(mode="json")})
+        for n in where
+        if n in shards
+    ]
 
 
 def picture_of_homes(run_folder: Folder, shards: Sequence[Shard], most: int = 16, columns: int = 8) -> bytes:

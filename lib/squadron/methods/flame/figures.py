@@ -10,7 +10,7 @@ import numpy as np
 from squadron.core.panels import Curves, Series, Table
 from squadron.evaluate.panels import curve, estimate_table
 from squadron.evaluate.scores import Scores
-from squadron.methods.flame.records import Policy, PolicyScore, Shard
+from squadron.methods.flame.records import Policy, PolicyScore, PolicyScores, Shard
 
 PUBLISHED_SUCCESS = {"close_box": 0.56}
 """Success of FedAvg in the README of FLAME's public code: RLBench, 400 clients, 30 rounds, 50 local epochs."""
@@ -22,19 +22,23 @@ def score(scores: Scores) -> dict[str, PolicyScore]:
     The interval resamples homes, since episodes of one home are alike; with all successes or none, where resampling
     has nothing to vary, it is Wilson's. Errors take one root at the end, not a mean of roots.
     """
-    rmse = {
-        name: math.sqrt(scores.total(name, "squared_error") / scores.total(name, "values")) for name in scores.methods
-    }
+    rmse = errors(scores)
     return {
         name: PolicyScore(policy=name, rmse=rmse[name], **dict(scores.estimate(name, "success", share=True)))
         for name in scores.methods
     }
 
 
+def errors(scores: Scores) -> dict[str, float]:
+    """Root mean square error of each policy over all its homes."""
+    return {
+        name: math.sqrt(scores.total(name, "squared_error") / scores.total(name, "values")) for name in scores.methods
+    }
+
+
 def by_round(candidates: Sequence[Policy], scores: Mapping[str, PolicyScore]) -> tuple[Curves, Curves]:
     """Success, and offline root mean square error, in the evaluation homes against the round."""
     at = {candidate.round or 0: scores[candidate.name] for candidate in candidates}
-    error = Series(name="RMSE", x=list(at), y=[one.rmse for one in at.values()])
     return (
         Curves(
             title="Success by round, evaluation homes",
@@ -42,12 +46,18 @@ def by_round(candidates: Sequence[Policy], scores: Mapping[str, PolicyScore]) ->
             y_label="success rate",
             series=[curve("success", at.items())],
         ),
-        Curves(
-            title="Offline error by round, evaluation homes",
-            x_label="round",
-            y_label="RMSE of actions",
-            series=[error],
-        ),
+        error_by_round(candidates, {name: one.rmse for name, one in scores.items()}),
+    )
+
+
+def error_by_round(candidates: Sequence[Policy], rmse: Mapping[str, float]) -> Curves:
+    """Offline root mean square error in the evaluation homes against the round."""
+    at = {candidate.round or 0: rmse[candidate.name] for candidate in candidates}
+    return Curves(
+        title="Offline error by round, evaluation homes",
+        x_label="round",
+        y_label="RMSE of actions",
+        series=[Series(name="RMSE", x=list(at), y=list(at.values()))],
     )
 
 
@@ -74,6 +84,20 @@ def comparison(task: str, scores: Iterable[PolicyScore]) -> Table:
         published=[] if published is None else [[name, f"{published:.1%}", "not given", "50", "not given"]],
         note="Homes that took no part in training. The interval resamples homes. RMSE: all steps, all eight action "
         "values.",
+    )
+
+
+def all_tasks(tasks: Sequence[PolicyScores]) -> Table:
+    """Every policy of every task on its test homes."""
+    return estimate_table(
+        "All tasks and strategies",
+        ["task", "policy"],
+        "success",
+        [([one.task, score.policy], score, [f"{score.rmse:.4f}"]) for one in tasks for score in one.scores],
+        form=".1%",
+        interval_form=".0%",
+        others=["RMSE"],
+        note="Homes that took no part in training. The interval resamples homes.",
     )
 
 

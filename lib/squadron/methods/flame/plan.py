@@ -29,6 +29,7 @@ def demonstrations(config: FlameConfig, workers: int, profile: Profile) -> Rows:
     steps = STEPS_PER_EPISODE * (episodes + held_out * config.demos.held_out_per_home)
     gib = steps * _step_bytes(size) / 2**30
     return [
+        *_several("tasks, each with demonstrations", len(config.tasks)),
         ("demonstrations", f"{episodes} episodes, about {steps:,} steps, {gib:.2f} GiB before compression"),
         ("their time", f"{_minutes(steps / FRAMES_PER_SECOND[size] / workers)} on CPUs like ours"),
     ]
@@ -46,12 +47,17 @@ def rounds(config: FlameConfig, workers: int, profile: Profile) -> Rows:
     worker_gib = 0.6 + (8 * per_home * _step_bytes(size) + 5 * 4 * parameters) / 2**30
     driver_gib = 0.8 + 4 * parameters * (federation.clients_per_round + 4) / 2**30
     return [
+        *_several("federations, each with rounds", len(config.tasks) * len(config.strategies)),
         ("policy", f"{parameters / 1e6:.2f} M parameters, {parameters * 4 / 2**20:.1f} MiB a model"),
         ("a worker's memory", f"about {worker_gib:.1f} GiB"),
         ("the driver's memory", f"about {driver_gib:.1f} GiB"),
         ("optimisation steps", f"{batches:,} of {config.training.batch_size} samples"),
         ("time of the rounds", f"{_minutes(training_s)} on CPUs like ours"),
     ]
+
+
+def _several(what: str, count: int) -> Rows:
+    return [(what, str(count))] if count > 1 else []
 
 
 def _step_bytes(image_size: int) -> int:

@@ -85,6 +85,14 @@ class PolicyScore(Estimate):
 
 
 class PolicyScores(Config):
-    """The comparison at the end."""
+    """The comparison at the end of a task."""
+
+    task: str
 
     scores: tuple[PolicyScore, ...]
+
+
+class Experiments(Config):
+    """What a benchmark came to."""
+
+    tasks: tuple[PolicyScores, ...]

@@ -12,7 +12,7 @@ import torch
 from squadron.core.errors import InputError, SquadronError
 from squadron.core.folder import Folder, relative
 from squadron.evaluate.benchmark import Cell
-from squadron.evaluate.scores import Metrics
+from squadron.evaluate.scores import Metrics, Problem
 from squadron.methods.flame.algorithm import BCPolicy, predict, to_environment_range
 from squadron.methods.flame.config import DemosConfig, EvaluationConfig
 from squadron.methods.flame.demos import read_shard, write_shard
@@ -61,13 +61,24 @@ def evaluate_home(
     policy = load_policy(run_folder, chosen)
     env = _environment(EnvironmentSpec.model_validate(home.data["spec"]), chosen.image_size, config)
     played = [_play(policy, env, _episode_seed(config, episode)) for episode in range(config.episodes_per_home)]
+    successes, lengths = zip(*played, strict=True)
+    return [{"success": successes, "steps": lengths, **_errors(policy, run_folder, home)}]
+
+
+def measure_errors(cell: Cell, policies: Mapping[str, Policy], run_folder: Folder) -> list[Metrics]:
+    """Squared errors of one policy on the expert's steps in one held-out home."""
+    (chosen,), (home,) = [policies[name] for name in cell.methods], cell.problems
+    return [_errors(load_policy(run_folder, chosen), run_folder, home)]
+
+
+def _errors(policy: BCPolicy, run_folder: Folder, home: Problem) -> dict[str, float]:
+    """The sum of squared errors over all steps and action values, and how many they are."""
     squared, count = 0.0, 0
     parts = read_shard(run_folder, Shard.model_validate(home.data["shard"]))
     for part in filter(len, parts):  # of a single episode, none trains
         error_NA = predict(policy, part.images_NHWC, part.states_NS) - to_environment_range(part.actions_NA)
         squared, count = squared + float(np.square(error_NA, dtype=np.float64).sum()), count + error_NA.size
-    successes, lengths = zip(*played, strict=True)
-    return [{"success": successes, "steps": lengths, "squared_error": squared, "values": count}]
+    return {"squared_error": squared, "values": count}
 
 
 def film_home(row: dict[str, Any], run_folder: Folder, folder: Folder, config: EvaluationConfig) -> dict[str, Any]:

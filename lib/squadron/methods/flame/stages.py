@@ -14,6 +14,7 @@ from squadron.core.run import Stage
 from squadron.methods.flame import plan
 from squadron.methods.flame.config import (
     BaselinesConfig,
+    ChooseBy,
     DemosConfig,
     EvaluationConfig,
     FederationConfig,
@@ -24,6 +25,7 @@ from squadron.methods.flame.config import (
 )
 from squadron.methods.flame.records import (
     Demos,
+    Experiments,
     Federated,
     Homes,
     Policies,
@@ -124,10 +126,20 @@ def federate(
     return Federated(candidates=federation.candidates(stage, demos.image_size), failed_visits=len(failures))
 
 
-def choose_round(stage: Stage, rounds: Federated, homes: Homes, demos: Demos, config: EvaluationConfig) -> Policy:
+def choose_round(
+    stage: Stage, rounds: Federated, homes: Homes, demos: Demos, config: EvaluationConfig, choose_by: ChooseBy
+) -> Policy:
     """Try every kept round in the held-out evaluation homes and choose the best."""
     from squadron.methods.flame import evaluation, figures
 
+    if choose_by == "error":
+        found = evaluation.measure_policies(stage, rounds.candidates, homes.eval, homes, demos, config)
+        errors = figures.errors(found)
+        stage.show(figures.error_by_round(rounds.candidates, errors))
+        best = min(rounds.candidates, key=lambda one: (errors[one.name], -(one.round or 0)))
+        stage.headline("chosen round, by its error", str(best.round))
+        stage.measure(rmse=errors[best.name])
+        return best
     found = evaluation.evaluate_policies(stage, rounds.candidates, homes.eval, homes, demos, config)
     scores = figures.score(found)
     for panel in figures.by_round(rounds.candidates, scores):
@@ -183,22 +195,39 @@ def train_baselines(
 
 
 def evaluate(
-    stage: Stage, policy: Policy, others: Policies, homes: Homes, demos: Demos, config: EvaluationConfig
+    stage: Stage,
+    chosen: Sequence[Policy],
+    names: Sequence[str],
+    others: Policies,
+    homes: Homes,
+    demos: Demos,
+    config: EvaluationConfig,
 ) -> PolicyScores:
-    """Measure the chosen policy and its baselines in homes that nobody has seen, and film it at work."""
+    """Measure the chosen policies and their baselines in homes that nobody has seen, and film the best at work."""
     from squadron.evaluate.panels import headline
     from squadron.methods.flame import evaluation, figures
 
-    chosen = policy.model_copy(update={"name": "federated"})
-    found = evaluation.evaluate_policies(stage, (chosen, *others.policies), homes.test, homes, demos, config)
+    ours = [policy.model_copy(update={"name": name}) for policy, name in zip(chosen, names, strict=True)]
+    found = evaluation.evaluate_policies(stage, (*ours, *others.policies), homes.test, homes, demos, config)
     scores = figures.score(found)
-    headline(stage, "success on unseen homes", scores["federated"], ".0%")
-    stage.headline("RMSE on unseen homes", f"{scores['federated'].rmse:.4f}")
+    for name in names:
+        of = f", {homes.task}, {name}" if len(names) > 1 else ""
+        headline(stage, f"success on unseen homes{of}", scores[name], ".0%")
+        stage.headline(f"RMSE on unseen homes{of}", f"{scores[name].rmse:.4f}")
     stage.show(figures.comparison(homes.task, scores.values()))
     if config.film_homes:
-        stage.show(evaluation.film_policy(stage, chosen, homes, config))
+        best = max(ours, key=lambda policy: scores[policy.name].mean)
+        stage.show(evaluation.film_policy(stage, best, homes, config))
     stage.show(figures.success_by_home(found))
-    return PolicyScores(scores=tuple(scores.values()))
+    return PolicyScores(task=homes.task, scores=tuple(scores.values()))
+
+
+def tabulate(stage: Stage, tasks: Sequence[PolicyScores]) -> Experiments:
+    """Put all tasks and strategies into one table."""
+    from squadron.methods.flame import figures
+
+    stage.show(figures.all_tasks(tasks))
+    return Experiments(tasks=tuple(tasks))
 
 
 def _plain(records: Sequence[Config]) -> list[dict[str, Any]]:
