@@ -161,6 +161,8 @@ def test_rows_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     assert [row["n"] for row in read[10:13]] == [10, 11, 12]
     with pytest.raises(IndexError):
         read[2500]
+    with pytest.raises(ValueError, match="have no late"):
+        write_rows(Folder(tmp_path), "c.arrow", [*rows[:1024], {"n": 1, "late": 2}])
 
 
 def test_records_of_every_format_are_the_same(tmp_path: Path) -> None:

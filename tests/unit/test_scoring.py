@@ -126,3 +126,16 @@ def test_what_cannot_be_scored_is_said(store: Callable[[ObjectiveName], str], tm
     with pytest.raises(ModelUnavailable, match="no weights for score"):
         served(store_tiny_chat(tmp_path / "base", ["a"]), "reward")
     assert set(KINDS) == {"reward", "process_reward", "classification"}
+
+
+def test_a_pair_is_scored_as_the_conversations_that_were_trained_on(store: Callable[[ObjectiveName], str]) -> None:
+    """Texts in the chat template have the tokens of lists of messages."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(store("reward"))
+    data = DataConfig(chat=True)
+    turns = [{"role": "user", "content": "what is six"}, {"role": "assistant", "content": "it is seven"}]
+    listed = {"messages": turns[:1], "chosen": turns[1:], "rejected": [turns[1] | {"content": "so"}]}
+    (row,) = encoder("reward", data, tokenizer)(listed)
+    (scored,) = encoder("reward", data, tokenizer)({"prompt": "what is six", "chosen": "it is seven", "rejected": "so"})
+    assert row == scored

@@ -28,7 +28,7 @@ def write_rows(
     """Write rows as one Arrow file, and return how many. An empty iterable writes nothing.
 
     Columns and their types are those of the first batch, or `types`, by Arrow's names, where a column may begin with
-    values that are missing.
+    values that are missing. Raises ValueError for a column that they lack: Arrow would leave it out.
     """
     import pyarrow as pa
 
@@ -39,7 +39,10 @@ def write_rows(
         path = os.path.join(scratch, "rows.arrow")
         writer = None
         for chunk in _chunks(rows, per_batch):
-            batch = pa.RecordBatch.from_pylist(chunk, schema=writer.schema if writer else schema)
+            known = writer.schema if writer else schema
+            if known and (unknown := set().union(*chunk) - set(known.names)):
+                raise ValueError(f"the first rows of {name} have no {', '.join(sorted(unknown))}")
+            batch = pa.RecordBatch.from_pylist(chunk, schema=known)
             if writer is None:
                 writer = _Writer(path, batch.schema)
             writer.file.write_batch(batch)

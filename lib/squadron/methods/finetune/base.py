@@ -37,7 +37,7 @@ def prepare_model(
         model = model.model_copy(update={"parameters": parameters})
     if config.chat_template is not None:
         model = model.model_copy(update={"chat_template": read_template(config.chat_template)})
-    check_template(model.load_tokenizer(stage.run.folder), settings)
+    check_template(model.load_tokenizer(stage.run.folder), settings, data.chats)
     stage.headline(f"parameters, {config.path or 'from scratch'}", f"{(model.parameters or 0) / 1e6:,.2f} M")
     return model
 

@@ -45,6 +45,7 @@ def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Da
         train=store_rows(stage, "train.arrow", (row for row in rows if row["number"] not in held_out)),
         held_out=store_rows(stage, "held_out.arrow", [rows[number] for number in sorted(held_out)]),
         classes=classes,
+        chats=any("messages" in record for record in records),
     )
 
 

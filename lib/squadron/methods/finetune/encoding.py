@@ -19,10 +19,11 @@ Encode = Callable[[Mapping[str, Any]], list[Row]]
 _NO_TEMPLATE = "take a model tuned for chat, or use prompt and completion columns with data.prompt_format"
 
 
-def check_template(tokenizer: Any, data: DataConfig) -> None:
-    """Raise ConfigError if conversations are to be encoded and the model has no chat template."""
-    if data.chat or data.columns.messages:
-        where = "data.chat" if data.chat else "data.columns.messages"
+def check_template(tokenizer: Any, data: DataConfig, chats: bool = False) -> None:
+    """Raise ConfigError if conversations are to be encoded, which `chats` says too, and the model has no chat
+    template."""
+    if data.chat or data.columns.messages or chats:
+        where = "data.chat" if data.chat else "data.columns.messages" if data.columns.messages else "data.path"
         check_chat_template(tokenizer, where, fix=_NO_TEMPLATE)
 
 

@@ -28,6 +28,8 @@ def services(folder: Folder) -> Services:
         raise InputError(
             "scores are given by whole models, and the run has exported an adapter", where=str(folder), fix=fix
         )
-    classes = outputs(folder, "read_data", Dataset)[-1].classes
-    load = partial(TrainedScorer, export.locate(folder), config.objective, config.data, classes)
+    learned = outputs(folder, "read_data", Dataset)[-1]
+    # What it is asked about is text, which has to look as the conversations that it was trained on.
+    data = config.data.model_copy(update={"chat": config.data.chat or learned.chats})
+    load = partial(TrainedScorer, export.locate(folder), config.objective, data, learned.classes)
     return Services((score_service(folder.name, kind, load),))

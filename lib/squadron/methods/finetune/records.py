@@ -10,11 +10,13 @@ from squadron.train.models.artifact import ModelArtifact
 
 
 class Dataset(Config):
-    """Checked records, those to train on and those held out, and the classes of their labels."""
+    """Checked records, those to train on and those held out, the classes of their labels, and whether some are
+    conversations."""
 
     train: RowsFile
     held_out: RowsFile
     classes: tuple[Any, ...] = ()
+    chats: bool = False
 
 
 class Rows(Config):

@@ -12,6 +12,7 @@ answer, such as a line break that merges with another, is a target: it holds the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
@@ -212,20 +213,27 @@ def _ended(
 ) -> tuple[str, int]:
     """The text with an end of turn behind it, and where that ends. What ends a turn in templates that put nothing
     there is what the next begins with (GLM)."""
-    special = tokenizer.convert_ids_to_tokens(sorted(special_tokens(tokenizer)))
+    special = _special_texts(tokenizer, len(tokenizer))
     end = turn_end(tokenizer)
     token = tokenizer.convert_ids_to_tokens(end) if end is not None else tokenizer.eos_token
     if token and (place := whole.rfind(token, start)) >= 0:
         return whole, place + len(token)
-    if token and not whole.rstrip().endswith(tuple(special)):
+    if token and not whole.rstrip().endswith(special):
         whole += _next_opening(tokenizer, whole, messages, tools, special) or token
     return whole, len(whole.rstrip())
+
+
+# Tokens that are added later are another key.
+@lru_cache(maxsize=16)
+def _special_texts(tokenizer: Any, size: int) -> tuple[str, ...]:
+    """The special tokens of a tokenizer, as they stand in texts."""
+    return tuple(tokenizer.convert_ids_to_tokens(sorted(special_tokens(tokenizer))))
 
 
 def _closed(tokenizer: Any, row: Rendered, shared: int) -> int:
     """Where the last turn of a row ends in a context that has the first `shared` characters of it: behind its end, and
     the special tokens and spaces that follow there."""
-    special = tokenizer.convert_ids_to_tokens(sorted(special_tokens(tokenizer)))
+    special = _special_texts(tokenizer, len(tokenizer))
     place = row.ended
     while place < shared:
         token = max((one for one in special if row.text.startswith(one, place)), key=len, default="")
