@@ -11,7 +11,7 @@ Providers: `hf` (transformers, in this process), `vllm` (on GPUs), `openai` (any
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -52,17 +52,23 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What became of a request: an answer, or in `error` why there is none. `cost_usd` is what was paid either way."""
+    """What became of a request: an answer, or in `error` why there is none. `cost_usd` is what was paid either way.
+
+    `reasoning_tokens` are those of `completion_tokens` that went into thinking. `note` says what was asked for that the
+    model does not take.
+    """
 
     key: str
     text: str = ""
     finish_reason: Literal["stop", "length", "other", "error"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
     cost_usd: float = 0.0
     seconds: float = 0.0
     attempts: int = 1
     error: str = ""
+    note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -102,6 +108,12 @@ def user(text: str, system: str | None = None) -> tuple[Message, ...]:
 def continues_assistant(messages: tuple[Message, ...]) -> bool:
     """Whether a conversation ends within the assistant's turn, so that the reply is the rest of it."""
     return bool(messages) and messages[-1]["role"] == "assistant"
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop in it, and whether there was one."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
 
 
 def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:

@@ -112,7 +112,7 @@ def _check_address(model: OpenAiModel, key: str | None) -> None:
 
 
 def _check_folder(model: HfModel | VllmModel) -> None:
-    if isinstance(model, VllmModel):
+    if isinstance(model, VllmModel) and model.rehearsed is None:
         import importlib.util
 
         if importlib.util.find_spec("vllm") is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -77,6 +78,23 @@ class OpenAiModel(ModelSettings):
     max_attempts: int = operational(8, ge=1, description="a request that failed so often is kept as a failure")
     prompt_usd_per_million: float = operational(0.0, ge=0, description="price of a million tokens of prompts")
     completion_usd_per_million: float = operational(0.0, ge=0, description="price of a million tokens of answers")
+    drop_params: tuple[Literal["temperature", "top_p", "seed", "stop"], ...] = Field(
+        (), description="parameters that the model does not take; those that its server refuses are found out"
+    )
+    reasoning_effort: str | None = Field(None, description="minimal, low, medium, high, as the model has them")
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of the server's own, such as top_k or chat_template_kwargs"
+    )
+    tokenizer: Annotated[InputPath | None, Model("causal")] = Field(
+        None,
+        description="that of the model, by hub name or folder: turns are then continued by the server's /completions, "
+        "from the very prompt that `hf` has; chat templates that trim what was said lose the end of a step",
+    )
+    continuation: Literal["continue_final_message", "prefix", "last_message", "none"] = Field(
+        "continue_final_message",
+        description="how a turn is continued: by vLLM's and SGLang's field, by a flag of the message (DeepSeek's beta "
+        "address, Mistral), by ending with the assistant's message (Ollama), or not at all (OpenAI)",
+    )
 
     @field_validator("base_url")
     @classmethod
@@ -86,6 +104,12 @@ class OpenAiModel(ModelSettings):
         if "@" in value.split("/")[2]:
             raise ValueError("an address holds no user name or password; name the key's variable in api_key_env")
         return value.rstrip("/")
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether it can go on with a turn of the assistant's. OpenAI's own models begin another."""
+        host = urlsplit(self.base_url).hostname or ""
+        return self.continuation != "none" and not host.endswith(("openai.com", "openai.azure.com"))
 
     def rehearse(self, stand_ins: StandIns) -> Self:
         """Asked of a local server, which needs no key."""

@@ -64,10 +64,7 @@ class LocalStandIns:
         if self._server is None:
             from squadron.llm.stand_in import StandIn
 
-            self._server = StandIn()
-            self._server.__enter__()
-            for pattern, replies in self.replies:
-                self._server.add_reply(pattern, replies)
+            self._server = StandIn(self.replies).__enter__()
         address = self._server.play(model, base_url)
         self.notes[f"{model} at {base_url}"] = "a local server, as strict"
         return address

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from squadron.llm.backends.batches import in_batches
-from squadron.llm.chat import ChatReply, ChatRequest, Closing, ModelUnavailable, Sampling, with_system
+from squadron.llm.chat import ChatReply, ChatRequest, Closing, ModelUnavailable, Sampling, cut_at_stop, with_system
 from squadron.llm.decoding.decoder import Answer
 from squadron.llm.decoding.generation import generate, stops_in
 from squadron.llm.decoding.sampling import Sampler
@@ -126,7 +126,9 @@ class HfChat(Closing):
         return [self._reply(request, answer, seconds) for (request, _), answer in zip(batch, answers, strict=True)]
 
     def _reply(self, request: ChatRequest, answer: Answer, seconds: float) -> ChatReply:
-        text, stopped = _cut(self._tokenizer.decode(answer.tokens, skip_special_tokens=True), request.sampling.stop)
+        text, stopped = cut_at_stop(
+            self._tokenizer.decode(answer.tokens, skip_special_tokens=True), request.sampling.stop
+        )
         reason = "stop" if stopped and not answer.error else answer.finish_reason or "other"
         return ChatReply(
             request.key,
@@ -141,12 +143,6 @@ class HfChat(Closing):
 
 def _common(sampling: Sampling) -> tuple[Any, ...]:
     return sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.stop
-
-
-def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first stop in it, and whether there was one."""
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return (text[: min(places)], True) if places else (text, False)
 
 
 def _dtype(settings: HfModel, device: torch.device) -> Any:

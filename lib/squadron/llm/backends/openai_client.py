@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from squadron.core.errors import ResourceError
+from squadron.core.errors import ConfigError, ResourceError
+from squadron.llm.backends.parameters import Parameters
 from squadron.llm.backends.rate_limits import Limits
 from squadron.llm.backends.transport import Answer, Call, Endpoint, Outcome
 from squadron.llm.batch.budget import Budget
-from squadron.llm.chat import ChatReply, ChatRequest, Closing, Sampling, continues_assistant
+from squadron.llm.chat import ChatReply, ChatRequest, Closing, Sampling, continues_assistant, cut_at_stop, with_system
 from squadron.llm.settings import OpenAiModel
+from squadron.train.text.tokenizer import load_tokenizer
 
 BYTES_PER_TOKEN = 4
 """About so many, in English. Only for what a server does not count."""
@@ -46,6 +48,11 @@ class OpenAiChat(Closing):
             max_attempts=settings.max_attempts,
             limits=Limits(settings.requests_per_minute, settings.tokens_per_minute),
         )
+        extra = dict(settings.extra_body)
+        if settings.reasoning_effort is not None:
+            extra["reasoning_effort"] = settings.reasoning_effort
+        self._parameters = Parameters(settings.drop_params, extra=extra)
+        self._tokenizer = None if settings.tokenizer is None else load_tokenizer(settings.tokenizer, settings.name)
 
     def chat(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply]:
         """See ChatModel. `seconds` of a reply is what its last attempt took; closing the iterator cancels the rest."""
@@ -58,32 +65,72 @@ class OpenAiChat(Closing):
         self._endpoint.close()
 
     def _call(self, request: ChatRequest) -> Call:
-        messages = [dict(message) for message in request.messages]
-        if self._settings.system is not None:
-            messages.insert(0, {"role": "system", "content": self._settings.system})
-        size = sum(_size(message["content"]) for message in messages)
-        most = request.sampling.max_tokens
+        messages = [dict(message) for message in with_system(request.messages, self._settings.system)]
+        sampling, rest = request.sampling, continues_assistant(request.messages)
+        size = sum(_size(str(message["content"])) for message in messages)
         about = math.ceil(size / BYTES_PER_TOKEN)
-        body = {"model": self._settings.model, "messages": messages, **_parameters(request.sampling)}
-        if continues_assistant(request.messages):  # understood by vLLM's and SGLang's servers
-            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        body: dict[str, Any] = {"model": self._settings.model}
+        url, trimmed = "", ""
+        if rest and not self._settings.can_continue:
+            fix = "set continuation to how its server continues a turn, or ask another model"
+            raise ConfigError(f"{self._settings.name} cannot continue a turn", where=self._settings.base_url, fix=fix)
+        if rest and self._tokenizer is not None:
+            from squadron.train.text.conversations import prompt_text
+
+            url = f"{self._settings.base_url}/completions"
+            body["prompt"] = prompt_text(self._tokenizer, messages)
+        elif rest:
+            messages, fields, trimmed = continue_turn(messages, self._settings.continuation)
+            body |= {"messages": messages, **fields}
+        else:
+            body["messages"] = messages
+        # A stop that the model itself has to write first is looked for here.
+        told = tuple(stop for stop in sampling.stop if stop.strip()) if trimmed else sampling.stop
+        body |= self._parameters.of(sampling.model_copy(update={"stop": told}))
         return Call(
             request.key,
             json.dumps(body).encode(),
-            partial(self._read, about),
-            tokens=about + most,
-            worst_usd=self._cost(size + WRAPPING_TOKENS * len(messages), most),  # no token is shorter than a byte
+            partial(self._read, about, sampling, trimmed),
+            tokens=about + sampling.max_tokens,
+            # No token is shorter than a byte.
+            worst_usd=self._cost(size + WRAPPING_TOKENS * len(messages), sampling.max_tokens),
+            amend=self._amend,
+            url=url,
         )
 
-    def _read(self, about: int, payload: Any) -> Answer:
+    def _amend(self, body: bytes, error: Any) -> bytes | None:
+        """A body that the server refused, without what it says that the model does not take."""
+        asked = json.loads(body)
+        known = self._parameters.amend(asked)  # another request may have learned it in the meantime
+        if known == asked and self._parameters.learn(asked, error):
+            known = self._parameters.amend(asked)
+        return None if known == asked else json.dumps(known).encode()
+
+    def _read(self, about: int, sampling: Sampling, trimmed: str, payload: Any) -> Answer:
         """The reply that a server's JSON holds. `about`: the prompt's tokens where the server does not count them."""
-        choice = payload["choices"][0]
-        text, reason, usage = choice["message"].get("content"), choice.get("finish_reason"), payload.get("usage")
+        choice, usage = payload["choices"][0], payload.get("usage")
+        message = choice.get("message") or {"content": choice["text"]}
+        text, reason = message.get("content"), choice.get("finish_reason")
         prompt = _count(usage, "prompt_tokens", about)
         completion = _count(usage, "completion_tokens", math.ceil(_size(text or "") / BYTES_PER_TOKEN))
-        paid = ChatReply("", text or "", _reason(reason), prompt, completion, self._cost(prompt, completion))
-        if text is None:
-            said = choice["message"].get("refusal") or "no reason given"
+        thought = _count((usage or {}).get("completion_tokens_details"), "reasoning_tokens", 0)
+        completion = max(completion, thought)  # some servers count it apart
+        shown, stopped = cut_at_stop((text or "").lstrip(trimmed) if trimmed else text or "", sampling.stop)
+        paid = ChatReply(
+            "",
+            shown,
+            finish_reason="stop" if stopped else _reason(reason),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            reasoning_tokens=thought,
+            cost_usd=self._cost(prompt, completion),
+            note=self._parameters.left_out(sampling),
+        )
+        if reason == "length" and not text and (thought or message.get("reasoning_content")):
+            error = f"all {completion:,} tokens went into reasoning and none are left to answer; raise max_tokens"
+            paid = replace(paid, finish_reason="error", error=error)
+        elif text is None:
+            said = message.get("refusal") or "no reason given"
             error = f"the answer holds no text (finish_reason {reason}): {said}"
             paid = replace(paid, finish_reason="error", error=error)
         return Answer(paid, prompt + completion, paid.cost_usd)
@@ -149,16 +196,20 @@ def _reply(outcome: Outcome) -> ChatReply:
     return reply
 
 
-def _parameters(sampling: Sampling) -> dict[str, Any]:
-    """What differs from every server's own defaults; theirs for max_tokens and temperature are not ours."""
-    parameters: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
-    if sampling.top_p < 1:
-        parameters["top_p"] = sampling.top_p
-    if sampling.seed is not None:
-        parameters["seed"] = sampling.seed
-    if sampling.stop:
-        parameters["stop"] = list(sampling.stop)
-    return parameters
+def continue_turn(messages: list[dict[str, Any]], how: str) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+    """A conversation whose last turn is to be continued, the fields that ask for it, and the space that its end lost.
+
+    The space goes because chat templates such as Llama's and Gemma's trim it: so it is the same for all, and what the
+    model writes first.
+    """
+    said = str(messages[-1]["content"])
+    last: dict[str, Any] = messages[-1] | {"content": said.rstrip()}
+    fields: dict[str, Any] = {}
+    if how == "prefix":
+        last["prefix"] = True
+    elif how == "continue_final_message":
+        fields = {"add_generation_prompt": False, "continue_final_message": True}
+    return [*messages[:-1], last], fields, said[len(said.rstrip()) :]
 
 
 def _rows(count: int, payload: Any) -> Answer:

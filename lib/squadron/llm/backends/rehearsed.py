@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
-from squadron.llm.chat import ChatModel, ChatReply, ChatRequest, Closing
+from squadron.llm.chat import ChatModel, ChatReply, ChatRequest, Closing, cut_at_stop
 from squadron.llm.settings import Rehearsed
+from squadron.llm.stand_in.replies import choose_reply
 
 
 class RehearsedChat(Closing):
@@ -38,19 +35,5 @@ class RehearsedChat(Closing):
         self._model.close()
 
     def _say(self, request: ChatRequest) -> str | None:
-        text = choose_reply(self._settings.replies, request)
-        for stop in request.sampling.stop if text is not None else ():
-            text = text.partition(stop)[0] if text is not None else None
-        return text
-
-
-def choose_reply(replies: Any, request: ChatRequest) -> str | None:
-    """One of the replies to the first pattern that the last message of the user holds; equal requests are told the
-    same. None if no pattern fits."""
-    last = next((str(one["content"]) for one in reversed(request.messages) if one["role"] == "user"), "")
-    for pattern, texts in replies:
-        if found := re.search(pattern, last):
-            told = json.dumps([list(map(dict, request.messages)), request.sampling.seed])
-            chosen = texts[int.from_bytes(hashlib.sha256(told.encode()).digest()[:4]) % len(texts)]
-            return found.expand(chosen)
-    return None
+        text = choose_reply(self._settings.replies, request.messages, request.sampling.seed)
+        return None if text is None else cut_at_stop(text, request.sampling.stop)[0]

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -37,15 +37,22 @@ class Answer:
     cost_usd: float = 0.0
 
 
+Amend = Callable[[bytes, Any], bytes | None]
+"""Of a body that was refused and the JSON of the refusal: the body to send in its place, None if there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A body to post. `read` makes an answer of the JSON that comes back; what it raises means: send it again."""
+    """A body to post. `read` makes an answer of the JSON that comes back; what it raises means: send it again. `amend`
+    says what to send instead of a body that the server refuses. `url`: another than the endpoint's."""
 
     key: str
     body: bytes
     read: Callable[[Any], Answer]
     tokens: float = 0.0
     worst_usd: float = 0.0
+    amend: Amend | None = None
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,11 @@ class _Passing(Exception):
 
 
 class _Refused(Exception):
-    """The server will not answer this request, however often it is asked."""
+    """The server will not answer this request, however often it is asked; `body` is what it answers instead."""
+
+    def __init__(self, cause: str, body: bytes) -> None:
+        super().__init__(cause)
+        self.body = body
 
 
 Done = SimpleQueue[tuple[Call, "asyncio.Task[Outcome]"]]
@@ -178,7 +189,9 @@ class Endpoint(Closing):
 
     async def _exchange(self, call: Call) -> Outcome:
         """Attempt a call until it is answered or refused. Waiting for the next attempt takes nobody's slot."""
-        for attempt in range(1, self._max_attempts + 1):
+        attempt = amendments = 0
+        while True:
+            attempt += 1
             async with self._slots:
                 await self._limits.admit(call.tokens)
                 started = time.perf_counter()
@@ -186,11 +199,15 @@ class Endpoint(Closing):
                     answer = await self._post(call)
                     return Outcome(call, answer, attempt, time.perf_counter() - started)
                 except _Refused as error:
+                    if (amended := _amend(call, error.body)) is not None:
+                        call, amendments = amended, amendments + 1
+                        continue
                     return Outcome(call, None, attempt, time.perf_counter() - started, str(error))
                 except _Passing as error:
                     failure, seconds = error, time.perf_counter() - started
-            if attempt < self._max_attempts:
-                await asyncio.sleep(max(failure.wait, backoff(call.key, attempt)))
+            if attempt - amendments >= self._max_attempts:
+                break
+            await asyncio.sleep(max(failure.wait, backoff(call.key, attempt)))
         if failure.unreached:
             self._unreached_in_a_row += 1
             if not self._contacted or self._unreached_in_a_row >= 3 * self._concurrency:
@@ -201,7 +218,7 @@ class Endpoint(Closing):
     async def _post(self, call: Call) -> Answer:
         try:
             # A redirect is not followed: it could carry the key elsewhere.
-            async with self._session.post(self.url, data=call.body, allow_redirects=False) as response:
+            async with self._session.post(call.url or self.url, data=call.body, allow_redirects=False) as response:
                 self._contacted, self._unreached_in_a_row = True, 0
                 body = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
@@ -235,7 +252,7 @@ class Endpoint(Closing):
             fix = "check model and base_url; the address often ends with /v1"
             return ModelUnavailable(f"there is no such model or address: {said}", where=self.url, fix=fix)
         if status not in PASSING and status < 500:
-            return _Refused(said)
+            return _Refused(said, body)
         wait = retry_after(response.headers)
         if status == 429 and wait is not None:
             self._limits.pause(wait)
@@ -251,6 +268,17 @@ class Endpoint(Closing):
         except (ValueError, AttributeError):
             pass
         return _short(text.replace(self._key, "***") if self._key else text)
+
+
+def _amend(call: Call, refusal: bytes) -> Call | None:
+    """The call with another body, if the server's refusal says how; None if it says nothing new."""
+    if call.amend is None:
+        return None
+    try:
+        body = call.amend(call.body, json.loads(refusal))
+    except ValueError:
+        return None
+    return None if body is None or body == call.body else replace(call, body=body)
 
 
 def _settle(done: Done, budget: Budget | None) -> asyncio.Task[Outcome]:

@@ -183,6 +183,7 @@ def _compile(stage: Stage, asked: Asked, keys: Sequence[str], log: KeyedLog, ind
     """Write a model's answers in the order of the questions, and note what failed."""
     count: Counter[str] = Counter()
     cost = 0.0
+    notes: set[str] = set()
     samples = asked.config.samples
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -197,12 +198,16 @@ def _compile(stage: Stage, asked: Asked, keys: Sequence[str], log: KeyedLog, ind
                 count.update(answered=not error, failed=bool(error))
                 count.update({name: entry.get(name, 0) for name in ("prompt_tokens", "completion_tokens")})
                 cost += entry.get("cost_usd", 0.0)
+                if entry.get("note"):
+                    notes.add(entry["note"])
                 response = None if error else entry["text"]
                 said = {"response": response, "error": error, "score": None}
                 yield {"id": identifier, "sample": row % samples, **said}
 
     name = f"answers/{log.folder.name}.arrow"
     write_rows(stage.folder, name, rows(), types=ANSWER_TYPES)
+    for note in sorted(notes):
+        stage.headline(f"left out for {asked.name}", note)
     return Answers(
         model=asked.name,
         file=relative(stage.folder, stage.run.folder, name),

@@ -123,10 +123,12 @@ def chat_entry(reply: ChatReply) -> Entry:
         "finish_reason": reply.finish_reason,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
+        "reasoning_tokens": reply.reasoning_tokens,
         "cost_usd": reply.cost_usd,
         "seconds": round(reply.seconds, 4),
         "attempts": reply.attempts,
         "error": reply.error,
+        "note": reply.note,
     }
 
 

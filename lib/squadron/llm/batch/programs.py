@@ -130,9 +130,13 @@ class _Scheduler:
             name: _ModelPool(stage, name, settings, computing, timeout_s, ledger) for name, settings in models.items()
         }
         self._waiting: dict[str, list[tuple[_Session, int]]] = {}
+        self._stage = stage
+        self._notes: set[tuple[str, str]] = set()
 
     def leave_idle(self) -> None:
-        """All is answered: leave the workers to the next stage that asks."""
+        """All is answered: say what models do not take, and leave the workers to the next stage that asks."""
+        for model, note in sorted(self._notes):
+            self._stage.headline(f"left out for {model}", note)
         for pool in self._pools.values():
             pool.leave_idle()
 
@@ -164,6 +168,7 @@ class _Scheduler:
                 for session, place in self._waiting.pop(entry["key"]):
                     assert session.replies is not None
                     session.replies[place] = reply_of(session.items[place], entry)
+                    self._notes |= {(pool.name, entry["note"])} if entry.get("note") else set()
                     session.missing -= 1
                     if session.missing == 0:
                         ready.append(session)

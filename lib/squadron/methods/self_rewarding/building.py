@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from squadron.core.errors import InputError
+from squadron.core.errors import ConfigError, InputError
 from squadron.core.panels import Table
 from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
@@ -18,6 +18,7 @@ from squadron.llm.batch.model_client import check_served
 from squadron.llm.batch.programs import Ask, Program, run_programs
 from squadron.llm.chat import ChatReply, ChatRequest, Sampling
 from squadron.llm.rewards.reward import Answered, Score
+from squadron.llm.settings import OpenAiModel
 from squadron.methods.self_rewarding import algorithm
 from squadron.methods.self_rewarding.config import InstructionConfig, JudgingDataConfig, PromptsConfig
 from squadron.methods.self_rewarding.conversations import ask_chat, judge_both, step_of, step_sampling, verdict_of
@@ -44,6 +45,9 @@ def check(instruction: InstructionConfig, judging: JudgingDataConfig) -> None:
     for settings in (instruction.splitter, judging.policy, judging.reward, judging.judge):
         if settings is not None:
             check_served(settings)
+    if isinstance(judging.policy, OpenAiModel) and not judging.policy.can_continue:
+        fix = "take a model that continues its turn, behind vLLM, SGLang, DeepSeek's beta address or Ollama"
+        raise ConfigError("the server of judging.policy cannot continue a turn", where=judging.policy.base_url, fix=fix)
 
 
 def solutions(stage: Stage, config: InstructionConfig, cap_usd: float | None) -> list[dict[str, Any]]:
