@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from squadron.core.errors import InputError
 from squadron.train.models.families import FAMILIES, make_family_model
 from squadron.train.objectives.layout import IGNORED
 from squadron.train.text.conversations import encode_answers, encode_turns, render_turns
@@ -215,3 +216,23 @@ def test_pairs_are_those_of_trl(load: Callable[[str], Any], name: str) -> None:
         )
         # Where the template itself renders both answers alike, as with <think>, that is no part of the prompt.
         assert len(prompt) == cut or tokenizer.decode(given[len(prompt) :]).strip() == ""
+
+
+def taken(name: str, tokenizer: Any) -> tuple[str, ...]:
+    """A line of the page's table of families: what a family's template takes, and how answers become rows."""
+    form = template_form(tokenizer)
+    ask, say = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    try:
+        system = "s1" in render(tokenizer, [{"role": "system", "content": "s1"}, ask, say])
+    except InputError:
+        system = False
+    calls = "no" if not form.arguments else "several a turn" if form.several else "one a turn"
+    rows = "one row" if len(render_turns(tokenizer, [ask, say, ask, say])) == 1 else "a row each"
+    thoughts = f"`{form.thoughts[0]}`" if form.thoughts else "no"
+    return f"`{name}`", rows, "yes" if system else "no", "yes" if form.tools else "no", calls, thoughts
+
+
+def test_the_page_says_what_every_family_takes(load: Callable[[str], Any]) -> None:
+    page = (Path(__file__).parents[2] / "lib/squadron/methods/finetune/README.md").read_text()
+    lines = ["| " + " | ".join(taken(name, load(name))) + " |" for name in sorted(CHATTING)]
+    assert "\n".join(lines) in page

@@ -55,7 +55,7 @@ class TemplateForm:
             if len(calls) > 1 and not self.several:
                 what = f"the chat template of this model shows one call a turn; here are {len(calls)}"
                 raise InputError(what, where=where, fix="give each call a turn, with what the tool returned behind it")
-            if message["content"] and not self.beside_calls:
+            if (message["content"] or "").strip() and not self.beside_calls:
                 what = "the chat template of this model shows no content beside a call"
                 raise InputError(what, where=where, fix="leave the content out, or take another model")
             fitted["tool_calls"] = [self._fit_call(call) for call in calls]
