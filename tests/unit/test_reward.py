@@ -248,6 +248,29 @@ def test_a_labelling_model_takes_the_share_of_a_node_that_a_classifier_takes() -
     profile = Profile(name="cards", trainer=WorkerResources(gpus=1, cpus=4))
     share = reward_resources(LabelTokenReward(path="a/b"), profile)
     assert share == reward_resources(ClassifierReward(path="a/b"), profile) == profile.trainer
+    four = reward_resources(LabelTokenReward(path="a/b", gpus=4), profile)
+    assert four == WorkerResources(gpus=4, cpus=16)
+
+
+@pytest.mark.parametrize(("cards", "holds"), [(8, True), (4, True), (2, False), (1, False)])
+def test_a_large_model_is_spread_over_cards_layer_by_layer_or_refused(cards: int, holds: bool) -> None:
+    """Qwen2.5-72B has 145 GB of weights in bf16; a tenth of each card of 80 GB is left free."""
+    import torch
+
+    from squadron.core.errors import ResourceError
+    from squadron.train.models.architectures import find_architecture
+    from squadron.train.models.spread import spread
+
+    config, memory = find_architecture("Qwen2.5-72B"), dict.fromkeys(range(cards), 80 * 10**9)
+    if not holds:
+        with pytest.raises(ResourceError, match="145 GB of weights"):
+            spread(config, "causal", memory, torch.bfloat16)
+        return
+    placed = spread(config, "causal", memory, torch.bfloat16)
+    layers = [placed[f"model.layers.{number}"] for number in range(80)]
+    assert layers == sorted(layers) and set(layers) == set(range(cards))
+    # The first card holds the embedding too, and the last the head.
+    assert max(map(layers.count, layers)) <= 80 / cards + 2
 
 
 class Judge(Closing):

@@ -81,11 +81,17 @@ def resources(settings: AnyModel, profile: Profile) -> WorkerResources | None:
         return None
     if isinstance(settings, LocalModel) and settings.rehearsed is not None:
         return profile.worker
-    cards = settings.gpus if isinstance(settings, VllmModel) else 1
+    cards = settings.gpus if isinstance(settings, VllmModel) else None
+    return card_share(profile, cards)
+
+
+def card_share(profile: Profile, cards: int | None) -> WorkerResources:
+    """The share of a node that comes with so many cards; None: with one, where the profile has cards at all."""
     share = profile.trainer if profile.trainer is not None and profile.trainer.gpus else None
     if share is not None:
-        return share.model_copy(update={"gpus": cards * share.gpus, "cpus": cards * share.cpus})
-    return WorkerResources(gpus=cards) if isinstance(settings, VllmModel) else profile.worker
+        count = cards or 1
+        return share.model_copy(update={"gpus": count * share.gpus, "cpus": count * share.cpus})
+    return profile.worker if cards is None else WorkerResources(gpus=cards)
 
 
 def _check_address(model: OpenAiModel, key: str | None) -> None:

@@ -18,7 +18,7 @@ from squadron.core.profile import Profile, WorkerResources
 from squadron.llm.batch.answer_cache import Entry
 from squadron.llm.batch.budget import Budget
 from squadron.llm.chat import ChatReply, ChatRequest
-from squadron.llm.providers import check_models, identity, open_model, resources
+from squadron.llm.providers import card_share, check_models, identity, open_model, resources
 from squadron.llm.rewards.open import open_reward
 from squadron.llm.rewards.reward import Answered, Score
 from squadron.llm.rewards.settings import AnyReward, JudgeReward, LocalReward
@@ -66,7 +66,7 @@ def reward_resources(reward: AnyReward, profile: Profile) -> WorkerResources | N
     if isinstance(reward, JudgeReward):
         return resources(reward.model, profile)
     if isinstance(reward, LocalReward):
-        return resources(HfModel(name="reward", path=reward.path), profile)
+        return card_share(profile, reward.gpus if reward.gpus > 1 else None)
     return profile.worker
 
 

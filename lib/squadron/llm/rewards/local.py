@@ -120,30 +120,38 @@ class _InBatches(Closing):
 
 
 def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
-    """The model on its device, its tokenizer, and the names of the weights that its files lack.
+    """The model on its device or cards, its tokenizer, and the names of the weights that its files lack.
 
-    Raises ModelUnavailable if it cannot be loaded.
+    Raises ModelUnavailable if it cannot be loaded, ResourceError if the cards do not hold it.
     """
     from squadron.train.library_setup import quiet_libraries
 
     quiet_libraries()
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     from squadron.train.models.attention import keep_cap
+    from squadron.train.models.spread import card_memory, spread
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     named: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
     dtype = named.get(settings.precision, "auto" if device.type == "cuda" else torch.float32)
     options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": False}
     path = local_folder(settings.path)
+    cards = card_memory(settings.gpus) if settings.gpus > 1 else {}
     with explaining_load_errors(settings.path, kind=ModelUnavailable):
+        placed: Any = None
+        if cards:
+            config = AutoConfig.from_pretrained(path, **options)
+            stored = getattr(config, "dtype", None) or torch.float32
+            placed = spread(config, head, cards, stored if dtype == "auto" else dtype, settings.path)
         model, loading = auto_class(head).from_pretrained(
-            path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            path, dtype=dtype, use_safetensors=True, output_loading_info=True, device_map=placed, **options
         )
         # Right padding: position numbers then begin at the first token, alone and in a batch.
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", **options)
-    return keep_cap(model).to(device).eval(), tokenizer, sorted(loading["missing_keys"])
+    model = keep_cap(model).eval() if placed else keep_cap(model).to(device).eval()
+    return model, tokenizer, sorted(loading["missing_keys"])
 
 
 def refuse_untrained(settings: LocalReward, missing: Sequence[str], fix: str) -> None:

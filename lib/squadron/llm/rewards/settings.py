@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import Model
+from squadron.core.rehearsal import AtMost, Model
 from squadron.llm.chat import Sampling
 from squadron.llm.settings import AnyModel
 
@@ -33,6 +33,7 @@ class LocalReward(Config):
     revision: str | None = None
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     batch_size: int = operational(16, ge=1, description="conversations scored together")
+    gpus: Annotated[int, AtMost(1)] = operational(1, ge=1, description="cards that share the weights, layer by layer")
     max_length: int | None = Field(None, ge=2, description="tokens; a longer row is an error; None: the model's own")
 
 
