@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import uvicorn
 
-from squadron.core.errors import ConfigError
 from squadron.core.folder import Folder
 from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatReply, ChatRequest, Message, Sampling, user
@@ -59,8 +58,8 @@ ENDS = {
     "glm4moe": "<|user|>",
     "lfm2": "<|im_end|>",
 }
-RECURRENT = ("lfm2",)
-"""Families whose answers cannot share a batch that they join one by one, so that they are served by vLLM alone."""
+TRAINED = [name for name in CHATTING if name != "lfm2"]
+"""All but those with layers besides attention, which are refused."""
 LEARNED = {"What is 2 plus 2?": "It is 4, of course.", "Name a colour.": "Green"}
 SAMPLING = Sampling(max_tokens=24)
 
@@ -174,7 +173,7 @@ def plain(text: str) -> str:
     return text.rpartition("</think>")[2].strip().removeprefix("final")
 
 
-@pytest.mark.parametrize("name", CHATTING)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_tuned_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tuned], name: str) -> None:
     """By the hf provider, by transformers alone, and by the samples of a fine-tuning run."""
     import torch
@@ -199,20 +198,14 @@ def test_a_tuned_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tu
     assert [plain(text) for text in texts] == list(LEARNED.values())
 
 
-@pytest.mark.parametrize("name", [name for name in CHATTING if name not in RECURRENT])
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_served_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tuned], name: str) -> None:
     with served(tuned(name).tuned) as settings:
         replies = ask(open_model(settings), [user(question) for question in LEARNED])
     assert [(plain(reply.text), reply.finish_reason) for reply in replies] == [(s, "stop") for s in LEARNED.values()]
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_a_model_with_recurrent_layers_is_not_served_here(tuned: Callable[[str], Tuned], name: str) -> None:
-    with pytest.raises(ConfigError, match="vLLM"):
-        ChatServer(HfModel(name="tuned", path=tuned(name).tuned), max_rows=4)
-
-
-@pytest.mark.parametrize("name", CHATTING)
+@pytest.mark.parametrize("name", TRAINED)
 def test_an_export_names_the_ends_of_the_base_and_of_the_turn(tuned: Callable[[str], Tuned], name: str) -> None:
     made = tuned(name)
     settings = json.loads((Path(made.tuned) / "generation_config.json").read_text())
@@ -220,7 +213,7 @@ def test_an_export_names_the_ends_of_the_base_and_of_the_turn(tuned: Callable[[s
     assert set(settings["eos_token_id"]) == {made.tokenizer.eos_token_id, end}
 
 
-@pytest.mark.parametrize("name", CHATTING)
+@pytest.mark.parametrize("name", TRAINED)
 def test_preferences_end_as_completions_do(tuned: Callable[[str], Tuned], name: str) -> None:
     tokenizer, data = tuned(name).tokenizer, DataConfig(chat=True)
     asked, said = next(iter(LEARNED.items()))

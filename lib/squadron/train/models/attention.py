@@ -27,16 +27,18 @@ def choose(model: Any) -> None:
     """Let a causal language model compute attention over rows of several sequences, the best way that it can.
 
     That is flash-attn where it is installed and can run, `packed` for models that know SDPA, else transformers' eager
-    attention, whose masks keep sequences apart too: for models with sinks, or a cap on attention logits, which SDPA
-    cannot express. Raises InputError for a model with recurrent layers, whose state would run from one sequence into
-    the next.
+    attention under the masks of `separating`: for models with sinks, or a cap on attention logits, which SDPA
+    cannot express. Raises InputError for a model with recurrent or convolution layers, which would carry one sequence
+    into the next.
     """
     import importlib.util
 
     import torch
 
-    if getattr(model, "_is_stateful", False):
-        what = f"{type(model).__name__} has recurrent layers, which would carry state from one sequence into the next"
+    if getattr(model, "_is_stateful", False) or "conv" in (getattr(model.config, "layer_types", None) or ()):
+        what = (
+            f"{type(model).__name__} has convolution or recurrent layers, which would carry one sequence into the next"
+        )
         raise InputError(what, where=str(model.config.name_or_path), fix="take a model of attention layers alone")
     register()
     flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.is_available()
@@ -58,6 +60,17 @@ def keep_cap(model: Any) -> Any:
     if caps_attention(model.config):
         model.set_attn_implementation("eager")
     return model
+
+
+def separating(model: Any, position_ids: torch.Tensor) -> Any:
+    """The masks that keep the sequences of a row apart, [1, N] positions that begin anew with each, for a model that
+    computes eager attention; None for others. Not all models make them from the positions (GPT-OSS does not)."""
+    from transformers.masking_utils import create_masks_for_generate
+
+    if getattr(model.config, "_attn_implementation", None) != "eager":
+        return None
+    shaped = position_ids.new_empty((*position_ids.shape, 1), dtype=model.dtype)
+    return create_masks_for_generate(model.config, shaped, None, None, position_ids=position_ids)
 
 
 def packed_attention(
@@ -82,17 +95,12 @@ def packed_attention(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if cu_seq_lens_q is None:
+        length = query_BHTD.shape[2]
+        if attention_mask is None and length == key_BGTD.shape[2]:
+            attention_mask = _window(length, sliding_window, query_BHTD.device)
         return sdpa_attention_forward(
             module, query_BHTD, key_BGTD, value_BGTD, attention_mask, scaling=scaling, dropout=dropout, **unused
         )
-
-    def mask(length: int) -> torch.Tensor | None:
-        """Which keys each query sees, [T, T], where a window bounds it."""
-        if sliding_window is None or length <= sliding_window:
-            return None
-        places = torch.arange(length, device=query_BHTD.device)
-        distance = places[:, None] - places[None]
-        return (distance >= 0) & (distance < sliding_window)
 
     lengths = cu_seq_lens_q.diff().tolist()
     grouped = query_BHTD.shape[1] != key_BGTD.shape[1]
@@ -102,8 +110,8 @@ def packed_attention(
             q,
             k,
             v,
-            attn_mask=mask(q.shape[2]),
-            is_causal=mask(q.shape[2]) is None,
+            attn_mask=(mask := _window(q.shape[2], sliding_window, q.device)),
+            is_causal=mask is None,
             dropout_p=dropout,
             scale=scaling,
             enable_gqa=grouped,
@@ -111,6 +119,17 @@ def packed_attention(
         for q, k, v in zip(*split, strict=True)
     ]
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+
+
+def _window(length: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Which keys each query sees, [T, T], where a window bounds it."""
+    import torch
+
+    if sliding_window is None or length <= sliding_window:
+        return None
+    places = torch.arange(length, device=device)
+    distance = places[:, None] - places[None]
+    return (distance >= 0) & (distance < sliding_window)
 
 
 def _no_mask_if_packed(*args: Any, **settings: Any) -> torch.Tensor | None:

@@ -191,10 +191,13 @@ def _most_of_all_workers(count: int, device: torch.device) -> int:
 
 
 def _forward(model: Any, batch: dict[str, torch.Tensor], **settings: Any) -> Any:
+    from squadron.train.models.attention import separating
+
     bounds = batch["bounds"]
     longest = int(batch["position_ids"].max()) + 1
     return model(
         input_ids=batch["input_ids"],
+        attention_mask=separating(model, batch["position_ids"]),
         position_ids=batch["position_ids"],
         cu_seq_lens_q=bounds,
         cu_seq_lens_k=bounds,
