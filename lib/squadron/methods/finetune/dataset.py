@@ -76,8 +76,12 @@ def encode(
     }  # fmt: skip
     answers = map_rows(stage, tasks, encode_chunk, unit="chunk", resources=WorkerResources(), **arguments)
     if failures := stage.failures():
-        what = f"{len(failures)} of {len(tasks)} chunks of records cannot be encoded: {failures[0]['error']}"
-        raise InputError(what, where=str(stage.folder), fix="fix the records, then give the same command")
+        # An error of ours names the record and what to do; the lines behind it are those of this one.
+        said = failures[0]["error"]
+        where, fix = ("", "") if "\n  fix:" in said else (str(stage.folder), "give the same command, which tries again")
+        raise InputError(
+            f"{len(failures)} of {len(tasks)} chunks of records cannot be encoded: {said}", where=where, fix=fix
+        )
     long = sum(answer["too_long"] for answer in answers)
     longest = max(answer["longest"] for answer in answers)
     total = sum(answer["all"] for answer in answers)
