@@ -40,6 +40,7 @@ CONTRACT = Contract(
         Refused("sizes of 2 or more", ["evaluation.robots=[1]"]),
         Refused("average_completion", ["costs=[shortest]"]),
         Refused("give routes, or map, starts and tasks", ["fleet={map: x}"]),
+        Refused("planners plan a fleet of your own", ["planners=FILES"]),
         Refused("missing.jsonl", ["fleet={routes: missing.jsonl}"]),
         Refused("no multiple of heads", ["model.heads=3"]),
         routes("overlap at their starts", '{"route": [[0, 0], [5, 0]]}', '{"route": [[0, 0.5], [5, 1]]}'),

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.record import output, stages
+from tests.contract.coordination import CONTRACT
+from tests.contract.record import output, stages, write_files
+from tests.finished import one_line, run_smoke
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +41,21 @@ def test_a_fleet_gets_its_schedule(finished: Path) -> None:
         times = [wait["until_s"] for wait in robot["waits"]]
         assert times == sorted(times) and robot["arrives_s"] >= times[-1]
         assert all(wait["until_s"] >= wait["at_m"] for wait in robot["waits"])
+
+
+def test_a_fleet_is_planned_with_the_networks_of_an_earlier_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given the run or one network's folder; the plan is the one that the earlier run made, and nothing is trained."""
+    (tmp_path / "files").mkdir()
+    words = write_files(tmp_path / "files", CONTRACT.files, CONTRACT.words)
+    (model,) = finished.glob("stages/train_planners-*/graph-VAE/model")
+    (expected,) = stages(finished, "plan_fleet")
+    for place, planners in (("run", finished), ("model", model)):
+        assert run_smoke("coordination", tmp_path / place, *words, f"planners={planners}") == 0
+        assert not [*tmp_path.glob(f"{place}/stages/train_planners-*"), *tmp_path.glob(f"{place}/stages/label*")]
+        (found,) = stages(tmp_path / place, "plan_fleet")
+        assert (found / "schedule.json").read_bytes() == (expected / "schedule.json").read_bytes()
+    words += [f"planners={finished}", "costs=[average_delay]"]
+    assert run_smoke("coordination", tmp_path / "other", *words) == 2
+    assert "set costs to average_completion" in one_line(capsys)

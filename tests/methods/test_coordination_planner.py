@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
+from squadron.core.inputs import InputPath
 from squadron.methods.coordination import algorithm, baselines, density_limits, exact, planner, search
 from squadron.methods.coordination.algorithm import COSTS, Plans
 from squadron.methods.coordination.config import (
@@ -28,7 +30,7 @@ from squadron.methods.coordination.config import (
     SamplingConfig,
 )
 from squadron.methods.coordination.features import features, join
-from squadron.methods.coordination.fleet import read_fleet
+from squadron.methods.coordination.fleet import passing, read_fleet
 from squadron.methods.coordination.graph import Graph, build_graph
 from squadron.methods.coordination.model import GraphVae, route_ranks
 from squadron.methods.coordination.problems import training_problem, unseen_problem
@@ -484,6 +486,33 @@ def test_problems_are_functions_of_their_number() -> None:
     contest = EvaluationConfig(robots=(6,), problems=2, maps=0.5)
     (routes, grid), (open_routes, none) = (unseen_problem(contest, FloorLimits(), 6, n) for n in (0, 1))
     assert grid is not None and none is None and len(routes) == len(open_routes) == 6
+
+
+def test_robots_that_stand_are_driven_around(tmp_path: Path) -> None:
+    """Robot 0 crosses a floor of three rows; robot 1 ends in its way, robot 2 has no task and stands in the middle row.
+    Where robot 2 stands, nobody can be sent."""
+    (tmp_path / "map").write_text("type octile\nheight 3\nwidth 5\nmap\n" + ".....\n" * 3)
+    (tmp_path / "starts").write_text("3\n0\n14\n7\n")
+    (tmp_path / "tasks").write_text("2\n4\n2\n")
+    files = {name: InputPath(tmp_path / name) for name in ("map", "starts", "tasks")}
+    routes, grid = read_fleet(FleetConfig(**files))
+    assert grid is not None and not grid.free_HW[1, 2] and len(routes) == 2
+    assert [route.length for route in routes] == [8, 4] and passing(routes, 0.4) == 0
+    assert len(read_fleet(FleetConfig(robots=1, **files))[0]) == 1  # only the first is there
+    (tmp_path / "tasks").write_text("2\n4\n7\n")
+    with pytest.raises(InputError, match="robot 1 is to drive to a place where a robot without a task stands"):
+        read_fleet(FleetConfig(**files))
+
+
+def test_routes_past_another_robots_end_are_counted() -> None:
+    routes = [make_route(points) for points in ([(0, 0), (9, 0)], [(5, 5), (5, 0.5)], [(0, 2), (9, 2)])]
+    assert passing(routes, 0.4) == 1
+
+
+@pytest.mark.parametrize("activation", ["elu", "relu"])
+def test_the_activation_is_the_one_that_is_set(activation: Literal["elu", "relu"]) -> None:
+    kinds = {type(part).__name__ for part in GraphVae(SMALL.model_copy(update={"activation": activation})).modules()}
+    assert kinds & {"ELU", "ReLU"} == {{"elu": "ELU", "relu": "ReLU"}[activation]}
 
 
 @pytest.mark.parametrize(("name", "robots"), [("random-64-64-10", 400), ("room-64-64-16", 250)])

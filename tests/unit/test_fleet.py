@@ -145,3 +145,12 @@ def test_the_competitions_maps_agents_and_tasks_are_read(name: str, robots: int,
     assert (len(starts), len(visits)) == (robots, tasks)
     routes = maps.shortest_routes(grid, [[starts[0], *visits[0]]])
     assert len(routes) == 1
+
+
+def test_routes_go_around_cells_to_avoid_where_there_is_a_way() -> None:
+    """Robot 1 is to end in the middle of the way of robot 0, on an open floor and in a corridor."""
+    floor, corridor = maps.GridMap(np.ones((2, 5), bool)), maps.GridMap(np.ones((1, 5), bool))
+    around, straight = (
+        maps.shortest_routes(grid, [[0, 4], [1, 2]], avoid=[4, 2])[0].length for grid in (floor, corridor)
+    )
+    assert (around, straight) == (6, 4)

@@ -82,6 +82,8 @@ class ModelConfig(Config):
         16, ge=0, description="0: a network that gives one answer, without a latent vector"
     )
 
+    activation: Literal["elu", "relu"] = Field("elu", description="after each layer; the paper: relu")
+
     @model_validator(mode="after")
     def _heads_share_the_hidden_size(self) -> ModelConfig:
         if self.hidden % self.heads:
@@ -206,9 +208,18 @@ class CoordinationConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     fleet: FleetConfig | None = Field(None, description="robots of your own, planned by the network of each cost")
+    planners: InputPath | None = Field(
+        None, description="folder of an earlier run, or of a network in it: the fleet is planned by it, nothing trained"
+    )
 
     @model_validator(mode="after")
     def _costs_differ(self) -> CoordinationConfig:
         if len(set(self.costs)) < len(self.costs):
             raise ValueError("a cost is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _planners_have_a_fleet(self) -> CoordinationConfig:
+        if self.planners is not None and self.fleet is None:
+            raise ValueError("planners plan a fleet of your own: set fleet, too")
         return self

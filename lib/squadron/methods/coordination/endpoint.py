@@ -73,9 +73,10 @@ class PlanAnswer(Config):
 def services(folder: Folder) -> Services:
     """The planner of each cost that a run has trained, behind one address. Raises InputError for a run that has trained
     none, or whose networks are gone."""
-    trained = [record.planners[0] for record in outputs(folder, "train_planners", Planners)]
-    networks = {one.cost: Folder(one.locate(folder)) for one in trained}
     config = settings(folder, CoordinationConfig)
+    made_by = "train_planners" if config.planners is None else "adopt_planners"
+    trained = [record.planners[0] for record in outputs(folder, made_by, Planners)]
+    networks = {one.cost: Folder(one.locate(folder)) for one in trained}
     load = Load(networks, config.limits, config.sampling)
     summary = "who goes first wherever robots meet, and when"
     route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, summary, example=EXAMPLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,32 @@ def plan_fleet(stage: Stage, planner: Planner, fleet: Fleet, limits: FloorLimits
     planned_s = time.perf_counter() - started - built_s
     stage.folder.write_json("schedule.json", describe(schedule))
     value = float(COSTS[planner.cost](graph, schedule.enter_N[None])[0])
-    stage.show(_summary(planner.cost, schedule, value, built_s, planned_s))
+    stage.show(_summary(planner.cost, schedule, routes, limits.radius_m, value, built_s, planned_s))
     name = store_film(stage.folder, "fleet", drive(routes, grid, schedule, limits.radius_m))
     stage.show(Film(title="Your fleet, all at once and by plan", file=name, caption=CAPTION))
     stage.headline(f"your fleet, {planner.cost.replace('_', ' ')}", f"{value:.1f} s")
     return Planned(file=relative(stage.folder, stage.run.folder, "schedule.json"), cost=value)
 
 
-def _summary(cost: CostName, schedule: Schedule, value: float, built_s: float, planned_s: float) -> Table:
+def passing(routes: Sequence[Route], radius_m: float) -> int:
+    """How many routes lead so close to another's end that its robot must have left by then."""
+    import shapely
+
+    lines = [shapely.LineString(route.points_P2) for route in routes]
+    ends = [shapely.Point(route.points_P2[-1]) for route in routes]
+    end, line = shapely.STRtree(lines).query(ends, predicate="dwithin", distance=2 * radius_m - 1e-9)
+    return len(set(line[end != line].tolist()))
+
+
+def _summary(
+    cost: CostName,
+    schedule: Schedule,
+    routes: Sequence[Route],
+    radius_m: float,
+    value: float,
+    built_s: float,
+    planned_s: float,
+) -> Table:
     graph = schedule.graph
     rows: list[list[Any]] = [
         ["robots", graph.robots],
@@ -63,6 +82,7 @@ def _summary(cost: CostName, schedule: Schedule, value: float, built_s: float, p
         ["encounters", graph.edges],
         [f"{cost.replace('_', ' ')} [s]", value],
         ["the same without other robots [s]", float(COSTS[cost](graph, graph.enter_N[None])[0])],
+        ["routes that pass where another robot has arrived", passing(routes, radius_m)],
         ["time to find encounters [s]", built_s],
         ["time to plan [s]", planned_s],
     ]
@@ -70,20 +90,31 @@ def _summary(cost: CostName, schedule: Schedule, value: float, built_s: float, p
 
 
 def read_fleet(fleet: FleetConfig) -> tuple[list[Route], GridMap | None]:
-    """The fleet's routes, and its map if it has one. Raises InputError for what cannot be read or driven."""
+    """The fleet's routes, and its map if it has one. Raises InputError for what cannot be read or driven.
+
+    On a map robots without a task stay where they are, as walls do; where others have arrived, routes go around
+    wherever there is a way.
+    """
     if fleet.routes is not None:
         return _read_routes(fleet.routes), None
     grid = read_map(str(fleet.map))
     starts, tasks = read_starts(str(fleet.starts), grid), read_tasks(str(fleet.tasks), grid)
     robots = min(len(starts), len(tasks)) if fleet.robots is None else fleet.robots
+    parked = starts[robots:] if fleet.robots is None else []
     if robots > min(len(starts), len(tasks)):
         raise InputError(
             f"{robots} robots were asked for, {len(starts)} starts and {len(tasks)} tasks are there",
             where=f"{fleet.starts}, {fleet.tasks}",
             fix="lower fleet.robots",
         )
-    pairs = zip(starts[:robots], tasks[:robots], strict=True)
-    return shortest_routes(grid, [[start, *task] for start, task in pairs], fleet.seed), grid
+    free = grid.free_HW.copy()
+    free.flat[parked] = False
+    grid = GridMap(free, grid.cell_m)
+    visits = [[start, *task] for start, task in zip(starts[:robots], tasks[:robots], strict=True)]
+    if taken := [robot for robot, cells in enumerate(visits) if set(cells) & set(parked)]:
+        what = f"robot {taken[0]} is to drive to a place where a robot without a task stands"
+        raise InputError(what, where=f"{fleet.starts}, {fleet.tasks}", fix="give that robot a task, or leave it out")
+    return shortest_routes(grid, visits, fleet.seed, [cells[-1] for cells in visits]), grid
 
 
 def describe(schedule: Schedule) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from squadron.methods.coordination.config import ModelConfig
 from squadron.methods.coordination.features import MESSAGE_FEATURES, NODE_FEATURES, PLAN_FEATURES
 
 _LEAST_BID = 1e-3
+_ACTIVATIONS = {"elu": nn.ELU, "relu": nn.ReLU}
 
 
 class Decoded(NamedTuple):
@@ -37,8 +38,8 @@ class GraphVae(nn.Module):
             self.encoder = GraphNetwork(NODE_FEATURES, MESSAGE_FEATURES + PLAN_FEATURES, config)
             self.to_latent = nn.Linear(hidden, 2 * latent)
         self.decoder = GraphNetwork(NODE_FEATURES + latent, MESSAGE_FEATURES, config)
-        self.to_bid = _perceptron(hidden, hidden)
-        self.to_confidence = _perceptron(2 * hidden, hidden)
+        self.to_bid = _perceptron(hidden, config)
+        self.to_confidence = _perceptron(2 * hidden, config)
 
     def encode(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and logarithm of the spread (B, Z) of the latent vectors of graphs with plans.
@@ -65,6 +66,7 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, nodes: int, messages: int, config: ModelConfig) -> None:
         super().__init__()
+        self.activation = _ACTIVATIONS[config.activation]()
         self.inlet = nn.Linear(nodes, config.hidden)
         width = config.hidden // config.heads
         self.layers = nn.ModuleList(
@@ -76,7 +78,7 @@ class GraphNetwork(nn.Module):
     def forward(self, nodes: torch.Tensor, message: torch.Tensor, messages: torch.Tensor) -> torch.Tensor:
         hidden_NH = self.inlet(nodes)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            hidden_NH = hidden_NH + functional.elu(layer(norm(hidden_NH), message, messages))
+            hidden_NH = hidden_NH + self.activation(layer(norm(hidden_NH), message, messages))
         return hidden_NH
 
 
@@ -89,8 +91,10 @@ def route_ranks(bid_N: torch.Tensor, robot_N: torch.Tensor) -> torch.Tensor:
     return total_N - earlier[first_N.cumsum(0) - 1]
 
 
-def _perceptron(inputs: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ELU(), nn.Linear(hidden, 1))
+def _perceptron(inputs: int, config: ModelConfig) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, config.hidden), _ACTIVATIONS[config.activation](), nn.Linear(config.hidden, 1)
+    )
 
 
 def _plan_messages(first_E: torch.Tensor, following_E: torch.Tensor, messages: int) -> torch.Tensor:

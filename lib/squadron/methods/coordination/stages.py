@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from squadron.core.folder import Folder
+from squadron.core.inputs import InputPath
 from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.methods.coordination import plan
@@ -39,6 +41,13 @@ def train_planners(stage: Stage, labels: Labels, model: ModelConfig, loss: LossC
 
     models = {"graph VAE": model, "no latent vector": model.model_copy(update={"latent": 0})}
     return Planners(planners=train_planners(stage, labels, models, loss, training))
+
+
+def adopt_planners(stage: Stage, cost: CostName, planners: InputPath) -> Planners:
+    """Take the networks of an earlier run for this cost, and see to it that they can plan."""
+    from squadron.methods.coordination.training import adopt
+
+    return Planners(planners=adopt(stage, cost, Folder(str(planners))))
 
 
 @estimated(plan.comparison)

@@ -16,11 +16,12 @@ import numpy as np
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.run import Stage
+from squadron.core.run_reader import outputs
 from squadron.data.rows import ArrowRows
 from squadron.evaluate.panels import step_curves
-from squadron.methods.coordination.config import LossConfig, ModelConfig
+from squadron.methods.coordination.config import CostName, LossConfig, ModelConfig
 from squadron.methods.coordination.features import MESSAGE_FEATURES, NODE_FEATURES, join
-from squadron.methods.coordination.records import Labels, Planner
+from squadron.methods.coordination.records import Labels, Planner, Planners
 from squadron.train.checkpoints.checkpoint import Reader
 from squadron.train.multi_run import TrainJob, train_several
 from squadron.train.spec import TrainSpec
@@ -64,6 +65,31 @@ def train_planners(
             held_out_loss=held_out[-1] if held_out else None,
         )
         planners.append(made)
+    return tuple(planners)
+
+
+def adopt(stage: Stage, cost: CostName, source: Folder) -> tuple[Planner, ...]:
+    """Copy the networks that an earlier run has trained for a cost, or the one network in a folder, for the stage.
+
+    Raises InputError if there is none, if it was trained for other costs, or if it does not fit this version: its
+    weights must take the features that graphs have here.
+    """
+    if source.exists("run.json"):
+        trained = [one for record in outputs(source, "train_planners", Planners) for one in record.planners]
+        known = dict.fromkeys(one.cost for one in trained)
+        found = {one.name: Folder(one.locate(source)) for one in trained if one.cost == cost}
+        if not found:
+            fix = f"set costs to {', '.join(known)}"
+            raise InputError(f"no network was trained for {cost}", where=str(source), fix=fix)
+    else:
+        found = {"graph VAE": source}
+    planners = []
+    for name, folder in found.items():
+        model = load_planner(folder)
+        place = f"{name.replace(' ', '-')}/model"
+        save_planner(stage.folder / place, model.config, model.state_dict())
+        planners.append(Planner.made(stage, place, name=name, cost=cost, held_out_loss=None))
+    stage.headline(f"networks for {cost.replace('_', ' ')}", ", ".join(found))
     return tuple(planners)
 
 

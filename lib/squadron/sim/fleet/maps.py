@@ -72,13 +72,16 @@ def read_tasks(path: str | Path, grid: GridMap) -> list[list[int]]:
     return _read_cells(path, grid)
 
 
-def shortest_routes(grid: GridMap, visits: Sequence[Sequence[int]], seed: int = 0) -> list[Route]:
+def shortest_routes(
+    grid: GridMap, visits: Sequence[Sequence[int]], seed: int = 0, avoid: Sequence[int] = ()
+) -> list[Route]:
     """A shortest route through each list of cells. Which of several equally short ones is drawn by `seed`, so that
-    robots do not all keep to the same wall.
+    robots do not all keep to the same wall. Of routes through fewer of the cells to `avoid`, however long, the shortest
+    is taken; a route's own start and goal may be among these.
 
     Raises InputError naming the robot whose cells do not differ, or cannot be reached.
     """
-    graph = _moves(grid, seed)
+    graph = _moves(grid, seed, avoid)
     sources = sorted({cell for cells in visits for cell in cells[:-1]})
     row_of = {cell: row for row, cell in enumerate(sources)}
     _, before = csgraph.dijkstra(graph, indices=sources, return_predecessors=True)
@@ -91,9 +94,9 @@ def shortest_routes(grid: GridMap, visits: Sequence[Sequence[int]], seed: int = 
     return routes
 
 
-def _moves(grid: GridMap, seed: int) -> sparse.csr_array:
+def _moves(grid: GridMap, seed: int, avoid: Sequence[int]) -> sparse.csr_array:
     """Steps between neighbouring free cells, each longer than one by a random amount, the same both ways, so small that
-    no way of more steps becomes the shorter one."""
+    no way of more steps becomes the shorter one; to and from cells to avoid, longer than any way around."""
     height, width = grid.free_HW.shape
     cells_HW = np.arange(height * width).reshape(height, width)
     across = grid.free_HW[:, :-1] & grid.free_HW[:, 1:]
@@ -101,6 +104,7 @@ def _moves(grid: GridMap, seed: int) -> sparse.csr_array:
     one = np.concatenate([cells_HW[:, :-1][across], cells_HW[:-1][down]])
     other = np.concatenate([cells_HW[:, 1:][across], cells_HW[1:][down]])
     cost = 1 + np.random.default_rng(seed).random(len(one)) / cells_HW.size
+    cost += cells_HW.size * np.isin(np.stack([one, other]), avoid).sum(0)
     ends = (np.concatenate([one, other]), np.concatenate([other, one]))
     return sparse.csr_array((np.tile(cost, 2), ends), shape=(cells_HW.size, cells_HW.size))
 
