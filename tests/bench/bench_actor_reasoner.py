@@ -1,15 +1,20 @@
 """The Actor's memory, episodes a second, and driving by the clock with Reasoners that are slow and die.
 
 python tests/bench/bench_actor_reasoner.py              # all of it
-python tests/bench/bench_actor_reasoner.py retrieval    # one part: retrieval, episodes, live
+python tests/bench/bench_actor_reasoner.py retrieval    # one part: retrieval, episodes, live, demo, collisions
+
+`demo` runs `squadron run actor_reasoner`, minutes; `collisions` runs `squadron run actor_reasoner full`, 42 minutes.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,7 +26,8 @@ from squadron.core.profile import WorkerResources
 from squadron.llm.embed import PackagedEmbedder
 from squadron.llm.settings import Rule, ScriptedModel
 from squadron.methods.actor_reasoner.algorithm import WEIGHTS
-from squadron.methods.actor_reasoner.benchmark import FULL, Gatherer, Texts, World, fill
+from squadron.methods.actor_reasoner.benchmark import ALONE, FULL, Gatherer, Texts, World, fill
+from squadron.methods.actor_reasoner.benchmark import RULE as IDM
 from squadron.methods.actor_reasoner.config import ActorReasonerConfig, LiveConfig, WorldConfig
 from squadron.methods.actor_reasoner.episodes import LIVE, outcomes, run_episodes
 from squadron.methods.actor_reasoner.live import Clock, LiveReasoner, Mailbox, killing
@@ -31,6 +37,7 @@ from squadron.methods.actor_reasoner.prompts import memory_words
 from squadron.methods.actor_reasoner.records import ReasonerModel
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
 
+ROOT = Path(__file__).resolve().parents[2]
 RECORDS, WIDTH = 10_000, 384
 GO = "Style: CONSERVATIVE\nIntention: DECELERATE\nDecision: FASTER\nDisplay: I go first"
 WAIT = "Style: AGGRESSIVE\nIntention: ACCELERATE\nDecision: SLOWER\nDisplay: you go first"
@@ -152,7 +159,32 @@ def live(cars: int = 25, lots: int = 8) -> bool:
     return missed == 0
 
 
-PARTS = {"retrieval": retrieval, "episodes": episodes, "live": live}
+def demo() -> bool:
+    """Every way to drive at the intersection, with a model learned in minutes."""
+    return _collisions("demo")
+
+
+def collisions() -> bool:
+    """Every way to drive in every scene. Bar: fewer collisions than the rule and than the Reasoner alone."""
+    return _collisions("full")
+
+
+def _collisions(config: str) -> bool:
+    target, met = ROOT / "runs" / "bench" / f"actor_reasoner-{config}", True
+    command = [sys.executable, "-m", "squadron.core.cli", "run", "actor_reasoner", config, "--run", str(target)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for done in sorted(target.glob("stages/compare-*/done.json")):
+        output = json.loads(done.read_text())["output"]
+        found = {one["method"]: one for one in output["driven"]}
+        for name, one in found.items():
+            passed = "nobody passed" if one["passed_s"] is None else f"{one['passed_s']:.2f} s"
+            print(f"{output['scene']}, {name}: {one['collided']:.1%} of {one['episodes']} collided, {passed}")
+        others = [found[name]["collided"] for name in (IDM, ALONE.name)]
+        met &= found[FULL.name]["collided"] < min(others)
+    return met
+
+
+PARTS = {"retrieval": retrieval, "episodes": episodes, "live": live, "demo": demo, "collisions": collisions}
 
 if __name__ == "__main__":
     results = [PARTS[part]() for part in sys.argv[1:] or PARTS]

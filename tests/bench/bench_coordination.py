@@ -1,9 +1,10 @@
 """Coordination: validity of random plans, solvers against each other, speed, ratios by size, labels a second.
 
-    python tests/bench/bench_coordination.py [validity] [solvers] [speed] [labels] [ratios] [maps]
+    python tests/bench/bench_coordination.py [validity] [solvers] [speed] [demo] [labels] [maps] [ratios] [costs]
 
-`ratios` runs `squadron run coordination full`, an hour; `speed` and `maps` use its network where it is
-there, else one that has learned nothing, which is as fast. `maps` needs the competition's data.
+All parts, unless some are named. `demo` runs `squadron run coordination`, minutes; `ratios` runs `squadron run
+coordination full`, an hour, and `costs` that for each of the four costs. `speed` and `maps` use the network of `ratios`
+where it is there, else one that has learned nothing, which is as fast. `maps` needs the competition's data.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def speed() -> bool:
 
 
 def labels() -> bool:
-    """Problems labelled a second with one worker and with two: of the whole stage, and from the first label on, which
+    """Problems labelled a second with one worker and with two: of the whole stage, and from the first batch on, which
     leaves the start of workers out."""
     rates, net = {}, {}
     for workers in (1, 2):
@@ -139,22 +140,46 @@ def labels() -> bool:
         run("full", target, *words, "--workers", str(workers))
         (done,) = target.glob("stages/label_problems-*/done.json")
         rates[workers] = 1000 / json.loads(done.read_text())["seconds"]
-        written = sorted(part.stat().st_mtime for part in done.parent.glob("rows/*.parquet"))
-        net[workers] = (len(written) - 1) / (written[-1] - written[0])
-    for what, rate in (("start of workers included", rates), ("from the first label on", net)):
+        written = sorted((part.stat().st_mtime, _answered(part)) for part in done.parent.glob("rows/*.jsonl"))
+        net[workers] = sum(count for _, count in written[1:]) / (written[-1][0] - written[0][0])
+    for what, rate in (("start of workers included", rates), ("from the first labels on", net)):
         print(f"problems labelled a second, {what}: {rate[1]:.2f} with one worker, {rate[2]:.2f} with two")
     return net[2] > 1.7 * net[1]
+
+
+def _answered(part: Path) -> int:
+    """Rows that a file of answers holds."""
+    return sum(len(json.loads(line)["ids"]) for line in part.read_text().splitlines())
+
+
+def demo() -> bool:
+    """The demo: a small network on problems of up to 25 robots. No bar."""
+    target = RUN.with_name("coordination-demo")
+    run("demo", target)
+    return _tell_ratios(target, {})
 
 
 def ratios() -> bool:
     """The network on problems that it has not seen, by size."""
     run("full", RUN)
+    return _tell_ratios(RUN, RATIO_BARS)
+
+
+def costs() -> bool:
+    """The same for every cost, each with a network of its own."""
+    target = RUN.with_name("coordination-costs")
+    run("full", target, f"costs=[{', '.join(COSTS)}]")
+    return _tell_ratios(target, RATIO_BARS)
+
+
+def _tell_ratios(target: Path, bars: dict[int, float]) -> bool:
+    """Every method by cost, world and size. Whether the network's average time of arrival keeps to the bars."""
     met = True
-    for done in sorted(RUN.glob("stages/compare-*/done.json")):
+    for done in sorted(target.glob("stages/compare-*/done.json")):
         output = json.loads(done.read_text())["output"]
         for row in output["ratios"]:
             barred = row["method"] == "graph VAE" and output["cost"] == "average_completion"
-            bar = RATIO_BARS.get(row["robots"]) if barred else None
+            bar = bars.get(row["robots"]) if barred else None
             shown = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {row['seconds']:.2f} s"
             place = f"{output['cost']}, {row['world']}, {row['robots']} robots, {row['method']}"
             print(f"{place}: {shown}{f'; bar {bar}' if bar else ''}")
@@ -216,7 +241,7 @@ def untrained(folder: Folder) -> Folder:
 
 
 if __name__ == "__main__":
-    checks: dict[str, Any] = {one.__name__: one for one in (validity, solvers, speed, labels, ratios, maps)}
-    chosen = sys.argv[1:] or ["validity", "solvers", "speed"]
-    results = [checks[name]() for name in chosen]
+    parts = (validity, solvers, speed, demo, labels, maps, ratios, costs)
+    checks: dict[str, Any] = {one.__name__: one for one in parts}
+    results = [checks[name]() for name in sys.argv[1:] or checks]
     sys.exit(not all(results))

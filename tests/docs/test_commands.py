@@ -125,3 +125,49 @@ def test_a_command_that_cannot_be_given_is_found(tmp_path: Path) -> None:
         (False, "python jobs/flame.py paper --workers   2"),
         (True, "squadron run flame hours"),
     ]
+
+
+BENCH = re.compile(r"`(?:python tests/bench/)?(bench_\w+\.py)((?: \w+)*)`")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("lib/**/*.md")])
+
+
+def _unknown_parts(text: str) -> list[str]:
+    """Scripts of `tests/bench` that a page names and that are not there, and parts that a script does not know."""
+    missing = []
+    for script, parts in BENCH.findall(text):
+        path = ROOT / "tests" / "bench" / script
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else None
+        known = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} if tree else set()
+        known |= set(_texts(tree)) if tree else set()
+        missing += [script] if tree is None else [f"{script} {part}" for part in parts.split() if part not in known]
+    return missing
+
+
+def _figures(text: str) -> Iterator[tuple[str, str]]:
+    """Every row of the tables that say how a figure is rerun, and what it says."""
+    told = False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip()[1:-1].split("|")]
+        told = (told or cells[-1] == "rerun by") if line.startswith("|") else False
+        if told and cells[-1] != "rerun by" and not re.fullmatch(":?-+:?", cells[-1]):
+            yield line, cells[-1]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_figure_names_a_command_that_is_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not _unknown_parts(text)
+    for line, rerun in _figures(text):
+        named = re.findall(r"`([^`]+)`", rerun)
+        assert named or rerun.startswith(("no command", "not run")), line
+        for one in named:
+            assert one.startswith(("bench_", "squadron ", "python ", "make ")) or (ROOT / one).exists(), line
+
+
+def test_a_part_that_a_script_does_not_know_is_found() -> None:
+    assert _unknown_parts("`bench_cli.py`, `bench_flames.py` and `python tests/bench/bench_serve.py chats chat`") == [
+        "bench_flames.py",
+        "bench_serve.py chat",
+    ]
+    table = "| what | rerun by |\n|---|---|\n| time | `bench_cli.py` |\n| memory | |\n\n| other | 3 |"
+    assert [rerun for _, rerun in _figures(table)] == ["`bench_cli.py`", ""]

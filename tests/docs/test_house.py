@@ -75,7 +75,7 @@ def test_every_figure_on_the_page_of_figures_says_what_reruns_it() -> None:
     assert figures
     for row in figures:
         last = row[-1].strip()
-        assert re.match(r"`(bench_|tests/|squadron run )", last) or last == "see below", row
+        assert re.match(r"`(bench_|tests/|squadron run )", last) or last == "no command", row
 
 
 def test_the_first_screen_says_what_for_and_how() -> None:
