@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -66,6 +67,23 @@ def test_a_step_has_the_same_rows_in_the_same_micro_batches(ray_cluster: object,
     expected = np.reshape(expected_order(stream, SPEC.seed, 3)[: steps * 8], (steps, 4, 2))
     for rank in range(workers):
         assert read_ids(stream, SPEC, rank, workers, 0, steps) == expected[:, rank::workers].tolist()
+
+
+def slowly(columns: Columns) -> Columns:
+    time.sleep(3)
+    return columns
+
+
+def test_rows_may_take_longer_than_ray_data_waits_for_a_block(ray_cluster: object, tmp_path: Path) -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    before, context.execution_no_progress_timeout_s = context.execution_no_progress_timeout_s, 1
+    try:
+        stream = open_stream(write_shards(tmp_path / "data", ((8,),)), prepare=slowly)
+        assert len(read_ids(stream, SPEC, 0, 1, 0, 1)[0]) == 4
+    finally:
+        context.execution_no_progress_timeout_s = before
 
 
 @pytest.mark.parametrize("start", [1, 3, 5, 6000])

@@ -201,6 +201,7 @@ def _run(parts: list[_Part], share: _Share, tasks: int) -> Iterator[Row]:
     context.execution_options.preserve_order = True
     context.override_object_store_memory_limit_fraction = _STORE_SHARE / share.workers
     context.raise_original_map_exception = True
+    context.execution_no_progress_timeout_s = -1  # a step may take longer than Ray Data waits for one to read on
     context.enable_progress_bars = False
     try:
         for block in dataset.iter_batches(batch_size=None, batch_format="numpy"):
