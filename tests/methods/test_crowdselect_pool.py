@@ -59,6 +59,10 @@ def rows(stage: Stage, file: RowsFile) -> list[Any]:
     return list(file.rows(stage.run.folder))
 
 
+def headlines(stage: Stage) -> dict[str, str]:
+    return dict(stage.folder.read_json("headlines.json"))
+
+
 def test_what_is_kept_out_does_not_depend_on_the_order_of_rows(stage: Stage, write: Callable[..., str]) -> None:
     lines = [{"instruction": f"do {n}", "answer": n} for n in range(40)]
     kept = []
@@ -162,3 +166,58 @@ def test_real_responses(stage: Stage) -> None:
         read(stage, str(cut), layout="responses", held_out=0)
     with gzip.open(REAL) as stream:
         assert json.loads(stream.readline())["instruction"]
+
+
+def _zoo(**cells: Any) -> dict[str, Any]:
+    return {"instruction": "do " + "-".join(cells), **cells}
+
+
+ZOO = {"layout": "generator_zoo", "score": "rm", "held_out": 0.0}
+CELL = {"content": "x", "rm": 1.0}
+BAD_ZOO: dict[str, tuple[list[Any], dict[str, Any], str]] = {
+    "a column that no row has": ([_zoo(small=CELL, larg=CELL), _zoo(small=CELL)], {}, "did you mean larg"),
+    "a score that no response has": ([_zoo(small=CELL, large=CELL)] * 2, {"score": "rmx"}, "did you mean rm"),
+    "a column of text": ([_zoo(small=CELL, large="x")] * 2, {}, "holds no {content, score}"),
+    "a score of words": ([_zoo(small=CELL, large={"content": "x", "rm": "good"})] * 2, {}, "is no number: 'good'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ZOO)
+def test_columns_of_models_are_checked(name: str, stage: Stage, write: Callable[..., str]) -> None:
+    lines, settings, words = BAD_ZOO[name]
+    lines = [line | {"instruction": f"{line['instruction']} {number}"} for number, line in enumerate(lines)]
+    models = tuple(ScriptedModel(name=one, otherwise="never asked") for one in ("small", "large"))
+    with pytest.raises(InputError) as refused:
+        pool.read_pool(stage, PoolConfig(path=write(*lines), **(ZOO | settings)), WORLD, models)
+    assert words in str(refused.value) and "pool.jsonl" in refused.value.where
+
+
+def test_rows_that_lack_a_model_are_counted(stage: Stage, write: Callable[..., str]) -> None:
+    path = write(_zoo(small=CELL, large=CELL), _zoo(small=CELL), {"instruction": "none", "large": {"rm": 2.0}})
+    models = tuple(ScriptedModel(name=one, otherwise="never asked") for one in ("small", "large"))
+    read_in = pool.read_pool(stage, PoolConfig(path=path, **ZOO), WORLD, models)
+    assert [(one.answered, one.failed) for one in read_in.answers] == [(2, 1), (1, 2)]
+    assert headlines(stage)["of 3 rows lack a model"] == "small 1, large 2"
+
+
+@pytest.mark.parametrize("key", ["score", "content"])
+def test_scores_or_responses_alone_are_read(key: str, stage: Stage, write: Callable[..., str]) -> None:
+    value = {"score": 0.5, "content": "x"}[key]
+    lines = [{"instruction": text, "responses": [{"model": "m", key: value}]} for text in ("a", "b")]
+    (answers,) = read(stage, write(*lines), layout="responses", held_out=0).answers
+    assert (answers.answered, answers.failed) == (2, 0)
+    found = [(row["score"], row["response"]) for row in read_answers(stage.run.folder, answers)]
+    assert found == [(0.5, None) if key == "score" else (None, "x")] * 2
+    assert ("responses in the pool" in headlines(stage)) == (key == "score")
+
+
+def test_responses_without_text_and_score_are_refused(stage: Stage, write: Callable[..., str]) -> None:
+    lines = [{"instruction": text, "responses": [{"model": "m", "scores": 1}]} for text in ("a", "b")]
+    with pytest.raises(InputError, match="did you mean scores"):
+        read(stage, write(*lines), layout="responses", held_out=0)
+
+
+def test_a_model_that_responds_twice_is_refused(stage: Stage, write: Callable[..., str]) -> None:
+    lines = [{"instruction": text, "responses": [{"model": "m", "content": "x"}] * 2} for text in ("a", "b")]
+    with pytest.raises(InputError, match="m responds twice here"):
+        read(stage, write(*lines), layout="responses", held_out=0)

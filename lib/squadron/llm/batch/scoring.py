@@ -15,6 +15,7 @@ import numpy as np
 
 from squadron.core import console
 from squadron.core.config import Config
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
@@ -144,9 +145,11 @@ def mean_over_samples(scores_NMS: np.ndarray) -> np.ndarray:
 
 
 def _given(stage: Stage, answers: Sequence[Answers]) -> Scores:
-    """The scores that answers came with."""
-    columns = [read_answers(stage.run.folder, one).columns("score", "response") for one in answers]
-    values = [[np.nan if score is None or said is None else score for score, said in column] for column in columns]
+    """The scores that answers came with, or that came without the answers. Raises InputError where there is none."""
+    columns = [read_answers(stage.run.folder, one).columns("score") for one in answers]
+    values = [[np.nan if score is None else score for (score,) in column] for column in columns]
+    if np.isnan(values).all():
+        raise InputError("no answer came with a score", where="reward: column", fix="name a reward that scores answers")
     return _write(stage, np.array(values, np.float64)[:, :, None], [one.model for one in answers], 0, 0.0)
 
 

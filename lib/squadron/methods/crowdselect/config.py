@@ -166,6 +166,8 @@ class CrowdSelectConfig(Config):
             raise ValueError(f"pool.layout {self.pool.layout} needs pool.path")
         if isinstance(self.reward, ColumnReward) and asks:
             raise ValueError("reward: column needs a pool that comes with responses and their scores")
+        if isinstance(self.reward, ColumnReward) and self.pool.layout == "generator_zoo" and self.pool.score is None:
+            raise ValueError("reward: column needs pool.score, which says whose score to take from each model's column")
         if isinstance(self.reward, VerifierReward) and self.pool.path is not None and self.pool.reference is None:
             raise ValueError("reward: verifier needs pool.reference, the column of the right answer")
         if missing := sorted(set(self.students.arms) - set(self.selection.arms)):

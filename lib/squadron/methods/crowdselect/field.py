@@ -40,6 +40,11 @@ class Field:
         text: str | None = self.answers[self.model_N[row]][row * samples + int(self.sample_N[row])]["response"]
         return text
 
+    @property
+    def has_responses(self) -> bool:
+        """Whether there is any response to train on; a pool may bring scores alone."""
+        return any(self.response(row) is not None for row in range(len(self.ids)))
+
     def score(self, row: int) -> float:
         """What that response scored."""
         return float(self.scores_NMS[row, self.model_N[row], self.sample_N[row]])

@@ -18,7 +18,8 @@ from squadron.llm.batch.collect import ANSWER_TYPES, Answers
 from squadron.llm.settings import AnyModel
 from squadron.methods.crowdselect import plan
 from squadron.methods.crowdselect.config import PoolConfig
-from squadron.methods.crowdselect.records import Pool, ResponseModel
+from squadron.methods.crowdselect.given import Given, column_models, responses, score_of
+from squadron.methods.crowdselect.records import Pool
 from squadron.methods.crowdselect.synthetic_task import TasksConfig, held_out_tasks, pool_tasks
 
 _TYPES = {"id": "string", "instruction": "string", "reference": "string"}
@@ -27,10 +28,10 @@ _GIVEN_TYPES = {"response": "string", "score": "float64"}
 
 @dataclass
 class _Seen:
-    """What a first reading finds: which rows count, and the models of their responses in order of appearance."""
+    """What a first reading finds: which rows count, and what they bring along."""
 
     ids: dict[str, str] = field(default_factory=dict)
-    models: dict[str, ResponseModel] = field(default_factory=dict)
+    given: Given = field(default_factory=Given)
     repeats: int = 0
 
 
@@ -41,21 +42,23 @@ def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tupl
     Writes the pool, the rows kept out, and the answers that rows came with.
 
     Raises InputError for a row without an instruction, an empty or enormous one, an id that occurs twice, a response
-    without a model, fewer than two rows.
+    without a model, a model without a response, fewer than two rows.
     """
-    seen = _Seen(models={model.name: _crowd_model(model) for model in models if config.layout == "generator_zoo"})
+    given = Given(column_models(models) if config.layout == "generator_zoo" else {})
+    seen = _Seen(given=given)
     for record in _records(config, world):
         _check(record, config, seen)
     if len(seen.ids) < 2:
         raise InputError(f"{len(seen.ids)} instructions are too few to choose from", where=config.path or "world")
-    if config.layout != "instructions" and not seen.models:
-        raise InputError("no row holds a response", where=config.path or "", fix="set pool.layout: instructions")
+    if config.layout != "instructions":
+        given.check(config)
+        _say_missing(stage, given)
     kept_out = _keep_out(list(seen.ids), config)
-    crowd = tuple(seen.models.values())
-    given = {f"{kind} {number}": type_ for number in range(len(crowd)) for kind, type_ in _GIVEN_TYPES.items()}
-    rows = _rows(config, world, crowd, kept_out, inside=False)
-    questions = store_rows(stage, "pool.arrow", rows, types=_TYPES | given)
-    held_out = store_rows(stage, "held_out.arrow", _held_out(config, world, crowd, kept_out), types=_TYPES)
+    crowd = tuple(given.models.values())
+    columns = {f"{kind} {number}": type_ for number in range(len(crowd)) for kind, type_ in _GIVEN_TYPES.items()}
+    rows = _rows(config, world, given, kept_out, inside=False)
+    questions = store_rows(stage, "pool.arrow", rows, types=_TYPES | columns)
+    held_out = store_rows(stage, "held_out.arrow", _held_out(config, world, given, kept_out), types=_TYPES)
     stage.headline("instructions, and kept out", f"{questions.count:,} + {held_out.count:,}")
     if seen.repeats:
         stage.headline("repeated instructions left out", f"{seen.repeats:,}")
@@ -98,11 +101,8 @@ def _check(record: Record, config: PoolConfig, seen: _Seen) -> None:
         raise InputError(what, where=record.where, fix="give each row an id of its own, or leave pool.id out")
     seen.repeats += identifier in seen.ids
     seen.ids.setdefault(identifier, record.where)
-    if config.layout == "responses":
-        for model in _responses(record):
-            known = seen.models.setdefault(model["model"], _given_model(model))
-            if known != _given_model(model):
-                raise InputError(f"{model['model']} changes its family or size here", where=record.where)
+    if config.layout != "instructions":
+        seen.given.take(record, config)
 
 
 def _check_text(record: Record, config: PoolConfig) -> None:
@@ -115,19 +115,13 @@ def _check_text(record: Record, config: PoolConfig) -> None:
         raise InputError(what, where=record.where, fix="leave this row out, or raise pool.max_characters")
 
 
-def _responses(record: Record) -> list[dict[str, Any]]:
-    responses = record.values.get("responses")
-    if not isinstance(responses, list) or not all(isinstance(one, dict) and "model" in one for one in responses):
-        raise InputError("expected `responses`, a list of {model, content, score}", where=record.where)
-    return responses
-
-
-def _given_model(response: Mapping[str, Any]) -> ResponseModel:
-    return ResponseModel(name=response["model"], family=response.get("family"), size_b=response.get("size_b"))
-
-
-def _crowd_model(model: AnyModel) -> ResponseModel:
-    return ResponseModel(name=model.name, family=model.family, size_b=model.size_b)
+def _say_missing(stage: Stage, given: Given) -> None:
+    """Tell which models lack rows, and whether there are scores alone."""
+    if given.missing:
+        shown = ", ".join(f"{name} {count:,}" for name, count in given.missing.items())
+        stage.headline(f"of {given.rows:,} rows lack a model", shown)
+    if not given.has_texts:
+        stage.headline("responses in the pool", "none, scores alone: what is chosen has no response to train on")
 
 
 def _keep_out(ids: list[str], config: PoolConfig) -> set[str]:
@@ -139,7 +133,7 @@ def _keep_out(ids: list[str], config: PoolConfig) -> set[str]:
 
 
 def _rows(
-    config: PoolConfig, world: TasksConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str], *, inside: bool
+    config: PoolConfig, world: TasksConfig, given: Given, kept_out: set[str], *, inside: bool
 ) -> Iterator[dict[str, Any]]:
     """The rows that are (`inside`) or are not among those kept out, each once."""
     done: set[str] = set()
@@ -148,7 +142,7 @@ def _rows(
         if identifier in done or (identifier in kept_out) != inside:
             continue
         done.add(identifier)
-        yield _row(identifier, record, config) | ({} if inside else _given(record, config, crowd))
+        yield _row(identifier, record, config) | ({} if inside else _given(record, config, given))
 
 
 def _row(identifier: str, record: Record, config: PoolConfig) -> dict[str, Any]:
@@ -160,9 +154,7 @@ def _row(identifier: str, record: Record, config: PoolConfig) -> dict[str, Any]:
     }
 
 
-def _held_out(
-    config: PoolConfig, world: TasksConfig, crowd: tuple[ResponseModel, ...], kept_out: set[str]
-) -> Iterator[dict[str, Any]]:
+def _held_out(config: PoolConfig, world: TasksConfig, given: Given, kept_out: set[str]) -> Iterator[dict[str, Any]]:
     if config.held_out_path is not None:
         settings = config.model_copy(update={"path": config.held_out_path, "layout": "instructions", "limit": None})
         seen = _Seen()
@@ -173,23 +165,23 @@ def _held_out(
         for number, task in enumerate(held_out_tasks(world)):
             yield {"id": f"held-out-{number:05d}", "instruction": task.instruction, "reference": task.answer}
     else:
-        yield from _rows(config, world, crowd, kept_out, inside=True)
+        yield from _rows(config, world, given, kept_out, inside=True)
 
 
-def _given(record: Record, config: PoolConfig, crowd: tuple[ResponseModel, ...]) -> dict[str, Any]:
-    """The responses that a row came with, in columns that are numbered as the models are."""
-    if config.layout == "responses":
-        by_model = {one["model"]: (one.get("content"), one.get("score")) for one in _responses(record)}
-    elif config.layout == "generator_zoo":
-        cells = {model.name: record.values.get(model.name) or {} for model in crowd}
-        by_model = {name: (cell.get("content"), cell.get(config.score or "")) for name, cell in cells.items()}
-    else:
+def _given(record: Record, config: PoolConfig, given: Given) -> dict[str, Any]:
+    """The responses that a row came with, in columns that are numbered as the models are.
+
+    Among responses a score without its text counts as none: it could be chosen, and leave nothing to train on.
+    """
+    if config.layout == "instructions":
         return {}
+    found = responses(record, config, given.models)
     columns: dict[str, Any] = {}
-    for number, model in enumerate(crowd):
-        content, score = by_model.get(model.name, (None, None))
-        columns[f"response {number}"] = content
-        columns[f"score {number}"] = None if score is None or content is None else float(score)
+    for number, name in enumerate(given.models):
+        response = found.get(name, {})
+        text, score = response.get("content"), score_of(response, config, name, record.where)
+        columns[f"response {number}"] = text
+        columns[f"score {number}"] = None if text is None and given.has_texts else score
     return columns
 
 
@@ -201,8 +193,9 @@ def _write_answers(stage: Stage, number: int, model: str) -> Answers:
     def answers() -> Iterator[dict[str, Any]]:
         nonlocal answered
         for identifier, response, score in rows.columns("id", f"response {number}", f"score {number}"):
-            answered += response is not None
-            error = "" if response is not None else "not in the file"
+            there = response is not None or score is not None
+            answered += there
+            error = "" if there else "not in the file"
             yield {"id": identifier, "sample": 0, "response": response, "error": error, "score": score}
 
     name = f"answers/{number:03d}.arrow"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from squadron.core import console
+from squadron.core.errors import ConfigError
 from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.data.rows import store_rows
@@ -28,6 +29,7 @@ from squadron.methods.crowdselect.records import (
     Selection,
 )
 
+_NEED_RESPONSES: frozenset[Arm] = frozenset({"direct_score", "ifd"})
 _METRIC_WEIGHTS = {"difficulty": (1, 0, 0), "separability": (0, 1, 0), "stability": (0, 0, 1)}
 
 
@@ -45,7 +47,8 @@ def select(
 ) -> Selection:
     """Choose instructions and responses, by CrowdSelect and by what it is compared with.
 
-    Each choice is written as rows of `id`, `instruction`, `response`, `model`, `score`.
+    Each choice is written as rows of `id`, `instruction`, `response`, `model`, `score`; without `response` where the
+    pool brings scores alone.
 
     Raises ConfigError or InputError where scores and settings leave nothing to choose by.
     """
@@ -54,13 +57,17 @@ def select(
     for note in notes:
         console.say(f"  {console.plain(note)}")
     field = read_field(stage.run.folder, pool, collected, scores, embeddings, config, families)
+    with_responses = field.has_responses
+    if not with_responses and (needing := sorted(_NEED_RESPONSES & set(config.arms))):
+        what = f"{' and '.join(needing)} read responses, and the pool brings scores alone"
+        raise ConfigError(what, where="selection.arms", fix="leave them out, or give responses")
     figures.show_crowd(stage, field, collected.crowd)
     choices: list[Choice] = []
     rows_by_arm: dict[str, np.ndarray] = {}
     for arm in config.arms:
         for seed in range(max(1, seeds) if arm == "random" else 1):
             picked = _pick(stage, field, crowd, config, arm, seed, spending.cap_usd)
-            choices.append(_write(stage, field, collected.crowd, arm, seed, picked))
+            choices.append(_write(stage, field, collected.crowd, arm, seed, picked, with_responses))
             rows_by_arm.setdefault(arm, picked)
     figures.show_choices(stage, field, rows_by_arm, config)
     if "crowdselect" in rows_by_arm:
@@ -140,7 +147,13 @@ def _words(field: Field) -> np.ndarray:
 
 
 def _write(
-    stage: Stage, field: Field, crowd: Sequence[ResponseModel], arm: Arm, seed: int, picked: np.ndarray
+    stage: Stage,
+    field: Field,
+    crowd: Sequence[ResponseModel],
+    arm: Arm,
+    seed: int,
+    picked: np.ndarray,
+    with_responses: bool,
 ) -> Choice:
     def rows() -> Iterator[dict[str, Any]]:
         for row in picked.tolist():
@@ -148,7 +161,7 @@ def _write(
             yield {
                 "id": question["id"],
                 "instruction": question["instruction"],
-                "response": field.response(row),
+                **({"response": field.response(row)} if with_responses else {}),
                 "model": crowd[field.model_N[row]].name,
                 "score": field.score(row),
             }

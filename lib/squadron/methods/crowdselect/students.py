@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from squadron.core.errors import ConfigError
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.evaluate.panels import headline, loss_curves
@@ -36,6 +37,9 @@ def train_students(stage: Stage, selection: Selection, crowd: ResponseModels, co
     Arms of equal size see equally many rows. Raises ConfigError or ResourceError as training does.
     """
     assert crowd.base is not None
+    if any("response" not in next(iter(choice.rows(stage.run.folder))) for choice in selection.choices):
+        what = "the pool brings scores alone: there are no responses to train students on"
+        raise ConfigError(what, where="students", fix="set students.seeds: 0, or give responses")
     tokenizer = crowd.base.load_tokenizer(stage.run.folder)
     chosen = [
         (choice, seed) for choice in selection.choices if choice.arm in config.arms for seed in _seeds(choice, config)
