@@ -12,7 +12,7 @@ from __future__ import annotations
 from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
-from squadron.methods.self_rewarding.config import ProposalsConfig, SelfRewardingConfig
+from squadron.methods.self_rewarding.config import ProposalsConfig, SelfRewardingConfig, SolvedConfig
 from squadron.methods.self_rewarding.records import Evaluation
 from squadron.methods.self_rewarding.rehearsal import REPLIES
 from squadron.methods.self_rewarding.stages import (
@@ -44,7 +44,8 @@ def self_rewarding(run: Run, config: SelfRewardingConfig) -> None:
     """A model that got better at reasoning by its own judgement."""
     prompts, rounds, asked, seed = config.prompts, config.rounds, config.generation, config.seed
     tasks, proposals, count = config.world.only(TasksConfig), rounds.only(ProposalsConfig), sum(rounds.questions)
-    sources = run.stage(read_problems, config.problems, config.evaluation.benchmarks, tasks, count, seed)
+    taught, measured = config.instruction.only(SolvedConfig), config.evaluation.benchmarks
+    sources = run.stage(read_problems, config.problems, measured, taught, tasks, count, seed)
     lessons = run.stage(build_lessons, sources, config.instruction, config.judging, prompts, tasks, count, seed)
 
     def measure(model: ModelArtifact) -> Evaluation:

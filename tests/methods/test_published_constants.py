@@ -31,6 +31,11 @@ class Constant(NamedTuple):
 
 SELF_REWARDING = [
     Constant("self_rewarding/paper:base", "Qwen/Qwen2.5-Math-7B", "arXiv 2503.03746, experiments: base models"),
+    Constant(
+        "self_rewarding/paper:evaluation.benchmarks.name",
+        ("GSM8K", "MATH-500", "GaoKao2023En", "OlympiadBench", "AIME24", "AMC23"),
+        "evaluation: benchmarks; of MATH 500 problems",
+    ),
     Constant("self_rewarding/paper:instruction.limit", 28_889, "initialisation: instruction data"),
     Constant("self_rewarding/paper:judging.search.simulation_depth", 3, "evaluation data: tree search"),
     Constant("self_rewarding/paper:judging.search.iterations", 100, "evaluation data: tree search"),
@@ -163,7 +168,7 @@ def find(where: str) -> Any:
         return getattr(importlib.import_module(place), path)
     config = _resolve(job, preset)
     for name in path.split("."):
-        config = getattr(config, name)
+        config = tuple(getattr(one, name) for one in config) if isinstance(config, tuple) else getattr(config, name)
     return config
 
 

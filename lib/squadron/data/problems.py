@@ -92,9 +92,16 @@ def _columns(values: Mapping[str, Any]) -> dict[str, str]:
     return {setting: next((name for name in names if name in values), names[0]) for setting, names in usual.items()}
 
 
+def _text(value: Any) -> str:
+    """A cell as text; OlympiadBench lists its answers."""
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return "" if value is None else str(value).strip()
+
+
 def _problem(record: Record, columns: dict[str, str]) -> Problem:
     values = {setting: record.values.get(column) for setting, column in columns.items()}
-    texts = {setting: "" if value is None else str(value).strip() for setting, value in values.items()}
+    texts = {setting: _text(value) for setting, value in values.items()}
     question, answer = texts["question"], texts["answer"]
     if not question:
         raise InputError(f"the column {columns['question']!r} is empty in this record", where=record.where)

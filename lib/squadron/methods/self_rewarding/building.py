@@ -89,11 +89,20 @@ def split(sampling: Sampling, question: str, solution: str) -> Program[tuple[tup
     return (), error, answered
 
 
-def search(stage: Stage, sources: Sources, config: JudgingDataConfig, prompts: PromptsConfig) -> list[Contest]:
+def search(
+    stage: Stage, sources: Sources, config: JudgingDataConfig, prompts: PromptsConfig, rounds: int
+) -> list[Contest]:
     """Contests between the best and the worst step at each layer of the trees, kept where two judgements with the sides
-    swapped and the process reward agree. Problems that lack a reply are failed rows, which the next run tries again."""
+    swapped and the process reward agree. Problems that lack a reply are failed rows, which the next run tries again.
+
+    Those after the first `rounds` problems are searched, which the rounds leave alone; where they do not suffice, also
+    the last that rounds ask, which is said.
+    """
     assert config.policy is not None and config.reward is not None and config.judge is not None
-    rows = sources.training.lines(stage.run.folder)[: config.problems]
+    lines = sources.training.lines(stage.run.folder)
+    rows = (lines[rounds:] + lines[:rounds][::-1])[: config.problems]
+    if shared := max(0, len(rows) - len(lines[rounds:])):
+        stage.headline("problems searched for judgements that rounds ask, too", f"{shared:,} of {len(rows):,}")
     programs = {row["id"]: partial(build_contests, config, prompts, row["id"], row["question"]) for row in rows}
     models = {"policy": config.policy, "reward": config.reward, "judge": config.judge}
     found = run_programs(stage, programs, models, cap_usd=config.cap_usd)
@@ -205,7 +214,7 @@ def _solved(config: InstructionConfig) -> list[tuple[str, str]]:
     assert config.path is not None
     wanted = {"instruction.question": config.question, "instruction.solution": config.solution}
     rows = []
-    for number, record in enumerate(read_records(config.path, config.split)):
+    for number, record in enumerate(read_records(config.path, config.split, config.subset)):
         if number == config.limit:
             break
         check_columns(record, wanted)

@@ -60,17 +60,22 @@ class BenchmarkConfig(ProblemsConfig):
 ProblemsT = TypeVar("ProblemsT", bound=ProblemsConfig)
 
 
-class InstructionConfig(Config):
-    """Where solutions in steps come from (instruction data, IFT)."""
+class SolvedConfig(Config):
+    """A file of problems that the first model is taught."""
 
     path: InputPath | None = Field(None, description="problems with worked solutions; None: the small world's")
     split: str = Field("train", description="of a hub data set")
     subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     question: str = Field("problem", description="column of the problem")
+    limit: Annotated[int | None, AtMost(8, unset=8)] = Field(None, ge=1)
+
+
+class InstructionConfig(SolvedConfig):
+    """Where solutions in steps come from (instruction data, IFT)."""
+
     solution: str = Field("solution", description="column of the solution")
     splitter: AnyModel | None = Field(None, description="chat model that splits solutions; None: they are split")
     sampling: Sampling = Sampling(max_tokens=4096)
-    limit: Annotated[int | None, AtMost(8, unset=8)] = Field(None, ge=1)
 
 
 class JudgingDataConfig(SpendingConfig):

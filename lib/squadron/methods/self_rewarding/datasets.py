@@ -28,6 +28,7 @@ from squadron.methods.self_rewarding.config import (
     JudgingDataConfig,
     ProblemsConfig,
     PromptsConfig,
+    SolvedConfig,
 )
 from squadron.methods.self_rewarding.records import Lessons, Sources
 from squadron.methods.self_rewarding.synthetic_task import TasksConfig, draw, draw_contests
@@ -39,13 +40,17 @@ def read_problems(
     stage: Stage,
     problems: ProblemsConfig | None,
     benchmarks: tuple[BenchmarkConfig, ...],
+    taught: SolvedConfig,
     world: TasksConfig,
     rounds: int,
     seed: int,
 ) -> Sources:
     """Read every problem, and see to it that the answers of benchmarks can be checked.
 
-    Raises InputError for a file without problems, and for a benchmark's problem without an answer, naming its place.
+    Rounds do not ask what the first model is `taught` the solution of: such problems are left out, and counted.
+
+    Raises InputError for a file without problems, or of nothing but those that are taught, and for a benchmark's
+    problem without an answer, naming its place.
     """
     if problems is None:
         drawn = draw(world, seed, rounds)
@@ -57,7 +62,18 @@ def read_problems(
         (one.name, store_lines(stage, f"benchmarks/{number}.jsonl", _of_benchmark(one)))
         for number, one in enumerate(benchmarks)
     )
-    return Sources(training=store_lines(stage, "training.jsonl", _of_file(problems)), benchmarks=measured)
+    asked = list(_of_file(problems))
+    known = _taught(taught)
+    fresh = [row for row in asked if row["id"] not in known]
+    if not fresh:
+        what = f"all {len(asked):,} problems are also in the instruction data, which teaches their solutions"
+        fix = "give other problems, or a lower instruction.limit where both are one file"
+        raise InputError(what, where=problems.path, fix=fix)
+    if left_out := len(asked) - len(fresh):
+        stage.headline(
+            "problems left out of the rounds", f"{left_out:,} of {len(asked):,}: M1 is taught their solutions"
+        )
+    return Sources(training=store_lines(stage, "training.jsonl", fresh), benchmarks=measured)
 
 
 @estimated(plan.data)
@@ -87,7 +103,10 @@ def build_lessons(
     else:
         building.check(instruction, judging)
         solved = building.solutions(stage, instruction, judging.cap_usd)
-        judged = _contests_of_file(judging.path) if judging.path else building.search(stage, sources, judging, prompts)
+        if judging.path:
+            judged = _contests_of_file(judging.path)
+        else:
+            judged = building.search(stage, sources, judging, prompts, rounds)
         judged, measured = _hold_out(judged, judging.held_out, seed)
     found = Lessons(
         instruction=store_lines(stage, "instruction.jsonl", solved),
@@ -113,6 +132,14 @@ def _of_file(config: ProblemsConfig) -> Iterator[dict[str, Any]]:
     questions = read_questions(config.path, config.split, config.subset, question=config.question)
     for question in itertools.islice(questions, config.limit):
         yield {"id": question_id(question), "question": question}
+
+
+def _taught(config: SolvedConfig) -> set[str]:
+    """Ids of the questions that the first model is taught the solutions of."""
+    if config.path is None:
+        return set()
+    records = itertools.islice(read_records(config.path, config.split, config.subset), config.limit)
+    return {question_id(str(record.values.get(config.question) or "").strip()) for record in records}
 
 
 def _of_world(problem: Problem) -> dict[str, Any]:
@@ -148,9 +175,20 @@ def _contests_of_file(path: str) -> list[dict[str, Any]]:
 
 
 def _hold_out(rows: list[dict[str, Any]], count: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows to learn from and rows kept out, by the hash of their content; at most half are kept out."""
-    ordered = sorted(rows, key=lambda row: algorithm.draw_seed(seed, json.dumps(row, sort_keys=True)))
-    kept = min(count, len(ordered) // 2)
-    if not kept:
-        raise InputError(f"{len(rows)} judged contests are too few to tune on and to measure by", where="judging")
-    return ordered[kept:], ordered[:kept]
+    """Rows to learn from and rows kept out, about `count` and at most half. All contests of a problem are on one side;
+    which problems are kept out goes by the hash of their text."""
+    by_problem: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: json.dumps(row, sort_keys=True)):
+        by_problem.setdefault(row["question"], []).append(row)
+    if len(by_problem) < 2:
+        what = f"{len(rows)} judged contests of {len(by_problem)} problems are too few to tune on and to measure by"
+        raise InputError(what, where="judging", fix="give contests of more problems")
+    ordered = sorted(by_problem, key=lambda question: algorithm.draw_seed(seed, question))
+    most, kept = min(count, len(rows) // 2), set[str]()
+    for question in ordered:
+        if len(by_problem[question]) <= most:
+            kept.add(question)
+            most -= len(by_problem[question])
+    kept = kept or {min(ordered, key=lambda question: len(by_problem[question]))}
+    learned = [row for question in ordered if question not in kept for row in by_problem[question]]
+    return learned, [row for question in ordered if question in kept for row in by_problem[question]]
