@@ -61,6 +61,10 @@ ENDS = {
 TRAINED = [name for name in CHATTING if name != "lfm2"]
 """All but those with layers besides attention, which are refused."""
 LEARNED = {"What is 2 plus 2?": "It is 4, of course.", "Name a colour.": "Green"}
+TALK = (*user("Name a tree."), {"role": "assistant", "content": "Oak"}, *user("And another?"))
+"""A conversation, whose second answer is `SECOND`."""
+SECOND = "A birch."
+QUESTIONS, ANSWERS = [*map(user, LEARNED), TALK], [*LEARNED.values(), SECOND]
 SAMPLING = Sampling(max_tokens=24)
 
 
@@ -88,7 +92,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tuned]:
 
 def store_base(folder: Path, name: str) -> str:
     """A base model of a family; with the family's template, which not all base models have."""
-    path = make_family_model(folder, name, base=True, texts=[*LEARNED, *LEARNED.values()], seed=1)
+    path = make_family_model(
+        folder, name, base=True, texts=[*LEARNED, *ANSWERS, *(turn["content"] for turn in TALK)], seed=1
+    )
     tokenizer = load(path)
     tokenizer.chat_template = template_text(name)
     tokenizer.save_pretrained(path)
@@ -102,11 +108,12 @@ def load(path: str) -> Any:
 
 
 def learn(base: str, folder: Path) -> str:
-    """Train on rows of prompts and completions until they are known, and export from a checkpoint."""
+    """Train on completions and on a conversation until they are known, and export from a checkpoint."""
     import torch
 
     encode = encoder("sft", DataConfig(chat=True), load(base))
     rows = [row for prompt, said in LEARNED.items() for row in encode({"prompt": prompt, "completion": said})]
+    rows += encode({"messages": [*TALK, {"role": "assistant", "content": SECOND}]})
     build = Pretrained(base)
     model = build()
     scaled = hasattr(model.config, "logit_scale")  # a sixteenth: gradients are small
@@ -180,9 +187,8 @@ def test_a_tuned_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tu
     from transformers import AutoModelForCausalLM
 
     made = tuned(name)
-    questions = [user(question) for question in LEARNED]
-    replies = ask(HfChat(HfModel(name="tuned", path=made.tuned)), questions)
-    assert [(plain(reply.text), reply.finish_reason) for reply in replies] == [(s, "stop") for s in LEARNED.values()]
+    replies = ask(HfChat(HfModel(name="tuned", path=made.tuned)), QUESTIONS)
+    assert [(plain(reply.text), reply.finish_reason) for reply in replies] == [(said, "stop") for said in ANSWERS]
 
     model: Any = AutoModelForCausalLM.from_pretrained(made.tuned)
     encode = encoder("sft", DataConfig(chat=True), made.tokenizer)
@@ -201,8 +207,8 @@ def test_a_tuned_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tu
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_served_model_stops_after_what_it_has_learned(tuned: Callable[[str], Tuned], name: str) -> None:
     with served(tuned(name).tuned) as settings:
-        replies = ask(open_model(settings), [user(question) for question in LEARNED])
-    assert [(plain(reply.text), reply.finish_reason) for reply in replies] == [(s, "stop") for s in LEARNED.values()]
+        replies = ask(open_model(settings), QUESTIONS)
+    assert [(plain(reply.text), reply.finish_reason) for reply in replies] == [(said, "stop") for said in ANSWERS]
 
 
 @pytest.mark.parametrize("name", TRAINED)
