@@ -103,7 +103,7 @@ def _check(words: list[str]) -> None:
     options = parse(_parser(), words)
     if words[0] == "serve":
         load_config(ServeSpec, overrides=[word for word in options.settings if "=" in word])
-    if words[0] not in ("plan", "run", "sweep"):
+    if words[0] not in ("plan", "rehearse", "run", "sweep"):
         return
     job, settings = registry.load_job(options.job), list(options.settings)
     named = settings.pop(0) if settings and "=" not in settings[0] else None

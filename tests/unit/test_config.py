@@ -104,3 +104,13 @@ def test_secrets_never_reach_a_dump() -> None:
 
 def test_flatten_joins_nested_keys() -> None:
     assert flatten({"a": {"b": 1}, "c": [2], "d": {}}) == {"a.b": 1, "c": [2], "d": {}}
+
+
+def test_settings_with_mappings_are_keys_too() -> None:
+    """Workers keep what they opened by its settings."""
+
+    class Server(Config):
+        extra: dict[str, object] = {}
+
+    one, other = Server(extra={"top_k": [1, 2]}), Server(extra={"top_k": [1, 3]})
+    assert hash(one) == hash(Server(extra={"top_k": [1, 2]})) and len({one, other, Server()}) == 3

@@ -43,6 +43,10 @@ class Config(BaseModel):
             return values
         return {key: _lay(nested[key], value) if key in nested else value for key, value in values.items()}
 
+    def __hash__(self) -> int:
+        """Of the values, whether or not they are mappings: settings are keys of caches on workers."""
+        return hash((type(self), self.model_dump_json()))
+
     def only(self, base: type[PartT]) -> PartT:
         """The settings that a base class has, alone: for a stage that reads no others, and so depends on no others."""
         return base.model_validate({name: getattr(self, name) for name in base.model_fields})

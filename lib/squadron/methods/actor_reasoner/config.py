@@ -85,7 +85,7 @@ class MemoryConfig(Config):
     """What the Actor remembers."""
 
     path: InputPath | None = Field(None, description="memories of an earlier run, which new ones are added to")
-    episodes: Annotated[int, AtMost(4)] = Field(
+    episodes: Annotated[int, AtMost(6)] = Field(
         50, ge=0, description="driven by the Reasoner, to fill it; official: 50"
     )
     capacity: int = Field(10_000, ge=1, description="memories of each style; the oldest gives way")

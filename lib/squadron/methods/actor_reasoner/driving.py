@@ -55,6 +55,9 @@ def build_memory(stage: Stage, world: World, config: MemoryConfig) -> Memories:
     candidates = [candidate for lot in lots for candidate in lot["candidates"]]
     fill(memory, texts, candidates)
     asked, unread = sum(lot["asked"] for lot in lots), sum(lot["unread"] for lot in lots)
+    if not len(memory) and (failures := stage.failures()):
+        what = f"{len(failures)} of {len(rows)} lots of episodes failed: {failures[0]['error']}"
+        raise InputError(what, where=str(stage.folder), fix="fix the cause, then give the same command")
     if not len(memory):
         why = next((lot["why"] for lot in lots if lot["why"]), "")
         unreadable = f"; {unread:,} of {asked:,} answers could not be read, the first because {why}" if unread else ""
