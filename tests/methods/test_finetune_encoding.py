@@ -207,3 +207,49 @@ def test_a_subset_of_a_data_set_is_named(tmp_path: Path) -> None:
         assert [record.values for record in _read_hub(str(tmp_path), "train", name)] == [{"question": f"{name}?"}]
     with pytest.raises(InputError, match=r"main.*socratic"):
         list(_read_hub(str(tmp_path), "train", None))
+
+
+@pytest.mark.parametrize(
+    ("data", "example", "what"),
+    [
+        ({"end_of_sequence": False}, {"messages": TALK}, "always ends"),
+        ({"end_of_sequence": False, "chat": True}, {"prompt": "a", "completion": "b"}, "always ends"),
+        ({"prompt_format": "Q: {prompt}"}, {"messages": TALK}, "prompt_format"),
+        ({}, {"prompt": "a", "completion": "b", "tools": [{"function": {"name": "f"}}]}, "tools have their place"),
+    ],
+)
+def test_a_setting_or_a_column_that_would_do_nothing_is_refused(
+    tokenizer: Any, data: dict[str, Any], example: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(InputError, match=what):
+        encoder("sft", DataConfig.model_validate(data), tokenizer)(example)
+
+
+def test_a_pair_of_messages_is_not_left_open_either(tokenizer: Any) -> None:
+    example = {"messages": TALK[:1], "chosen": TALK[1:2], "rejected": [TALK[3]]}
+    with pytest.raises(InputError, match="always ends"):
+        encoder("dpo", DataConfig(end_of_sequence=False), tokenizer)(example)
+
+
+def test_a_thought_that_was_said_before_is_still_taught(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(make_family_model(tmp_path, "deepseek_r1_distill"))
+    said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<think>hello</think>hi"}]
+    (row,) = encoder("sft", DataConfig(), tokenizer)({"messages": said})
+    assert targets(tokenizer, row).count("hello") == 1
+
+
+def test_a_row_that_is_cut_before_its_targets_teaches_nothing_and_is_left_out(tmp_path: Path, tokenizer: Any) -> None:
+    from squadron.methods.finetune.dataset import encode_chunk
+    from squadron.methods.finetune.examples import to_row
+    from squadron.train.models.artifact import ModelArtifact
+
+    folder = Folder(tmp_path / "run")
+    tokenizer.save_pretrained(tmp_path / "words")
+    examples = [{"prompt": "12 " * 60, "completion": "7"}, {"prompt": "12", "completion": "7 " * 60}]
+    write_rows(folder, "records.arrow", [to_row(example, number) for number, example in enumerate(examples)])
+    task = {"id": "train-0", "file": "records.arrow", "start": 0, "stop": 2}
+    model = ModelArtifact.model_validate({"source": str(tmp_path / "words")})
+    counts = encode_chunk(task, folder, folder, model, "sft", DataConfig(too_long="cut"), 20, ())
+    assert (counts["rows"], counts["all"], counts["too_long"]) == (1, 2, 2)
+    (row,) = ArrowRows(folder, ["train-0.arrow"])[:]
+    assert row["number"] == 1

@@ -181,3 +181,37 @@ def test_nulls_that_a_table_adds_are_no_part_of_a_record(tmp_path: Path) -> None
     rows = [[ASK, SAY], called, [ASK, {"role": "assistant", "content": None, "tool_calls": [other]}]]
     pq.write_table(pa.Table.from_pylist([{"messages": row} for row in rows]), tmp_path / "a.parquet")
     assert [read(record.values["messages"]) for record in read_records(str(tmp_path / "a.parquet"))] == rows
+
+
+@pytest.mark.parametrize(
+    ("turn", "what"),
+    [
+        (SAY | {"tool_calls": "weather(Rome)"}, "calls of a turn cannot be read"),
+        ({"role": "tool", "content": {"text": "sunny", "temp": 3}}, "is no text but object"),
+        ({"role": "tool", "content": [{"text": "sunny", "temp": 3}]}, "is no text but object"),
+    ],
+)
+def test_nothing_of_a_turn_is_lost_without_a_word(turn: dict[str, Any], what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        read([ASK, turn, SAY])
+
+
+def test_the_old_role_of_functions_is_the_tools() -> None:
+    assert read([ASK, SAY, {"role": "function", "name": "f", "content": "3"}, OTHER])[2]["role"] == "tool"
+
+
+def test_a_column_of_tools_that_holds_none_is_named_with_the_setting() -> None:
+    assert read_tools("null", "here") == read_tools(None, "here") == read_tools("", "here") == []
+    for foreign in (["hammer"], "hammer", 3):
+        with pytest.raises(InputError, match=r"data\.columns\.tools=null"):
+            read_tools(foreign, "here")
+
+
+def test_pairs_as_json_text_are_pairs_of_messages() -> None:
+    one, other = [ASK, SAY], [ASK, OTHER]
+    assert read_pair(None, json.dumps(one), json.dumps(other), "here") == read_pair(None, one, other, "here")
+
+
+def test_half_of_a_surrogate_pair_is_named_with_its_record() -> None:
+    with pytest.raises(InputError, match="record 5"):
+        to_row({"text": json.loads('"\\ud83d"')}, 4)

@@ -25,9 +25,11 @@ _ROLES = {
     "model": "assistant",
     "bot": "assistant",
     "function_call": "assistant",
+    "function": "tool",
     "observation": "tool",
     "function_response": "tool",
 }
+_PART_FIELDS = {"type", "text", "annotations", "citations", "cache_control"}
 _EXAMPLE = '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
 
 
@@ -52,9 +54,11 @@ def read_tools(value: Any, where: str, column: str = "tools") -> list[dict[str, 
 
     Raises InputError for what is no list of tools.
     """
-    tools = _from_json(value) if isinstance(value, str) and value.strip() else value or []
+    tools = _from_json(value) if isinstance(value, str) and value.strip() else value
+    tools = [] if tools is None and str(value or "").strip() in ("", "null") else tools or value or []
     if not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools):
         fix = 'give [{"type": "function", "function": {"name": "…", "parameters": {…}}}], or the same as JSON text'
+        fix += "; data.columns.tools=null leaves the column out"
         raise InputError(f"the column {column!r} holds no list of tools", where=where, fix=fix)
     return [_as_function(tool) for tool in tools]
 
@@ -88,6 +92,7 @@ def read_pair(
     Of lists, the prompt is their shared beginning, with what a prompt of its own adds. Raises InputError if one is a
     text and the other a list, if they are equal, or if they part where the assistant does not speak.
     """
+    chosen, rejected = map(_from_text, (chosen, rejected))
     if isinstance(chosen, str) and isinstance(rejected, str):
         if prompt is None:
             fix = f"set data.columns.prompt, or give {columns[1]!r} and {columns[2]!r} as lists of messages"
@@ -157,7 +162,7 @@ def _read_content(content: Any, role: str, where: str) -> str | None:
     if content is None or isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
-    texts = [part if isinstance(part, str) else isinstance(part, Mapping) and part.get("text") for part in parts]
+    texts = [part if isinstance(part, str) else _part_text(part) for part in parts]
     if all(isinstance(text, str) for text in texts):
         return "".join(map(str, texts))
     kinds = {str(part.get("type", "object")) if isinstance(part, Mapping) else type(part).__name__ for part in parts}
@@ -169,13 +174,20 @@ def _read_content(content: Any, role: str, where: str) -> str | None:
     )
 
 
+def _part_text(part: Any) -> str | None:
+    """The text of a part that holds nothing else."""
+    whole = isinstance(part, Mapping) and not {str(key) for key in part} - _PART_FIELDS
+    return part.get("text") if whole else None
+
+
 def _read_calls(said: Message, value: Any, role: str, where: str) -> list[dict[str, Any]]:
     """Calls of a message, which are taken out of it: of `tool_calls`, `function_call`, or ShareGPT's value."""
     found = said.pop("tool_calls", None)
     for one in (said.pop("function_call", None), value):
         found = one if found is None else found
     calls = _from_json(found) if isinstance(found, str) else found
-    if not calls and value is None:
+    unread = isinstance(found, str) and bool(found.strip()) and calls is None
+    if not calls and value is None and not unread:
         return []
     if role != "assistant":
         raise InputError(f"a turn of the {role} calls a tool", where=where, fix="only the assistant can")
@@ -219,6 +231,11 @@ def _continued(asked: list[Message], side: list[Message], where: str, column: st
         fix = f"leave out {column!r} (data.columns.prompt=null), or begin both conversations with it"
         raise InputError(f"the column {column!r} is not in the conversation beside it", where=where, fix=fix)
     return side
+
+
+def _from_text(side: Any) -> Any:
+    """A list of messages that is given as JSON text, as the list; anything else as it is."""
+    return _from_json(side) if isinstance(side, str) and looks_like_conversation(side) else side
 
 
 def _refuse_equal(chosen: Any, rejected: Any, where: str) -> None:

@@ -128,8 +128,8 @@ def encode_chunk(
             lengths.append(row["length"])
             if row["length"] <= limit:
                 rows.append(row)
-            elif settings.too_long == "cut":
-                rows.append(cut(row, limit))
+            elif settings.too_long == "cut" and _targets(shorter := cut(row, limit)):
+                rows.append(shorter)  # without a target there is nothing to learn from
     write_rows(folder, f"{task['id']}.arrow", rows)
     return {
         "rows": len(rows),

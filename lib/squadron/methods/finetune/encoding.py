@@ -39,6 +39,7 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
             ids = text.whole(example["text"])
             return [{"input_ids": ids, "labels": list(ids), "length": len(ids)}]
         if (messages := text.asked(example)) is not None:
+            text.refuse_open_turns()
             asked = example.get("asked", 0)
             if "messages" not in example:
                 messages, asked = [*messages, *as_messages(example["completion"], "assistant")], len(messages)
@@ -58,6 +59,8 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
         sides = example["chosen"], example["rejected"]
         if (messages := text.asked(example)) is not None:
             tools = example.get("tools", ())
+            if not all(isinstance(side, str) for side in sides):
+                text.refuse_open_turns()
             prompt, (chosen, rejected) = encode_answers(tokenizer, messages, sides, tools, ended=data.end_of_sequence)
         else:
             prompt, (chosen, rejected) = text.prompt(example["prompt"]), map(text.answer, sides)
@@ -135,12 +138,24 @@ class _Text:
                 raise InputError(
                     "a system prompt has its place in a chat template", where="data.columns.system", fix=fix
                 )
+            if "tools" in example:
+                fix = "set data.chat=true, or leave them out by data.columns.tools=null"
+                raise InputError("tools have their place in a chat template", where="data.columns.tools", fix=fix)
             return None
         check_chat_template(self._tokenizer, "data.columns", fix=_NO_TEMPLATE)
+        if messages is not None and self._data.prompt_format != "{prompt}":
+            what = "a conversation is not put into prompt_format"
+            raise InputError(what, where="data.prompt_format", fix="leave it out, or give prompts as text")
         if messages is not None:
             return list(messages)
         system = [{"role": "system", "content": example["system"]}] if "system" in example else []
         return [*system, {"role": "user", "content": self._shaped(example["prompt"])}]
+
+    def refuse_open_turns(self) -> None:
+        """Raise InputError where answers are not to end, and turns of a chat template always do."""
+        if not self._data.end_of_sequence:
+            fix = "leave it out, or give prompt and answers as text"
+            raise InputError("a turn of a conversation always ends", where="data.end_of_sequence", fix=fix)
 
     def prompt(self, text: str) -> list[int]:
         return self._begun(self.ids(self._shaped(text)))

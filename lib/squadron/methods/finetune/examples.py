@@ -51,7 +51,9 @@ def to_row(example: Example, number: int) -> dict[str, Any]:
     Raises InputError for values that JSON cannot hold.
     """
     try:
-        return {"number": number, "example": json.dumps(example, ensure_ascii=False)}
+        text = json.dumps(example, ensure_ascii=False)
+        text.encode()  # half of a surrogate pair is no text
+        return {"number": number, "example": text}
     except (TypeError, ValueError) as error:
         raise InputError(f"a value is neither text nor number: {error}", where=f"record {number + 1}") from None
 
@@ -89,7 +91,7 @@ def _read_preference(columns: ColumnsConfig, record: Record) -> Example:
     name = columns.prompt or "prompt"
     given = record.values.get(columns.prompt) if columns.prompt else None
     sides = record.values[columns.chosen], record.values[columns.rejected]
-    if all(isinstance(side, str) for side in sides):
+    if all(isinstance(side, str) and not looks_like_conversation(side) for side in sides):
         check_columns(record, {"data.columns.prompt": name})
     prompt, chosen, rejected = read_pair(given, *sides, record.where, (name, columns.chosen, columns.rejected))
     example = {"prompt" if isinstance(prompt, str) else "messages": prompt, "chosen": chosen, "rejected": rejected}

@@ -165,7 +165,7 @@ def _render_turn(
     context = render(tokenizer, asked, tools, answer_next=True) if asked else ""
     said = messages[: upto or number + 1]
     whole = render(tokenizer, said, tools)
-    whole = _with_thoughts(tokenizer, whole, said, tools)
+    whole = _with_thoughts(tokenizer, whole, context, said, tools)
     start = len(context)
     if not asked or not whole.startswith(context):
         whole, start = _aligned(tokenizer, context, whole, asked, tools)
@@ -195,14 +195,16 @@ def _aligned(
     return context + whole[place + len(opening) :], len(context)
 
 
-def _with_thoughts(tokenizer: Any, whole: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+def _with_thoughts(
+    tokenizer: Any, whole: str, context: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]
+) -> str:
     """The text with what the last turn thinks in its content, where the template drops it from every turn
     (DeepSeek-R1's distilled models)."""
     content = messages[-1]["content"]
     if not isinstance(content, str) or "</think>" not in content:
         return whole
     thought = content.rpartition("</think>")[0].replace("<think>", "").strip()
-    if thought in whole:
+    if thought in whole[_shared(whole, context) :]:  # what was asked may say the same
         return whole
     marked = render(tokenizer, [*messages[:-1], {**messages[-1], "content": _MARK}], tools)
     return marked.replace(_MARK, content)
