@@ -80,13 +80,40 @@ def test_thinking_that_takes_all_tokens_is_a_failure_that_says_so(server: StandI
     assert reply.reasoning_tokens == 16 and reply.cost_usd == pytest.approx(16e-6)
 
 
-def test_thinking_that_is_counted_apart_is_paid_too() -> None:
+@pytest.mark.parametrize(("said", "thought", "total", "paid"), [(2, 9, 0, 11), (20, 10, 31, 30), (20, 10, 21, 20)])
+def test_thinking_that_is_counted_apart_is_paid_too(said: int, thought: int, total: int, paid: int) -> None:
     settings = OpenAiModel(name="x", model="x", completion_usd_per_million=1.0)
+    details = {"completion_tokens_details": {"reasoning_tokens": thought}}
+    usage = {"prompt_tokens": 1, "completion_tokens": said, **details, **({"total_tokens": total} if total else {})}
+    payload = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}
     with OpenAiChat(settings) as model:
-        usage = {"prompt_tokens": 1, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 9}}
-        payload = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}
         answer = model._read(1, SAMPLING, "", payload)
-    assert answer.value.completion_tokens == 9 and answer.cost_usd == pytest.approx(9e-6)
+    assert answer.value.completion_tokens == paid and answer.cost_usd == pytest.approx(paid * 1e-6)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "", "reasoning": "hm"},
+        {"content": " \n", "reasoning_content": "hm"},
+        {"content": None, "reasoning": "hm"},
+    ],
+)
+def test_an_answer_of_thinking_alone_is_no_answer(message: dict[str, Any]) -> None:
+    with OpenAiChat(OpenAiModel(name="x", model="x")) as model:
+        payload = {"choices": [{"message": message, "finish_reason": "length"}]}
+        assert "raise max_tokens" in model._read(1, SAMPLING, "", payload).value.error
+
+
+def test_servers_continue_turns_as_their_addresses_do() -> None:
+    found = {
+        "https://api.deepseek.com/v1": "none",
+        "https://api.deepseek.com/beta": "prefix",
+        "https://api.mistral.ai/v1": "prefix",
+        "http://127.0.0.1:11434/v1": "last_message",
+        "http://gpu-7:8000/v1": "continue_final_message",
+    }
+    assert {url: OpenAiModel(name="m", model="m", base_url=url).continues_by for url in found} == found
 
 
 @pytest.mark.parametrize(
@@ -131,7 +158,7 @@ def test_a_turn_is_continued_without_the_space_that_templates_trim(server: Stand
 @pytest.mark.parametrize("family", ["llama3.1", "gemma2", "qwen2.5"])
 def test_with_its_tokenizer_a_turn_is_continued_from_the_very_prompt_of_hf(tmp_path: Path, family: str) -> None:
     from squadron.train.models.families import make_family_model
-    from squadron.train.text.conversations import prompt_text
+    from squadron.train.text.conversations import prompt_text, token_ids
     from squadron.train.text.tokenizer import load_tokenizer
 
     path = make_family_model(tmp_path, family, hidden_size=16)
@@ -144,8 +171,9 @@ def test_with_its_tokenizer_a_turn_is_continued_from_the_very_prompt_of_hf(tmp_p
         server.answer = lambda path, body: seen.append((path, body)) or answer(path, body)  # type: ignore[func-returns-value, method-assign]
         request = ChatRequest("k", tuple(messages), SAMPLING)
         (reply,) = ask(server.play("m", "http://host:8000/v1"), request, tokenizer=path)
-    assert [(at.rpartition("/")[2], body["prompt"]) for at, body in seen] == [("completions", prompt)]
-    assert reply.text == "Step 1: red."
+    ids = token_ids(load_tokenizer(path), prompt)
+    assert [(at.rpartition("/")[2], body["prompt"]) for at, body in seen] == [("completions", ids)]
+    assert reply.ok and reply.text
 
 
 @pytest.mark.parametrize("changes", [{"continuation": "none"}, {"base_url": "https://api.openai.com/v1"}])

@@ -19,8 +19,8 @@ from squadron.core.profile import find_profile
 from squadron.core.rehearsal import ModelKind, Replies, rehearse
 
 PRESETS = [(job, name) for job in registry.list_jobs() for name in registry.list_configs(job) if name != "smoke"]
-ALONE = ("base_url", "api_key_env", "engine")
-"""Besides numbers and places, the settings that a rehearsal may change: which server is asked, and whether vLLM is."""
+ALONE = ("base_url", "api_key_env", "continuation")
+"""Besides numbers and places, what a rehearsal may change: which server is asked; how it continues is then stated."""
 
 
 class Names:

@@ -22,6 +22,9 @@ class Rehearsed(Config):
     max_tokens: int = Field(8, ge=1)
 
 
+Continuation = Literal["continue_final_message", "prefix", "last_message", "none"]
+
+
 class ModelSettings(Config):
     """What every model has."""
 
@@ -90,10 +93,11 @@ class OpenAiModel(ModelSettings):
         description="that of the model, by hub name or folder: turns are then continued by the server's /completions, "
         "from the very prompt that `hf` has; chat templates that trim what was said lose the end of a step",
     )
-    continuation: Literal["continue_final_message", "prefix", "last_message", "none"] = Field(
-        "continue_final_message",
+    continuation: Continuation | None = Field(
+        None,
         description="how a turn is continued: by vLLM's and SGLang's field, by a flag of the message (DeepSeek's beta "
-        "address, Mistral), by ending with the assistant's message (Ollama), or not at all (OpenAI)",
+        "address, Mistral), by ending with the assistant's message (Ollama), or not at all (OpenAI); None: by the "
+        "address",
     )
 
     @field_validator("base_url")
@@ -106,15 +110,29 @@ class OpenAiModel(ModelSettings):
         return value.rstrip("/")
 
     @property
+    def continues_by(self) -> Continuation:
+        """How its server continues a turn of the assistant's: as is stated, else as servers at such addresses do."""
+        place = urlsplit(self.base_url)
+        host = place.hostname or ""
+        if self.continuation is not None:
+            return self.continuation
+        if host.endswith(("openai.com", "openai.azure.com")):
+            return "none"
+        if host.endswith("deepseek.com"):
+            return "prefix" if place.path.startswith("/beta") else "none"
+        if host.endswith("mistral.ai"):
+            return "prefix"
+        return "last_message" if place.port == 11434 else "continue_final_message"
+
+    @property
     def can_continue(self) -> bool:
         """Whether it can go on with a turn of the assistant's. OpenAI's own models begin another."""
-        host = urlsplit(self.base_url).hostname or ""
-        return self.continuation != "none" and not host.endswith(("openai.com", "openai.azure.com"))
+        return self.continues_by != "none"
 
     def rehearse(self, stand_ins: StandIns) -> Self:
         """Asked of a local server, which needs no key."""
-        address = stand_ins.endpoint(self.model, self.base_url)
-        return self.model_copy(update={"base_url": address, "api_key_env": None})
+        address, how = stand_ins.endpoint(self.model, self.base_url), self.continues_by
+        return self.model_copy(update={"base_url": address, "api_key_env": None, "continuation": how})
 
 
 class Rule(Config):

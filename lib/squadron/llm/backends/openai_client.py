@@ -75,12 +75,13 @@ class OpenAiChat(Closing):
             fix = "set continuation to how its server continues a turn, or ask another model"
             raise ConfigError(f"{self._settings.name} cannot continue a turn", where=self._settings.base_url, fix=fix)
         if rest and self._tokenizer is not None:
-            from squadron.train.text.conversations import prompt_text
+            from squadron.train.text.conversations import prompt_text, token_ids
 
             url = f"{self._settings.base_url}/completions"
-            body["prompt"] = prompt_text(self._tokenizer, messages)
+            # Tokens, since servers put the beginning of a text before a prompt that has it already.
+            body["prompt"] = token_ids(self._tokenizer, prompt_text(self._tokenizer, messages))
         elif rest:
-            messages, fields, trimmed = continue_turn(messages, self._settings.continuation)
+            messages, fields, trimmed = continue_turn(messages, self._settings.continues_by)
             body |= {"messages": messages, **fields}
         else:
             body["messages"] = messages
@@ -114,7 +115,9 @@ class OpenAiChat(Closing):
         prompt = _count(usage, "prompt_tokens", about)
         completion = _count(usage, "completion_tokens", math.ceil(_size(text or "") / BYTES_PER_TOKEN))
         thought = _count((usage or {}).get("completion_tokens_details"), "reasoning_tokens", 0)
-        completion = max(completion, thought)  # some servers count it apart
+        if completion < thought:
+            completion += thought  # some servers count it apart
+        completion = max(completion, _count(usage, "total_tokens", 0) - prompt)
         shown, stopped = cut_at_stop((text or "").lstrip(trimmed) if trimmed else text or "", sampling.stop)
         paid = ChatReply(
             "",
@@ -126,7 +129,8 @@ class OpenAiChat(Closing):
             cost_usd=self._cost(prompt, completion),
             note=self._parameters.left_out(sampling),
         )
-        if reason == "length" and not text and (thought or message.get("reasoning_content")):
+        thinking = thought or message.get("reasoning_content") or message.get("reasoning")
+        if reason == "length" and not (text or "").strip() and thinking:
             error = f"all {completion:,} tokens went into reasoning and none are left to answer; raise max_tokens"
             paid = replace(paid, finish_reason="error", error=error)
         elif text is None:

@@ -31,6 +31,7 @@ from squadron.llm.settings import AnyModel, VllmModel
 
 ANSWER_TYPES = {"id": "string", "sample": "int64", "response": "string", "error": "string", "score": "float64"}
 """Columns of a file of answers; `response` is missing where `error` says why, `score` is one that came with it."""
+_TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
 _PARTS_EACH = 8
 _LARGEST_PART, _SMALLEST_PART = 4096, 64
 
@@ -196,7 +197,7 @@ def _compile(stage: Stage, asked: Asked, keys: Sequence[str], log: KeyedLog, ind
                 if error:
                     stage.fail(f"{asked.name}: {identifier}", error)
                 count.update(answered=not error, failed=bool(error))
-                count.update({name: entry.get(name, 0) for name in ("prompt_tokens", "completion_tokens")})
+                count.update({name: entry.get(name, 0) for name in _TOKENS})
                 cost += entry.get("cost_usd", 0.0)
                 if entry.get("note"):
                     notes.add(entry["note"])
@@ -206,6 +207,8 @@ def _compile(stage: Stage, asked: Asked, keys: Sequence[str], log: KeyedLog, ind
 
     name = f"answers/{log.folder.name}.arrow"
     write_rows(stage.folder, name, rows(), types=ANSWER_TYPES)
+    if count["reasoning_tokens"]:
+        stage.headline(f"tokens of {asked.name} that went into reasoning", f"{count['reasoning_tokens']:,}")
     for note in sorted(notes):
         stage.headline(f"left out for {asked.name}", note)
     return Answers(

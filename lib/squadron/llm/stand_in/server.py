@@ -97,8 +97,8 @@ class StandIn:
 
 
 def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The conversation; a prompt that was rendered is one message."""
-    return body["messages"] if "messages" in body else [{"role": "user", "content": body["prompt"]}]
+    """The conversation; a prompt that was rendered is one message, as text or as tokens."""
+    return body["messages"] if "messages" in body else [{"role": "user", "content": str(body["prompt"])}]
 
 
 def tokens(text: str) -> int:
