@@ -97,6 +97,7 @@ def test_thinking_that_is_counted_apart_is_paid_too(said: int, thought: int, tot
         {"content": "", "reasoning": "hm"},
         {"content": " \n", "reasoning_content": "hm"},
         {"content": None, "reasoning": "hm"},
+        {"content": ""},
     ],
 )
 def test_an_answer_of_thinking_alone_is_no_answer(message: dict[str, Any]) -> None:
@@ -131,6 +132,11 @@ def test_servers_continue_turns_as_their_addresses_do() -> None:
         ({"error": {"message": "this model's maximum context length is 4096 tokens", "param": "messages"}}, None),
         ({"error": {"message": "Unrecognized request argument supplied: top_k", "param": "top_k"}}, None),
         (["what"], None),
+        ({"error": {"message": "`temperature` is deprecated for this model."}}, "temperature"),
+        ({"error": {"message": "Invalid value: 'x'. Stop using it.", "param": "messages[0].role"}}, None),
+        ({"error": {"message": "logprobs is not supported; see max_tokens", "param": "logprobs"}}, None),
+        ({"error": {"message": "temperature 3 is not allowed", "param": "temperature",
+                    "code": "invalid_value"}}, None),
     ],
 )  # fmt: skip
 def test_which_parameter_a_refusal_is_about(error: Any, named: str | None) -> None:

@@ -129,9 +129,10 @@ class OpenAiChat(Closing):
             cost_usd=self._cost(prompt, completion),
             note=self._parameters.left_out(sampling),
         )
-        thinking = thought or message.get("reasoning_content") or message.get("reasoning")
-        if reason == "length" and not (text or "").strip() and thinking:
-            error = f"all {completion:,} tokens went into reasoning and none are left to answer; raise max_tokens"
+        if reason == "length" and not (text or "").strip():
+            thinking = thought or message.get("reasoning_content") or message.get("reasoning")
+            spent = "went into reasoning" if thinking else "are spent"
+            error = f"all {completion:,} tokens {spent} and there is no answer yet; raise max_tokens"
             paid = replace(paid, finish_reason="error", error=error)
         elif text is None:
             said = message.get("refusal") or "no reason given"

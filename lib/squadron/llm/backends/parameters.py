@@ -16,7 +16,8 @@ from squadron.llm.chat import Sampling
 LEARNED = ("max_tokens", "temperature", "top_p", "seed", "stop")
 """Parameters that a model may not take. Others, such as those that continue a turn, cannot be done without."""
 _REFUSED = re.compile(
-    r"unsupported|not support|unrecognized|unknown|not permitted|not allowed|unexpected|extra inputs|only the default",
+    r"unsupported|not support|unrecognized|unknown|not permitted|not allowed|unexpected|deprecated|extra inputs"
+    r"|only the default",
     re.IGNORECASE,
 )
 
@@ -74,10 +75,10 @@ def refused_parameter(body: Mapping[str, Any], error: Any) -> str | None:
     said = told if isinstance(told, Mapping) else {"message": str(told)}
     message = str(said.get("message") or said.get("detail") or json.dumps(said, default=str))
     code = str(said.get("code") or "")
-    if not (code.startswith("unsupported") or _REFUSED.search(message)):
+    if code == "invalid_value" or not (code.startswith("unsupported") or _REFUSED.search(message)):
         return None
     named = said.get("param")
-    if named not in LEARNED:
+    if named is None:
         words = set(re.findall(r"\w+", message))
         named = next((name for name in LEARNED if name in words), None)
-    return named if named in body else None
+    return named if named in LEARNED and named in body else None
