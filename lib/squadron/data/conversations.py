@@ -65,11 +65,13 @@ def read_tools(value: Any, where: str, column: str = "tools") -> list[dict[str, 
 
 def read_prompt(value: Any, where: str, column: str = "prompt") -> str | list[Message]:
     """A prompt: text as it is, or a list of messages."""
+    _refuse_scalar(value, where, column)
     return value if isinstance(value, str) else read_conversation(value, where, column, answered=False)
 
 
 def read_completion(value: Any, where: str, column: str = "completion") -> str | list[Message]:
     """A completion: text as it is, or a list of messages, or one message, that the assistant begins."""
+    _refuse_scalar(value, where, column)
     if isinstance(value, str):
         return value
     messages = read_conversation([value] if isinstance(value, Mapping) else value, where, column)
@@ -231,6 +233,12 @@ def _continued(asked: list[Message], side: list[Message], where: str, column: st
         fix = f"leave out {column!r} (data.columns.prompt=null), or begin both conversations with it"
         raise InputError(f"the column {column!r} is not in the conversation beside it", where=where, fix=fix)
     return side
+
+
+def _refuse_scalar(value: Any, where: str, column: str) -> None:
+    if not isinstance(value, str | Sequence | Mapping):
+        fix = "give text, or a list of messages"
+        raise InputError(f"the column {column!r} holds no text: {value!r:.80}", where=where, fix=fix)
 
 
 def _from_text(side: Any) -> Any:

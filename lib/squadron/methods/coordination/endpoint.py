@@ -73,9 +73,12 @@ class PlanAnswer(Config):
 def services(folder: Folder) -> Services:
     """The planner of each cost that a run has trained, behind one address. Raises InputError for a run that has trained
     none, or whose networks are gone."""
+    try:
+        found = outputs(folder, "adopt_planners", Planners)
+    except InputError:
+        found = outputs(folder, "train_planners", Planners)
+    trained = [record.planners[0] for record in found]
     config = settings(folder, CoordinationConfig)
-    made_by = "train_planners" if config.planners is None else "adopt_planners"
-    trained = [record.planners[0] for record in outputs(folder, made_by, Planners)]
     networks = {one.cost: Folder(one.locate(folder)) for one in trained}
     load = Load(networks, config.limits, config.sampling)
     summary = "who goes first wherever robots meet, and when"
