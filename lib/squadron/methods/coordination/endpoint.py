@@ -78,8 +78,8 @@ def services(folder: Folder) -> Services:
     except InputError:
         found = outputs(folder, "train_planners", Planners)
     trained = [record.planners[0] for record in found]
-    config = settings(folder, CoordinationConfig)
     networks = {one.cost: Folder(one.locate(folder)) for one in trained}
+    config = settings(folder, CoordinationConfig)
     load = Load(networks, config.limits, config.sampling)
     summary = "who goes first wherever robots meet, and when"
     route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, summary, example=EXAMPLE)

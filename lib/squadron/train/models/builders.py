@@ -104,7 +104,7 @@ class Pretrained:
             return
         import torch
 
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model.resize_token_embeddings(self.rows, mean_resizing=model.device.type != "meta")
 
