@@ -17,6 +17,8 @@ from squadron.core.inputs import InputPath, walk_settings
 from squadron.core.plan import plan_stages
 from squadron.core.profile import find_profile
 from squadron.core.rehearsal import ModelKind, Replies, rehearse
+from squadron.rehearse.small_models import make_twin
+from squadron.train.models.families import FAMILIES, make_family_model
 
 PRESETS = [(job, name) for job in registry.list_jobs() for name in registry.list_configs(job) if name != "smoke"]
 ALONE = ("base_url", "api_key_env", "continuation")
@@ -81,8 +83,6 @@ def test_every_preset_plays_to_its_end(
 
 def test_a_users_own_model_and_rows_are_rehearsed_in_small(ray_cluster: object, offline: Path) -> None:
     """The tokenizer and the template are the user's, to the byte; the rows are the first of the user's file."""
-    from squadron.train.models.families import make_family_model
-
     make_family_model(offline / "mine", "gemma2", hidden_size=96, layers=4)
     template = (offline / "mine" / "chat_template.jinja").read_bytes()
     rows = [{"prompt": f"What is {n}?", "completion": f"It is {n}."} for n in range(200)]
@@ -96,6 +96,22 @@ def test_a_users_own_model_and_rows_are_rehearsed_in_small(ray_cluster: object, 
     assert (twin / "chat_template.jinja").read_bytes() == template
     (data,) = Path("rehearsal/stand_ins/data").iterdir()
     assert [json.loads(line) for line in data.read_text().splitlines()] == rows[:64]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_of_any_family_has_a_small_twin(tmp_path: Path, family: str) -> None:
+    """Of the same class and kinds of layers, which reads what its tokenizer writes."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    sizes = {"hidden_size": 128, "heads": 8, "kv_heads": 2, "layers": 4}
+    make_twin(make_family_model(tmp_path / "model", family, kind="encoder", **sizes), "encoder", tmp_path / "twin")  # type: ignore[arg-type]
+    model, twin = (AutoModel.from_pretrained(tmp_path / name) for name in ("model", "twin"))
+    assert type(twin) is type(model) and twin.num_parameters() < model.num_parameters()
+    kinds = [set(getattr(one.config, "layer_types", None) or ()) for one in (model, twin)]
+    assert kinds[0] == kinds[1]
+    ids = AutoTokenizer.from_pretrained(tmp_path / "twin")("12 and 7 are 19").input_ids
+    assert torch.isfinite(twin(torch.tensor([ids])).last_hidden_state).all()
 
 
 def test_a_rehearsal_takes_no_folder_of_a_real_run(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:

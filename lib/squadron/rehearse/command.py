@@ -76,6 +76,7 @@ def _clear(folder: Folder) -> None:
     """Remove an earlier rehearsal. Raises InputError if the folder holds anything else, or is not of this machine."""
     from squadron.core.errors import InputError
     from squadron.core.manifest import check_manifest
+    from squadron.core.run import STAND_INS
 
     if not folder.path:
         fix = "leave --run out, or give a folder of this machine"
@@ -83,7 +84,7 @@ def _clear(folder: Folder) -> None:
     if folder.exists("run.json") and not check_manifest(folder).get("rehearsal"):
         fix = "leave --run out, or give another folder"
         raise InputError("this folder holds a run that is no rehearsal", where=str(folder), fix=fix)
-    if folder.exists("run.json") or folder.ls() == ["stand_ins"]:
+    if folder.exists("run.json") or folder.ls() == [STAND_INS]:
         folder.remove()
 
 

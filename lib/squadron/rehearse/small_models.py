@@ -54,19 +54,23 @@ def shrink_config(config: Any) -> Any:
     groups = max(1, (_first(config, "num_attention_heads") or 1) // (_first(config, "num_key_value_heads") or 1))
     kinds = list(dict.fromkeys(getattr(config, "layer_types", None) or ()))
     layers = max(LAYERS, len(kinds))
-    sizes = {
+    sizes: dict[tuple[str, ...], int] = {
         ("num_hidden_layers", "n_layer"): layers,
         ("hidden_size", "n_embd", "d_model"): heads * HEAD_SIZE,
         ("intermediate_size", "n_inner"): 2 * heads * HEAD_SIZE,
         ("moe_intermediate_size", "shared_expert_intermediate_size"): heads * HEAD_SIZE,
         ("num_attention_heads", "n_head"): heads,
         ("num_key_value_heads",): max(1, heads // groups),
-        ("head_dim", "query_pre_attn_scalar"): HEAD_SIZE,
+        ("query_pre_attn_scalar",): HEAD_SIZE,
         ("num_experts", "num_local_experts", "n_routed_experts"): EXPERTS,
         ("num_experts_per_tok",): 2,
         ("first_k_dense_replace",): 1,
         ("max_window_layers",): layers,
     }
+    if not hasattr(config, "qk_rope_head_dim"):  # which head_dim stands for in latent attention
+        sizes["head_dim",] = HEAD_SIZE
+    if (getattr(config, "n_group", None) or 1) > 1:
+        sizes |= {("n_group",): EXPERTS // 2, ("topk_group",): 1}
     for names, size in sizes.items():
         for name in names:
             if isinstance(getattr(config, name, None), int | float):
