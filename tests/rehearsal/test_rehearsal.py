@@ -123,6 +123,12 @@ def test_a_rehearsal_takes_no_folder_of_a_real_run(offline: Path, capsys: pytest
     assert list(run.iterdir()) == [run / "run.json"]
 
 
+def test_an_empty_file_of_the_user_is_named(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (offline / "mine.jsonl").touch()
+    assert main(["rehearse", "finetune", "qwen2.5-7b", "data.path=mine.jsonl"]) == 2
+    assert "where: mine.jsonl" in capsys.readouterr().err
+
+
 def test_bad_rows_of_the_user_are_found(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (offline / "mine.jsonl").write_text('{"prompt": "a"}\n')
     assert main(["rehearse", "finetune", "qwen2.5-7b", "data.path=mine.jsonl"]) == 2

@@ -83,7 +83,10 @@ class LocalStandIns:
         if not place.is_local and "://" not in path and (place.is_missing or not hub_answers()):
             return None
         try:
-            return [record.values for record in itertools.islice(read_records(path, split), ROWS)]
+            found = [record.values for record in itertools.islice(read_records(path, split), ROWS)]
+            if not found:
+                raise InputError("there are no records", where=path, fix="give a file with some")
+            return found
         except InputError:
             if place.is_local or "://" in path:
                 raise
