@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,12 +87,42 @@ def test_a_map_is_read(tmp_path: Path) -> None:
     assert grid.centres(np.array([0, 7])).tolist() == [[0, 0], [3, 1]]
 
 
+def test_the_letters_of_movingai_and_of_the_competition_are_read(tmp_path: Path) -> None:
+    grid = maps.read_map(write(tmp_path, "type octile\nheight 2\nwidth 4\nmap\n.GSE\n@OTW\n"))
+    assert grid.free_HW.tolist() == [[True] * 4, [False] * 4]
+
+
+@given(
+    st.integers(1, 5).flatmap(lambda width: st.lists(st.text(".GSE@OTW", min_size=width, max_size=width), min_size=1)),
+    st.sampled_from(["\n", "\r\n"]), st.sampled_from([" ", "\t", "  "]), st.sampled_from(["", " ", "\t "]),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]), st.sampled_from(["", "\n", "\n\n \n"]), st.booleans(),
+)  # fmt: skip
+def test_a_map_is_read_however_its_lines_end(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[str], end: str, between: str, blank: str, mark: bytes,
+    rest: str, packed: bool,
+) -> None:  # fmt: skip
+    head = [f"type{between}octile", f"height{between}{len(rows)}", f"width{between}{len(rows[0])}", "map"]
+    text = end.join(line + blank for line in head + rows) + rest.replace("\n", end)
+    file, content = tmp_path_factory.getbasetemp() / "any.map", mark + text.encode()
+    file.write_bytes(gzip.compress(content) if packed else content)
+    assert maps.read_map(file).free_HW.tolist() == [[cell in ".GSE" for cell in row] for row in rows]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [(FLOOR.rsplit("....", 1)[0], "cut short: 3 rows are announced, 2 are there"),
      (FLOOR.replace(".@@.", ".@@"), "4 cells are announced, 3 are there"),
      (FLOOR.replace("height 3\n", ""), "height or width is missing"),
-     (FLOOR.replace("map\n", ""), "no line says `map`"), ("", "no line says `map`")],
+     (FLOOR.replace("map\n", ""), "no line says `map`"), ("", "no line says `map`"),
+     (FLOOR.replace("height 3", "height 0"), "height is '0', not a positive whole number\\n.*line 2"),
+     (FLOOR.replace("height 3", "height"), "height is ''"), (FLOOR.replace("width 4", "width ²"), "width is '²'"),
+     (FLOOR.replace("width 4", "width 4.0"), "width is '4.0'"),
+     (FLOOR.replace("width 4", "width 4 4"), "width is '4 4'"),
+     (FLOOR.replace("width 4", "width -4"), "width is '-4'"), (FLOOR.replace("3", "9" * 5000), "not a positive whole"),
+     (FLOOR.replace("3", "99999999"), "more than 100,000,000"),
+     (FLOOR.replace(".@@.", ".@x."), "'x' in column 3 is no cell of a map\\n.*line 6"),
+     (FLOOR.replace(".@@.", "\xa0@@."), "in column 1 is no cell"), (FLOOR.replace(".@@.", ".@@. ."), "6 are there"),
+     (FLOOR + "....\n", "3 rows are announced, 4 are there\\n.*line 8")],
 )  # fmt: skip
 def test_a_broken_map_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -101,12 +132,20 @@ def test_a_broken_map_is_refused(tmp_path: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [("2\n0\n", "cut short: 2 lines are announced, 1 are there"), ("1\n5\n", "cell 5 is blocked"),
-     ("1\n99\n", "cell 99 is blocked, or off the map"), ("1\nx\n", "not cell numbers"), ("", "does not say how many")],
+     ("1\n99\n", "cell 99 is blocked, or off the map"), ("1\nx\n", "not cell numbers"), ("", "does not say how many"),
+     ("1\n-1\n", "not cell numbers"), ("1\n1.0\n", "not cell numbers"), ("1\n²\n", "not cell numbers"),
+     ("1\n" + "9" * 5000, "not cell numbers"), ("²\n0\n", "does not say how many"), ("0\n", "none are announced"),
+     ("# a\n 1 \n  # b\n7,8\n", "2 cells where one is expected\\n.*line 4")],
 )  # fmt: skip
 def test_starts_that_cannot_be_are_refused(tmp_path: Path, text: str, words: str) -> None:
     grid = maps.read_map(write(tmp_path, FLOOR))
     with pytest.raises(InputError, match=words):
         maps.read_starts(write(tmp_path, text), grid)
+
+
+def test_tasks_are_read_past_comments_and_blanks(tmp_path: Path) -> None:
+    file = write(tmp_path, "\ufeff# tasks\r\n2 \r\n  # the first\r\n 7 , 8,\r\n\r\n11\r\nmore is not announced\r\n")
+    assert maps.read_tasks(file, maps.GridMap(np.ones((3, 4), bool))) == [[7, 8], [11]]
 
 
 def test_a_goal_behind_walls_is_refused() -> None:

@@ -8,10 +8,8 @@ Letters: R recorded cars, T steps of the record, S steps of one car, L lines.
 
 from __future__ import annotations
 
-import gzip
 import io
 import warnings
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import shapely
 
 from squadron.core.errors import ConfigError, InputError
+from squadron.core.outside import read_content
 from squadron.sim.driving.lanelets import Lanelet, way_to_goal
 from squadron.sim.driving.scenes import Scene
 from squadron.sim.driving.spec import TrafficConfig
@@ -31,7 +30,7 @@ from squadron.sim.routes import Route, make_route
 
 OFF_LINE_M = 0.5
 """How far a replayed car may be from where it was recorded; a file with a car that is further off is refused."""
-_MOST_BYTES, _MOST_STEPS = 256 * 2**20, 100_000
+_MOST_STEPS = 100_000
 _STEP_M, _BEFORE_M, _BEHIND_M = 0.5, 10.0, 1.0
 _MOVES_M = 2.0
 
@@ -168,7 +167,7 @@ def read_recorded(path: Path | str) -> Recorded:
 
 def _parsed(path: Path) -> tuple[Any, list[Any]]:
     """The scenario and its planning problems as commonroad-io reads them, once the file is known to be harmless."""
-    content = _content(path)
+    content = read_content(path)
     _check_xml(content)
     try:
         with warnings.catch_warnings():
@@ -182,20 +181,6 @@ def _parsed(path: Path) -> tuple[Any, list[Any]]:
             f"not a complete CommonRoad scenario ({reason})", fix="give a file of version 2018b or 2020a"
         ) from None
     return scenario, list(problems.planning_problem_dict.values())
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", fix="check the path") from None
-    except (EOFError, zlib.error):
-        raise InputError("the gzipped file is cut short or damaged", fix="fetch it again") from None
-    if len(content) > _MOST_BYTES:
-        raise InputError(f"larger than {_MOST_BYTES >> 20} MB, which no scenario is", fix="check the file")
-    return content
 
 
 def _check_xml(content: bytes) -> None:

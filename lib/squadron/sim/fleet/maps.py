@@ -17,10 +17,14 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from squadron.core.errors import InputError
+from squadron.core.outside import read_text_lines
 from squadron.sim.routes import Route, make_route
 
-FREE = frozenset(".GS")
-"""Characters of a map that can be driven on; `@`, `O`, `T`, `W` and others cannot."""
+FREE, BLOCKED = frozenset(".GSE"), frozenset("@OTW")
+"""Characters of a map. MovingAI's: `.` and `G` are ground, `S` shallow swamp, all of which can be walked on; `@` and
+`O` are out of bounds, `T` trees, `W` water. The competition's add `E`, an emitter, and give `S` to a service point:
+both can be driven on. So the two agree on every letter that they share."""
+_MOST_CELLS, _MOST_DIGITS = 10**8, 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,33 +46,38 @@ class GridMap:
 
 
 def read_map(path: str | Path) -> GridMap:
-    """A map file of MovingAI. Raises InputError, with the line, if it is cut short or does not hold what it says."""
-    lines = _lines(path)
+    """A map file of MovingAI or the competition. Raises InputError, with the line, if it is cut short, does not hold
+    what its head says, or holds a letter that neither of the two has."""
+    lines = read_text_lines(path)
     number = next((number for number, line in enumerate(lines, 1) if line.strip() == "map"), None)
     if number is None:
         raise InputError("no line says `map`, so no cells follow", where=str(path), fix="give a map of MovingAI")
-    header = dict(line.strip().partition(" ")[::2] for line in lines[: number - 1])
-    try:
-        height, width = int(header["height"]), int(header["width"])
-    except (KeyError, ValueError):
-        raise InputError("height or width is missing", where=str(path), fix="give a map of MovingAI") from None
-    rows = lines[number : number + height]
+    header = {
+        words[0]: (words[1:], place) for place, line in enumerate(lines[: number - 1], 1) if (words := line.split())
+    }
+    height, width = (_announced(path, header, name) for name in ("height", "width"))
+    if height * width > _MOST_CELLS:
+        raise InputError(f"{height} by {width} cells, more than {_MOST_CELLS:,}", where=str(path), fix="check the head")
+    rows = lines[number:]
+    while rows and not rows[-1].strip():
+        rows.pop()
     if len(rows) < height:
         raise InputError(f"the map is cut short: {height} rows are announced, {len(rows)} are there", where=str(path))
-    for place, row in enumerate(rows, number + 1):
-        if len(row) != width:
-            raise InputError(f"{width} cells are announced, {len(row)} are there", where=f"{path}, line {place}")
-    return GridMap(np.array([[cell in FREE for cell in row] for row in rows]))
+    if len(rows) > height:
+        where = f"{path}, line {number + height + 1}"
+        raise InputError(f"{height} rows are announced, {len(rows)} are there", where=where, fix="correct the height")
+    return GridMap(np.array([_row(row, width, f"{path}, line {place}") for place, row in enumerate(rows, number + 1)]))
 
 
 def read_starts(path: str | Path, grid: GridMap) -> list[int]:
-    """The start cell of each robot: a count, then a cell number a line. Raises InputError at a line that holds none, at
-    a blocked cell, and where lines are missing."""
-    return [cells[0] for cells in _read_cells(path, grid)]
+    """The start cell of each robot: a count, then a cell number a line. Raises InputError at a line that holds none or
+    several, at a blocked cell, and where lines are missing."""
+    return [cell for (cell,) in _read_cells(path, grid, most=1)]
 
 
 def read_tasks(path: str | Path, grid: GridMap) -> list[list[int]]:
-    """The cells of each task, in the order of visits. Raises InputError as `read_starts` does."""
+    """The cells of each task, in the order of visits: a count, then a line for each. Raises InputError as `read_starts`
+    does."""
     return _read_cells(path, grid)
 
 
@@ -121,29 +130,58 @@ def _walk(before: np.ndarray, start: int, goal: int, name: str) -> list[int]:
     return walk[::-1]
 
 
-def _read_cells(path: str | Path, grid: GridMap) -> list[list[int]]:
-    lines = [(number, line) for number, line in enumerate(_lines(path), 1) if line.strip() and line[0] != "#"]
-    if not lines or not lines[0][1].strip().isdigit():
-        raise InputError("the first line does not say how many follow", where=str(path))
-    count = int(lines[0][1])
+def _announced(path: str | Path, header: dict[str, tuple[list[str], int]], name: str) -> int:
+    """The height or width in the head of a map."""
+    if name not in header:
+        raise InputError("height or width is missing", where=str(path), fix="give a map of MovingAI")
+    words, place = header[name]
+    number = _whole_number(words[0]) if len(words) == 1 else None
+    if not number:
+        what = f"the {name} is {' '.join(words)[:60]!r}, not a positive whole number"
+        raise InputError(what, where=f"{path}, line {place}", fix="give a map of MovingAI")
+    return number
+
+
+def _row(row: str, width: int, where: str) -> list[bool]:
+    """Which cells of a row are free. Trailing blanks are none of its cells."""
+    row = row.rstrip()
+    if len(row) != width:
+        raise InputError(f"{width} cells are announced, {len(row)} are there", where=where)
+    for column, cell in enumerate(row, 1):
+        if cell not in FREE and cell not in BLOCKED:
+            fix = f"write {' '.join(sorted(FREE))} for free cells and {' '.join(sorted(BLOCKED))} for blocked ones"
+            raise InputError(f"{cell!r} in column {column} is no cell of a map", where=where, fix=fix)
+    return [cell in FREE for cell in row]
+
+
+def _read_cells(path: str | Path, grid: GridMap, most: int | None = None) -> list[list[int]]:
+    lines = [(number, line.strip()) for number, line in enumerate(read_text_lines(path), 1)]
+    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    count = _whole_number(lines[0][1]) if lines else None
+    if count is None:
+        fix = "write how many robots or tasks there are, then a line for each: cell numbers, counted row by row from 0"
+        where = f"{path}, line {lines[0][0]}" if lines else str(path)
+        raise InputError("the first line does not say how many follow", where=where, fix=fix)
+    if not count:
+        raise InputError("none are announced: there is nothing to do", where=f"{path}, line {lines[0][0]}")
     if len(lines) - 1 < count:
         raise InputError(f"cut short: {count} lines are announced, {len(lines) - 1} are there", where=str(path))
-    return [_cells(line, grid, f"{path}, line {number}") for number, line in lines[1 : count + 1]]
+    return [_cells(line, grid, most, f"{path}, line {number}") for number, line in lines[1 : count + 1]]
 
 
-def _cells(line: str, grid: GridMap, where: str) -> list[int]:
-    words = line.strip().split(",")
-    if not all(word.strip().isdigit() for word in words):
-        raise InputError(f"not cell numbers: {line.strip()[:60]!r}", where=where)
-    cells = [int(word) for word in words]
+def _cells(line: str, grid: GridMap, most: int | None, where: str) -> list[int]:
+    words = line.removesuffix(",").split(",")  # some writers end a task with one
+    cells = [cell for word in words if (cell := _whole_number(word.strip())) is not None]
+    if len(cells) < len(words):
+        raise InputError(f"not cell numbers: {line[:60]!r}", where=where)
+    if most is not None and len(cells) > most:
+        raise InputError(f"{len(cells)} cells where one is expected", where=where, fix="are starts and tasks swapped?")
     for cell in cells:
         if cell >= grid.free_HW.size or not grid.free_HW.flat[cell]:
             raise InputError(f"cell {cell} is blocked, or off the map", where=where)
     return cells
 
 
-def _lines(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from None
+def _whole_number(word: str) -> int | None:
+    """The number that a few ASCII digits stand for; None for anything else, such as ² or five thousand digits."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS else None
