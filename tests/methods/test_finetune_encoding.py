@@ -196,7 +196,7 @@ def test_records_of_every_format_are_the_same(tmp_path: Path) -> None:
 
 def test_a_subset_of_a_data_set_is_named(tmp_path: Path) -> None:
     """By the hub's reader, of a data set that stands in a folder."""
-    from squadron.data.records import _read_hub
+    from squadron.data.record_files import _read_hub
 
     names = ("main", "socratic")
     listed = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in names)
@@ -204,7 +204,7 @@ def test_a_subset_of_a_data_set_is_named(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / f"{name}.jsonl").write_text(f'{{"question": "{name}?"}}\n')
     for name in names:
-        assert [record.values for record in _read_hub(str(tmp_path), "train", name)] == [{"question": f"{name}?"}]
+        assert [values for _, values in _read_hub(str(tmp_path), "train", name)] == [{"question": f"{name}?"}]
     with pytest.raises(InputError, match=r"main.*socratic"):
         list(_read_hub(str(tmp_path), "train", None))
 

@@ -1,123 +1,129 @@
-"""Records from JSON lines, Parquet or a data set of the hub, one mapping each, with the place that an error names."""
+"""Records from JSON, Parquet or a data set of the hub: one mapping each, with the place that an error names.
+
+What comes from outside comes in here. Past the reader a record holds what JSON can hold, save bytes and objects that a
+table of the hub brings along; what a column is to hold is asked for by its type, and refused where its line is known.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, NamedTuple
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from squadron.core.errors import InputError, suggest
-from squadron.core.folder import Folder
+from squadron.data.record_files import kind_of, read_path
 
-_LINES, _TABLES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), (".parquet",)
+Label = str | int | float
+"""What names a class or a row: a text, a number, or true or false."""
 
 
 class Record(NamedTuple):
-    """One record, and where it stands."""
+    """One record, and where it stands: file and line, or the row of a table.
+
+    Each accessor raises InputError, which names the place, the column and what was found, for a column that is missing,
+    null or of another type. `setting` is the one that names the column, if there is one.
+    """
 
     where: str
     values: dict[str, Any]
+
+    def has(self, column: str) -> bool:
+        """Whether there is a value, and it is not null."""
+        return self.values.get(column) is not None
+
+    def value(self, column: str, setting: str = "") -> Any:
+        """A value of any type."""
+        value = self.values.get(column)
+        if value is None:
+            state = "is empty in" if column in self.values else "is missing from"
+            fix = f"set {setting}; {suggest(column, self.values)}" if setting else suggest(column, self.values)
+            raise InputError(f"the column {column!r} {state} this record", where=self.where, fix=fix)
+        return value
+
+    def text(self, column: str, setting: str = "", *, blank: bool = True) -> str:
+        """A text; unless `blank`, one with more than spaces in it."""
+        text: str = self._typed(column, setting, "text", lambda value: isinstance(value, str))
+        if not blank and not text.strip():
+            fix = "leave this record out" + (f", or set {setting} to another column" if setting else "")
+            raise InputError(f"the column {column!r} is empty in this record", where=self.where, fix=fix)
+        return text
+
+    def number(self, column: str, setting: str = "") -> float:
+        """A finite number."""
+        return float(self._typed(column, setting, "a finite number", is_number))
+
+    def label(self, column: str, setting: str = "") -> Label:
+        """A text, a finite number, or true or false, as it stands there."""
+        label: Label = self._typed(column, setting, "a text or a number", is_label)
+        return label
+
+    def items(self, column: str, setting: str = "") -> list[Any]:
+        """A list of at least one item, of any types."""
+        items: list[Any] = self._typed(
+            column, setting, "a list of at least one item", lambda value: isinstance(value, list) and bool(value)
+        )
+        return items
+
+    def texts(self, column: str, setting: str = "") -> list[str]:
+        """A list of at least one text."""
+        return [part.text(column) for part in self._parts(column, setting)]
+
+    def labels(self, column: str, setting: str = "") -> list[Label]:
+        """A list of at least one label."""
+        return [part.label(column) for part in self._parts(column, setting)]
+
+    def records(self, column: str, setting: str = "") -> list[Record]:
+        """A list of at least one object, each as a record whose place is this one's and its number, from 1."""
+        return [part.record(column) for part in self._parts(column, setting)]
+
+    def record(self, column: str, setting: str = "") -> Record:
+        """An object, as a record whose place is this one's and the column."""
+        values = self._typed(column, setting, "an object", lambda value: isinstance(value, dict))
+        return Record(self.where if column in self.where else f"{self.where}, {column}", values)
+
+    def refusal(self, column: str, wanted: str, setting: str = "", fix: str = "") -> InputError:
+        """The error for a column that holds something else than what is `wanted`."""
+        value = self.values.get(column)
+        other = f", or set {setting} to another column" if setting else ""
+        what = f"the column {column!r} holds {kind_of(value)}, not {wanted}: {value!r:.60}"
+        return InputError(what, where=self.where, fix=fix or f"give {wanted}{other}")
+
+    def _typed(self, column: str, setting: str, wanted: str, fits: Callable[[Any], bool]) -> Any:
+        value = self.value(column, setting)
+        if not fits(value):
+            raise self.refusal(column, wanted, setting)
+        return value
+
+    def _parts(self, column: str, setting: str) -> Iterator[Record]:
+        for number, item in enumerate(self.items(column, setting), start=1):
+            yield Record(f"{self.where}, {column} {number}", {column: item})
 
 
 def read_records(path: str, split: str = "train", subset: str | None = None) -> Iterator[Record]:
     """The records of a file or of all files in a folder (by path or fsspec URL), or of a hub data set by name; of its
     `subset`, where it has several.
 
-    Raises InputError for a path that is none of these, a line that is no JSON object, a file that is cut short.
+    Raises InputError, which names the file and the line or row, for a path that is none of these, a file that is
+    damaged, and whatever is no JSON object or cannot be kept as it is: half of a surrogate pair, a key that stands
+    twice, a number out of range, values nested very deeply.
     """
-    place, _, name = path.rpartition("/")
-    if name.endswith(_LINES + _TABLES):
-        yield from _read_file(Folder(place or "."), name)
-        return
-    folder = Folder(path)
-    if "://" in path or folder.exists():
-        names = [name for name in folder.ls() if name.endswith(_LINES + _TABLES)]
-        if not names:
-            raise InputError("no .jsonl, .jsonl.gz or .parquet files here", where=path)
-        for name in names:
-            yield from _read_file(folder, name)
-        return
-    if path.startswith((".", "/", "~")):
-        raise InputError("no such file or folder", where=path, fix="give a .jsonl, .jsonl.gz or .parquet file")
-    yield from _read_hub(path, split, subset)
+    return (Record(where, values) for where, values in read_path(path, split, subset))
 
 
 def check_columns(record: Record, wanted: dict[str, str]) -> None:
     """Raise InputError if a record lacks a column; `wanted` maps the setting that names a column to its name."""
     for setting, column in wanted.items():
-        if record.values.get(column) is None:
-            state = "is empty in" if column in record.values else "is missing from"
-            raise InputError(
-                f"the column {column!r} {state} this record",
-                where=record.where,
-                fix=f"set {setting}; {suggest(column, record.values)}",
-            )
+        record.value(column, setting)
 
 
-def _read_file(folder: Folder, name: str) -> Iterator[Record]:
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold; NaN, infinities and truth values are none."""
     try:
-        with folder.open(name) as stream:
-            yield from (_read_table if name.endswith(_TABLES) else _read_lines)(stream, folder.file(name))
-    except FileNotFoundError:
-        raise InputError("file not found", where=folder.file(name), fix=suggest(name, folder.ls())) from None
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
-def _read_lines(stream: IO[Any], where: str) -> Iterator[Record]:
-    import gzip
-
-    lines = gzip.GzipFile(fileobj=stream) if where.endswith(".gz") else stream
-    try:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            values = json.loads(line)
-            if not isinstance(values, dict):
-                raise InputError(f"expected a JSON object, found a {type(values).__name__}", where=f"{where}:{number}")
-            yield Record(f"{where}:{number}", values)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"not valid JSON: {error}", where=f"{where}:{number}") from None
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError(f"the file is damaged or cut short: {error}", where=where) from None
-
-
-def _read_table(stream: IO[Any], where: str) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file, number = pq.ParquetFile(stream), 0
-        for batch in file.iter_batches(1024):
-            for values in batch.to_pylist():
-                number += 1
-                yield Record(f"{where}, row {number}", _as_given(values))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"the file is damaged or no Parquet: {error}", where=where) from None
-
-
-def _as_given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a row without nulls inside them. A table gives all objects of a column the fields of each, and
-    those that one did not have are null."""
-    return {column: _without_nulls(value) for column, value in values.items()}
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def _read_hub(name: str, split: str, subset: str | None) -> Iterator[Record]:
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(name, subset, split=split, streaming=True)
-        for number, values in enumerate(rows):
-            yield Record(f"{name} ({split}), row {number}", _as_given(values))
-    except Exception as error:  # the hub's client raises many kinds, most of them about the network
-        said = str(error).strip()
-        if said.startswith("Config name is missing") or "BuilderConfig" in said:
-            what = f"a subset has to be named: {' '.join(said.split())}"
-            raise InputError(what, where=name, fix="set subset, next to split, to one of these") from error
-        first = said.partition("\n")[0]
-        fix = "give a file that exists, or the name of a hub data set and a split that it has"
-        raise InputError(f"neither a file nor a data set that can be reached: {first}", where=name, fix=fix) from error
+def is_label(value: Any) -> bool:
+    """Whether a value is a text, a number, or true or false; NaN and infinities are no numbers."""
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
