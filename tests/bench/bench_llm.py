@@ -21,7 +21,7 @@ from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.backends.openai_client import OpenAiChat
-from squadron.llm.batch.collect import CollectConfig, collect
+from squadron.llm.batch.collect import QUESTION_TYPES, CollectConfig, collect
 from squadron.llm.chat import ChatRequest, user
 from squadron.llm.settings import OpenAiModel
 
@@ -50,7 +50,7 @@ def collection_rate(folder: Path, address: str, questions: int) -> tuple[float, 
     stage.begin()
     stage.claim_cluster()
     rows = ({"id": str(n), "instruction": f"what is {n} times 7? " + "word " * 50} for n in range(questions))
-    write_rows(run.folder, "questions.arrow", rows)
+    write_rows(run.folder, "questions.arrow", rows, QUESTION_TYPES)
     model = OpenAiModel(name="local", model="echo", base_url=address, max_concurrency=AT_ONCE)
     seen: list[tuple[float, int]] = []
     watching = threading.Event()

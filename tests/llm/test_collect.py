@@ -25,7 +25,7 @@ from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.batch.answer_cache import Entry, KeyedLog
 from squadron.llm.batch.budget import Budget
-from squadron.llm.batch.collect import Answers, CollectConfig, collect, read_answers
+from squadron.llm.batch.collect import QUESTION_TYPES, Answers, CollectConfig, collect, read_answers
 from squadron.llm.batch.pools import Pool, Work, run_pools
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
 from tests.drivers import start
@@ -51,7 +51,7 @@ def stage_in(folder: Path, name: str = "collect") -> Stage:
 
 def questions(folder: Path, count: int) -> ArrowRows:
     rows = [{"id": f"q{n}", "instruction": f"number {n}"} for n in range(count)]
-    write_rows(Folder(folder), f"questions-{count}.arrow", rows)
+    write_rows(Folder(folder), f"questions-{count}.arrow", rows, QUESTION_TYPES)
     return ArrowRows(Folder(folder), [f"questions-{count}.arrow"])
 
 
@@ -83,7 +83,7 @@ def test_a_rerun_asks_for_what_is_missing_and_nothing_else(ray_cluster: object, 
 
 def test_the_same_question_twice_is_asked_once(ray_cluster: object, tmp_path: Path) -> None:
     rows = [{"id": str(n), "instruction": f"number {n % 2}"} for n in range(10)]
-    write_rows(Folder(tmp_path), "q.arrow", rows)
+    write_rows(Folder(tmp_path), "q.arrow", rows, QUESTION_TYPES)
     (answers,) = collect(stage_in(tmp_path), ArrowRows(Folder(tmp_path), ["q.arrow"]), [ANY], CollectConfig())
     (file,) = (tmp_path / "answers").glob("any-*/*.jsonl")
     assert len(file.read_text().splitlines()) == 2 and answers.answered == 10

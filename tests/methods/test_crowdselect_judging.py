@@ -14,6 +14,7 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows, write_rows
+from squadron.llm.batch.collect import QUESTION_TYPES
 from squadron.llm.parsing import Unreadable
 from squadron.llm.settings import Rule, ScriptedModel
 from squadron.methods.crowdselect import judging
@@ -40,7 +41,8 @@ def stage(tmp_path: Path) -> Stage:
 @pytest.fixture
 def questions(stage: Stage) -> ArrowRows:
     asked = ["What is 6 times 7?", "Say nothing.", "Write a {poem} on the sea.", "Sing.", "Scare me."]
-    write_rows(stage.folder, "pool.arrow", ({"id": f"q{n}", "instruction": text} for n, text in enumerate(asked)))
+    rows = ({"id": f"q{n}", "instruction": text} for n, text in enumerate(asked))
+    write_rows(stage.folder, "pool.arrow", rows, QUESTION_TYPES)
     return ArrowRows(stage.folder, ["pool.arrow"])
 
 
@@ -183,7 +185,8 @@ def test_a_template_without_a_header_leaves_no_token_unforeseen(tokenizer: Any) 
 
 def test_a_chunk_holds_both_losses_of_its_rows(stage: Stage, base: str) -> None:
     pairs = [("What is 6 times 7?", "It is 42."), ("Count. " * 99, "one"), ("Sing.", "La la la.")]
-    write_rows(stage.folder, "ifd.arrow", ({"instruction": asked, "response": said} for asked, said in pairs))
+    rows = ({"instruction": asked, "response": said} for asked, said in pairs)
+    write_rows(stage.folder, "ifd.arrow", rows, {"instruction": "string", "response": "string"})
     chunk = {"id": "ifd-0", "start": 1, "stop": 3}
     losses = np.array(judging.chunk_losses(chunk, stage.folder, base)["losses"])
     assert losses.shape == (2, 2)

@@ -17,7 +17,7 @@ from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.methods.finetune.dataset import encode_row, find_records
 from squadron.methods.finetune.encoding import encoder
-from squadron.methods.finetune.examples import read_example, to_row
+from squadron.methods.finetune.examples import EXAMPLE_TYPES, read_example, to_row
 from squadron.train.models.families import make_family_model
 from squadron.train.objectives.layout import IGNORED
 
@@ -55,7 +55,11 @@ def encoded(
     data = DataConfig.model_validate({"path": str(path), **settings})
     encode = encoder(objective, data, tokenizer)
     examples = [read_example(objective, data, record) for record in find_records(data)]
-    return [row for number, one in enumerate(examples) for row in encode_row(encode, to_row(one, number))]
+    return [
+        row
+        for number, one in enumerate(examples)
+        for row in encode_row(encode, to_row(one, number, f"line {number + 1}"))
+    ]
 
 
 def shown(tokenizer: Any, row: dict[str, Any]) -> list[str]:
@@ -77,8 +81,9 @@ def test_a_call_that_comes_after_a_thousand_rows_is_taught_as_it_was_given(
     path = tmp_path / "records.jsonl"
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
     data = DataConfig.model_validate({"path": str(path), **MESSAGES})
-    stored = (to_row(read_example("sft", data, record), number) for number, record in enumerate(find_records(data)))
-    write_rows(Folder(tmp_path), "records.arrow", stored)
+    found = enumerate(find_records(data))
+    stored = (to_row(read_example("sft", data, record), number, record.where) for number, record in found)
+    write_rows(Folder(tmp_path), "records.arrow", stored, EXAMPLE_TYPES)
     rows = encode_row(encoder("sft", data, load(name)), ArrowRows(Folder(tmp_path), ["records.arrow"])[1030])
     mine = [shown(load(name), row) for row in rows]
     taught, given = "".join(said for _, said in mine), mine[-1][0]
@@ -112,7 +117,7 @@ def test_what_a_template_would_leave_out_is_refused_with_the_record(load: Callab
     ):
         with pytest.raises(InputError, match=what) as refused:
             encoded(load(name), tmp_path, [{"messages": [ASK, SAY]}, record], **MESSAGES)
-        assert "record 2" in refused.value.where and where in refused.value.where and refused.value.fix
+        assert "line 2" in refused.value.where and where in refused.value.where and refused.value.fix
 
 
 def test_thinking_comes_in_the_field_that_a_template_reads(load: Callable[[str], Any], tmp_path: Path) -> None:

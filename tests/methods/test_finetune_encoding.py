@@ -149,10 +149,11 @@ def test_rows_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
         {"ids": list(range(n % 7)), "n": n, "text": str(n), "words": ["a", str(n)], "nested": [{"a": n}]}
         for n in range(2500)
     ]
-    write_rows(Folder(tmp_path), "a.arrow", rows[:2000])
-    write_rows(Folder(tmp_path), "b.arrow", rows[2000:])
+    types = {"ids": "list<int64>", "n": "int64", "text": "string", "words": "list<string>", "nested": "json"}
+    write_rows(Folder(tmp_path), "a.arrow", rows[:2000], types)
+    write_rows(Folder(tmp_path), "b.arrow", rows[2000:], types)
     read = ArrowRows(Folder(tmp_path), ["a.arrow", "b.arrow"])
-    assert len(read) == 2500 and write_rows(Folder(tmp_path), "none.arrow", []) == 0
+    assert len(read) == 2500 and write_rows(Folder(tmp_path), "none.arrow", [], types) == 0
     for number in (0, 1023, 1024, 1999, 2000, 2499):
         got = read[number]
         assert np.array_equal(got["ids"], rows[number]["ids"]) and isinstance(got["ids"], np.ndarray)
@@ -161,8 +162,8 @@ def test_rows_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     assert [row["n"] for row in read[10:13]] == [10, 11, 12]
     with pytest.raises(IndexError):
         read[2500]
-    with pytest.raises(ValueError, match="have no late"):
-        write_rows(Folder(tmp_path), "c.arrow", [*rows[:1024], {"n": 1, "late": 2}])
+    with pytest.raises(ValueError, match="no type is stated for late"):
+        write_rows(Folder(tmp_path), "c.arrow", [*rows[:1024], {"n": 1, "late": 2}], types)
 
 
 def test_records_of_every_format_are_the_same(tmp_path: Path) -> None:
@@ -240,13 +241,14 @@ def test_a_thought_that_was_said_before_is_still_taught(tmp_path: Path) -> None:
 
 def test_a_row_that_is_cut_before_its_targets_teaches_nothing_and_is_left_out(tmp_path: Path, tokenizer: Any) -> None:
     from squadron.methods.finetune.dataset import encode_chunk
-    from squadron.methods.finetune.examples import to_row
+    from squadron.methods.finetune.examples import EXAMPLE_TYPES, to_row
     from squadron.train.models.artifact import ModelArtifact
 
     folder = Folder(tmp_path / "run")
     tokenizer.save_pretrained(tmp_path / "words")
     examples = [{"prompt": "12 " * 60, "completion": "7"}, {"prompt": "12", "completion": "7 " * 60}]
-    write_rows(folder, "records.arrow", [to_row(example, number) for number, example in enumerate(examples)])
+    rows = [to_row(example, number, "") for number, example in enumerate(examples)]
+    write_rows(folder, "records.arrow", rows, EXAMPLE_TYPES)
     task = {"id": "train-0", "file": "records.arrow", "start": 0, "stop": 2}
     model = ModelArtifact.model_validate({"source": str(tmp_path / "words")})
     counts = encode_chunk(task, folder, folder, model, "sft", DataConfig(too_long="cut"), 20, ())

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from squadron.core.errors import InputError
+from squadron.core.folder import Folder
 from squadron.data.conversations import read_conversation, read_pair, read_tools
 from squadron.data.records import Record, read_records
+from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import RecordsConfig
-from squadron.methods.finetune.examples import from_row, read_example, to_row
+from squadron.methods.finetune.examples import EXAMPLE_TYPES, read_example, to_row
 
 ASK, SAY = {"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}
 OTHER = {"role": "assistant", "content": "bye"}
@@ -165,11 +167,12 @@ def test_a_conversation_in_another_column_is_pointed_to() -> None:
     assert example("sft", {"conversations": talk}, messages="conversations") == {"messages": [ASK, SAY]}
 
 
-def test_examples_come_back_from_rows_as_they_were() -> None:
+def test_examples_come_back_from_rows_as_they_were(tmp_path: Path) -> None:
     given = {"messages": [ASK, {"role": "assistant", "content": None, "tool_calls": [CALL]}], "label": 1.5}
-    row = to_row(given, 7)
-    assert set(row) == {"number", "example"} and from_row(row) == given
-    assert json.dumps(from_row(row)) == json.dumps(given)  # in the same order
+    write_rows(Folder(tmp_path), "a.arrow", [to_row(given, 7, "a.jsonl:8")], EXAMPLE_TYPES)
+    (row,) = ArrowRows(Folder(tmp_path), ["a.arrow"])
+    assert row == {"record": 7, "where": "a.jsonl:8", "example": given}
+    assert json.dumps(row["example"]) == json.dumps(given)  # in the same order
 
 
 def test_nulls_that_a_table_adds_are_no_part_of_a_record(tmp_path: Path) -> None:
@@ -212,6 +215,24 @@ def test_pairs_as_json_text_are_pairs_of_messages() -> None:
     assert read_pair(None, json.dumps(one), json.dumps(other), "here") == read_pair(None, one, other, "here")
 
 
-def test_half_of_a_surrogate_pair_is_named_with_its_record() -> None:
-    with pytest.raises(InputError, match="record 5"):
-        to_row({"text": json.loads('"\\ud83d"')}, 4)
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (r'[{"role": "user", "content": "\ud83d"}]', "half of a surrogate pair"),
+        ('[{"role": "user", "content": "a", "content": "b"}]', "the key 'content' stands twice"),
+        ('[{"role": "user", "content": "a", "n": %s}]' % ("9" * 5000), "too long"),
+        ("[" * 10**5 + "]" * 10**5, "levels deep"),
+    ],
+)
+def test_messages_as_json_text_are_kept_as_they_are_or_named(text: str, what: str) -> None:
+    with pytest.raises(InputError, match=what) as refused:
+        read(text)
+    assert refused.value.where.startswith("a.jsonl:3")
+    if text.startswith("[{"):
+        with pytest.raises(InputError, match=what):
+            read_pair("ask", text, text.replace("a", "b"), "here")
+
+
+def test_bytes_in_a_message_are_named_with_their_record() -> None:
+    with pytest.raises(InputError, match=r"neither text nor number(.|\n)*a\.jsonl:1"):
+        example("sft", {"messages": [ASK, SAY | {"image": b"png"}]}, messages="messages")

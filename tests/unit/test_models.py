@@ -187,10 +187,10 @@ def test_models_that_were_trained_before_are_taken_from_the_cache(
 def test_rows_are_read_as_they_were_written_or_not_at_all(tmp_path: Path) -> None:
     stage = make_stage(tmp_path)
     run, rows = stage.run.folder, [{"x": 1}, {"x": 2}]
-    arrow, lines = store_rows(stage, "rows.arrow", rows), store_lines(stage, "rows.jsonl", rows)
+    arrow, lines = store_rows(stage, "rows.arrow", rows, {"x": "int64"}), store_lines(stage, "rows.jsonl", rows)
     assert (arrow.count, lines.count) == (2, 2)
     assert [dict(row) for row in arrow.rows(run)] == lines.lines(run) == rows
-    nothing = store_rows(stage, "none.arrow", [])
+    nothing = store_rows(stage, "none.arrow", [], {"x": "int64"})
     assert nothing.count == len(nothing.rows(run)) == 0
     stage.folder.append_line("rows.jsonl", '{"x": 3}')
     with pytest.raises(InputError, match=r"rows\.jsonl has 27 bytes; 18 were written"):

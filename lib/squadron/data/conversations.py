@@ -8,11 +8,13 @@ Read besides OpenAI's messages: `from` and `value` (ShareGPT), content in parts,
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from squadron.core.errors import InputError
+from squadron.data.record_files import read_json_text
 
 Message = dict[str, Any]
 
@@ -38,7 +40,7 @@ def read_conversation(value: Any, where: str, column: str = "messages", answered
 
     Raises InputError, with the turn, for what cannot be read, and if `answered` where the assistant says nothing.
     """
-    turns = _from_json(value) if isinstance(value, str) else value
+    turns = read_json_text(value, column, where) if isinstance(value, str) else value
     if not isinstance(turns, Sequence) or isinstance(turns, str | bytes) or not turns:
         raise InputError(f"the column {column!r} holds no list of messages", where=where, fix=f"give {_EXAMPLE}")
     messages = [_read_message(turn, f"{where}, turn {number}") for number, turn in enumerate(turns, start=1)]
@@ -54,7 +56,7 @@ def read_tools(value: Any, where: str, column: str = "tools") -> list[dict[str, 
 
     Raises InputError for what is no list of tools.
     """
-    tools = _from_json(value) if isinstance(value, str) and value.strip() else value
+    tools = read_json_text(value, column, where) if isinstance(value, str) and value.strip() else value
     tools = [] if tools is None and str(value or "").strip() in ("", "null") else tools or value or []
     if not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools):
         fix = 'give [{"type": "function", "function": {"name": "…", "parameters": {…}}}], or the same as JSON text'
@@ -94,7 +96,9 @@ def read_pair(
     Of lists, the prompt is their shared beginning, with what a prompt of its own adds. Raises InputError if one is a
     text and the other a list, if they are equal, or if they part where the assistant does not speak.
     """
-    chosen, rejected = map(_from_text, (chosen, rejected))
+    chosen, rejected = (
+        _from_text(side, column, where) for side, column in zip((chosen, rejected), columns[1:], strict=True)
+    )
     if isinstance(chosen, str) and isinstance(rejected, str):
         if prompt is None:
             fix = f"set data.columns.prompt, or give {columns[1]!r} and {columns[2]!r} as lists of messages"
@@ -132,7 +136,10 @@ def as_messages(value: str | list[Message], role: str) -> list[Message]:
 
 def looks_like_conversation(value: Any) -> bool:
     """Whether a value is a list of messages of either form."""
-    turns = _from_json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    turns = value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            turns = json.loads(value, parse_int=float)  # a number that is too long is no matter here
     return (
         isinstance(turns, list)
         and bool(turns)
@@ -187,7 +194,7 @@ def _read_calls(said: Message, value: Any, role: str, where: str) -> list[dict[s
     found = said.pop("tool_calls", None)
     for one in (said.pop("function_call", None), value):
         found = one if found is None else found
-    calls = _from_json(found) if isinstance(found, str) else found
+    calls = read_json_text(found, "tool_calls", where) if isinstance(found, str) else found
     unread = isinstance(found, str) and bool(found.strip()) and calls is None
     if not calls and value is None and not unread:
         return []
@@ -207,7 +214,8 @@ def _read_call(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         fix = 'give {"type": "function", "function": {"name": "…", "arguments": {…}}}'
         raise InputError("a call names no tool", where=where, fix=fix)
     arguments = function.get("arguments")
-    if not isinstance(_from_json(arguments) if isinstance(arguments, str) else arguments or {}, Mapping):
+    parsed = read_json_text(arguments, "arguments", where) if isinstance(arguments, str) else arguments or {}
+    if not isinstance(parsed, Mapping):
         what = f"the arguments of {function['name']} are no JSON object: {arguments!r:.60}"
         raise InputError(what, where=where, fix='give {"name": value, …}, or the same as JSON text')
     return call | {"function": {**function, "arguments": {} if arguments is None else arguments}}
@@ -241,19 +249,11 @@ def _refuse_scalar(value: Any, where: str, column: str) -> None:
         raise InputError(f"the column {column!r} holds no text: {value!r:.80}", where=where, fix=fix)
 
 
-def _from_text(side: Any) -> Any:
+def _from_text(side: Any, column: str, where: str) -> Any:
     """A list of messages that is given as JSON text, as the list; anything else as it is."""
-    return _from_json(side) if isinstance(side, str) and looks_like_conversation(side) else side
+    return read_json_text(side, column, where) if isinstance(side, str) and looks_like_conversation(side) else side
 
 
 def _refuse_equal(chosen: Any, rejected: Any, where: str) -> None:
     if chosen == rejected:
         raise InputError("chosen and rejected are the same", where=where, fix="leave this pair out")
-
-
-def _from_json(text: str) -> Any:
-    """The value of a JSON text; None if it is none."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

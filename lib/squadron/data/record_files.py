@@ -227,10 +227,18 @@ def _decoded(data: bytes, where: str, *, first: bool) -> str:
 
 def _parsed(text: str, where: str, fix: str = "") -> Any:
     try:
-        return _DECODER.decode(text)
+        return _decode(text, where)
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}" if "\n" in text else where
         raise InputError(f"not valid JSON: {error.msg}, column {error.colno}", where=place, fix=fix) from None
+
+
+def _decode(text: str, where: str) -> Any:
+    """Raises json.JSONDecodeError for what is no JSON, InputError for JSON that Python cannot read as it is."""
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError:
+        raise
     except InputError as error:
         raise InputError(error.what, where=where, fix=error.fix) from None
     except RecursionError:
@@ -259,6 +267,14 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float)
 def _refuse_twice(names: Sequence[str], kind: str, where: str) -> None:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"the {kind} {twice!r} stands twice here", where=where, fix="keep one")
+
+
+def read_json_text(text: str, column: str, where: str) -> Any:
+    """The value of a column that holds JSON as text, None if it is none. Raises InputError if it cannot be kept."""
+    try:
+        return _checked({column: _decode(text, where)}, where)[column]
+    except json.JSONDecodeError:
+        return None
 
 
 def _checked(values: Any, where: str, fix: str = "") -> dict[str, Any]:

@@ -9,7 +9,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from squadron.core.artifacts import Artifact
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 
 if TYPE_CHECKING:
@@ -18,37 +21,41 @@ if TYPE_CHECKING:
     from squadron.core.run import Stage
 
 
+Types = Mapping[str, str]
+"""The columns of a file of rows. A type is one of Arrow's (`string`, `int64`, `float64`, `bool`), a list of one
+(`list<int64>`), or `json`: any value of JSON, kept exactly as it is."""
+
+_TAKEN: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "int64": (int, np.integer),
+    "float64": (float, int, np.floating, np.integer),
+    "bool": (bool, np.bool_),
+}
+
+
 def write_rows(
-    folder: Folder,
-    name: str,
-    rows: Iterable[Mapping[str, Any]],
-    per_batch: int = 1024,
-    types: Mapping[str, str] | None = None,
+    folder: Folder, name: str, rows: Iterable[Mapping[str, Any]], types: Types, per_batch: int = 1024
 ) -> int:
     """Write rows as one Arrow file, and return how many. An empty iterable writes nothing.
 
-    Columns and their types are those of the first batch, or `types`, by Arrow's names, where a column may begin with
-    values that are missing. Raises ValueError for a column that they lack: Arrow would leave it out.
+    `types` are all columns; a row may lack some, whose value then is None. Nothing is converted: raises InputError,
+    with row and column, for a value that is not of its column's type, and ValueError for a column that is not stated.
     """
     import pyarrow as pa
 
-    schema = types and pa.schema([(column, pa.type_for_alias(kind)) for column, kind in types.items()])
-
-    count = 0
+    schema = pa.schema([(column, _arrow_type(kind)) for column, kind in types.items()])
+    where, count = folder.file(name), 0
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "rows.arrow")
-        writer = None
-        for chunk in _chunks(rows, per_batch):
-            known = writer.schema if writer else schema
-            if known and (unknown := set().union(*chunk) - set(known.names)):
-                raise ValueError(f"the first rows of {name} have no {', '.join(sorted(unknown))}")
-            batch = pa.RecordBatch.from_pylist(chunk, schema=known)
-            if writer is None:
-                writer = _Writer(path, batch.schema)
-            writer.file.write_batch(batch)
-            count += len(chunk)
-        if writer is not None:
-            writer.file.close()
+        with pa.ipc.new_file(path, schema) as file:
+            for chunk in _chunks(rows, per_batch):
+                if unknown := set().union(*chunk) - set(types):
+                    raise ValueError(f"no type is stated for {', '.join(sorted(unknown))} of {name}")
+                columns = [_column([row.get(column) for row in chunk], column, types[column], where, count)
+                           for column in types]  # fmt: skip
+                file.write_batch(pa.record_batch(columns, schema=schema))
+                count += len(chunk)
+        if count:
             folder.put(name, path)
     return count
 
@@ -91,7 +98,7 @@ class ArrowRows(Sequence[Mapping[str, Any]]):
     def columns(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """The values of some columns, row by row, without reading the others."""
         for batch in self._open():
-            yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+            yield from zip(*(_values(batch.column(name)) for name in names), strict=True)
 
     def _open(self) -> list[pa.RecordBatch]:
         if self._batches is None:
@@ -125,11 +132,9 @@ class RowsFile(Artifact):
         return run.read_lines(self.path) if self.path else []
 
 
-def store_rows(
-    stage: Stage, name: str, rows: Iterable[Mapping[str, Any]], types: Mapping[str, str] | None = None
-) -> RowsFile:
+def store_rows(stage: Stage, name: str, rows: Iterable[Mapping[str, Any]], types: Types) -> RowsFile:
     """`write_rows` into a stage's folder."""
-    count = write_rows(stage.folder, name, rows, types=types)
+    count = write_rows(stage.folder, name, rows, types)
     return RowsFile.made(stage, name, count=count) if count else RowsFile()
 
 
@@ -140,12 +145,54 @@ def store_lines(stage: Stage, name: str, rows: Iterable[Mapping[str, Any]]) -> R
     return RowsFile.made(stage, name, count=len(lines))
 
 
-class _Writer:
-    def __init__(self, path: str, schema: pa.Schema) -> None:
-        import pyarrow as pa
+def _arrow_type(kind: str) -> pa.DataType:
+    import pyarrow as pa
 
-        self.schema = schema
-        self.file = pa.ipc.new_file(path, schema)
+    if kind == "json":
+        return pa.json_()
+    return pa.list_(_arrow_type(kind[5:-1])) if kind.startswith("list<") else pa.type_for_alias(kind)
+
+
+def _column(values: list[Any], column: str, kind: str, where: str, before: int) -> pa.Array:
+    """Values of a column; `before` rows stand before them in the file."""
+    try:
+        return _array(values, kind)
+    except _UNFIT:
+        for number, value in enumerate(values, start=before + 1):
+            try:
+                _array([value], kind)
+            except _UNFIT as error:
+                what = f"{value!r:.60} is no {kind}, which the column {column!r} holds: {error}"
+                raise InputError(what, where=f"{where}, row {number}") from None
+        raise
+
+
+_UNFIT = (TypeError, ValueError, OverflowError, RecursionError)
+"""What Python and Arrow raise for a value that is not of a type; Arrow's own errors are of these, too."""
+
+
+def _array(values: Sequence[Any], kind: str) -> pa.Array:
+    """Raises one of `_UNFIT` for a value of another type, which Arrow in part would convert: 0.9 to the integer 0."""
+    import pyarrow as pa
+
+    if kind == "json":
+        texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+        return pa.array(texts, _arrow_type(kind))
+    listed = kind.startswith("list<")
+    for value in values if listed else (values,):
+        if value is not None:
+            _refuse_others(value, kind[5:-1] if listed else kind, missing=not listed)
+    return pa.array(values, _arrow_type(kind))
+
+
+def _refuse_others(values: Any, kind: str, *, missing: bool) -> None:
+    """Raise TypeError for a list or array with an item of another type; None only where it says that one is missing."""
+    if isinstance(values, str | bytes | Mapping):
+        raise TypeError("it is no list")
+    found = {values.dtype.type} if isinstance(values, np.ndarray) else set(map(type, values))
+    for other in found - ({type(None)} if missing else set()):
+        if not issubclass(other, _TAKEN[kind]) or (other is bool and kind != "bool"):
+            raise TypeError(f"a value is of the type {other.__name__}")
 
 
 def _value(scalar: Any) -> Any:
@@ -155,7 +202,17 @@ def _value(scalar: Any) -> Any:
     values = getattr(scalar, "values", None)
     if values is not None and pa.types.is_primitive(values.type):
         return values.to_numpy(zero_copy_only=False)
-    return scalar.as_py()
+    value = scalar.as_py()
+    return json.loads(value) if value is not None and isinstance(scalar, pa.ExtensionScalar) else value
+
+
+def _values(column: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
+    values: list[Any] = column.to_pylist()
+    if isinstance(column.type, pa.JsonType):
+        return [None if value is None else json.loads(value) for value in values]
+    return values
 
 
 def _chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterable[list[Mapping[str, Any]]]:

@@ -17,6 +17,7 @@ from squadron.data.rows import ArrowRows, write_rows
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.models.builders import FromConfig, PolicyWithReference
 from squadron.train.models.random_init import store_small_model
+from squadron.train.objectives.layout import SUPERVISED_TYPES
 from squadron.train.spec import LoraSettings, TrainSpec
 from squadron.train.text.tokenizer import store_tokenizer
 
@@ -55,8 +56,8 @@ class SmallModel:
     """A small model that starts from random weights: its shape, what it learns from, and how; the seed of `spec` draws
     the weights too.
 
-    `encode` makes its rows with the tokenizer that it is given; models of one `lessons` share them. `{size}` in `name`
-    stands for the thousands of its parameters.
+    `encode` makes its supervised rows with the tokenizer that it is given; models of one `lessons` share them.
+    `{size}` in `name` stands for the thousands of its parameters.
     """
 
     name: str
@@ -103,7 +104,7 @@ def tune_small(stage: Stage, texts: Iterable[str], models: Sequence[SmallModel])
         name = one.name.format(size=f"{(start.parameters or 0) / 1000:.0f}k")
         file = f"{one.lessons}.arrow"
         if not stage.folder.exists(file):
-            write_rows(stage.folder, file, one.encode(start.load_tokenizer(stage.run.folder)))
+            write_rows(stage.folder, file, one.encode(start.load_tokenizer(stage.run.folder)), SUPERVISED_TYPES)
         tunings.append(Tuning(name, start, open_rows(stage, file), one.spec))
     return tune(stage, tunings)
 
@@ -114,9 +115,12 @@ def encode_rows(
     rows: Iterable[Row],
     longest: int | None,
     fix: str,
+    types: Mapping[str, str] = SUPERVISED_TYPES,
     length: Callable[[Row], float] = itemgetter("length"),
 ) -> ArrowRows:
-    """Write rows of at most `longest` tokens by their `length`; those that are longer are left out and counted.
+    """Write rows of these `types` and of at most `longest` tokens by their `length`.
+
+    Those that are longer are left out and counted.
 
     Raises InputError, with what to do, if none is left.
     """
@@ -132,7 +136,7 @@ def encode_rows(
             else:
                 left_out += 1
 
-    count = write_rows(stage.folder, name, fitting())
+    count = write_rows(stage.folder, name, fitting(), types)
     if not count:
         raise InputError(f"all {left_out:,} rows are longer than {longest:,} tokens", fix=fix)
     if left_out:

@@ -29,8 +29,9 @@ from squadron.llm.chat import ChatModel, ChatRequest, Sampling, user
 from squadron.llm.providers import check_models, identity, open_model, resources
 from squadron.llm.settings import AnyModel, VllmModel
 
+QUESTION_TYPES = {"id": "string", "instruction": "string"}
 ANSWER_TYPES = {"id": "string", "sample": "int64", "response": "string", "error": "string", "score": "float64"}
-"""Columns of a file of answers; `response` is missing where `error` says why, `score` is one that came with it."""
+"""Columns of questions and of answers; `response` is missing where `error` says why, `score` is one that came along."""
 _TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
 _PARTS_EACH = 8
 _LARGEST_PART, _SMALLEST_PART = 4096, 64

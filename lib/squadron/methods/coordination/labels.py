@@ -23,6 +23,9 @@ from squadron.methods.coordination.records import Labels
 
 _AT_ONCE = 25
 """Problems that a worker is handed: most take less than a tenth of a second."""
+_ROW_TYPES = {"nodes": "list<float64>", "messages": "list<float64>"}
+_ROW_TYPES |= dict.fromkeys(("message", "edges", "robot", "first", "following"), "list<int64>")
+"""A graph's features, flat, and a plan."""
 
 
 def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorLimits, config: LabelsConfig) -> Labels:
@@ -43,7 +46,7 @@ def label(stage: Stage, cost: CostName, problems: ProblemsConfig, limits: FloorL
     held = max(1, round(problems.held_out * len(solved)))
     parts = {"held_out": solved[:held], "train": solved[held:]}
     for name, part in parts.items():
-        write_rows(stage.folder, f"{name}.arrow", _training_rows(part))
+        write_rows(stage.folder, f"{name}.arrow", _training_rows(part), _ROW_TYPES)
     plans = [plan for answer in solved for plan in answer["plans"]]
     proven = sum(plan["optimal"] for plan in plans)
     stage.headline(f"optimal plans, {cost.replace('_', ' ')}", f"{len(plans):,} of {len(solved):,} problems")

@@ -18,7 +18,7 @@ from squadron.core.folder import Folder
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.batch.collect import CollectConfig, collect, read_answers
+from squadron.llm.batch.collect import QUESTION_TYPES, CollectConfig, collect, read_answers
 from squadron.llm.chat import Sampling
 from squadron.llm.parsing import Unreadable, read_json, read_number
 from squadron.llm.providers import resources
@@ -120,7 +120,7 @@ def ifd_losses(
     base = crowd.base.locate(stage.run.folder)
     asked = _responded(response, len(questions))
     pairs = ({"instruction": questions[row]["instruction"], "response": response(row)} for row in asked)
-    write_rows(stage.folder, "ifd.arrow", pairs)
+    write_rows(stage.folder, "ifd.arrow", pairs, {"instruction": "string", "response": "string"})
     loss_2N = np.full((2, len(questions)), np.nan)
     starts = range(0, len(asked), _CHUNK)
     chunks = [{"id": f"ifd-{start:09d}", "start": start, "stop": min(start + _CHUNK, len(asked))} for start in starts]
@@ -232,7 +232,7 @@ def _ask(
 ) -> list[Any]:
     """What the judge's answer to each prompt says; None, and a failed row, where it failed or cannot be read."""
     assert config.judge is not None  # the settings see to it
-    if not write_rows(stage.folder, f"{what}.arrow", prompts):
+    if not write_rows(stage.folder, f"{what}.arrow", prompts, QUESTION_TYPES):
         return []
     # `collect` names its files by the model: under one name, the marks' answers would take the place of the tags'.
     judge = config.judge.model_copy(update={"name": f"{config.judge.name} {what}"})

@@ -166,5 +166,7 @@ def _write(
                 "score": field.score(row),
             }
 
-    kept = store_rows(stage, f"choices/{arm}-{seed}.arrow", rows())
+    columns = ("id", "instruction", *(("response",) if with_responses else ()), "model")
+    types = dict.fromkeys(columns, "string") | {"score": "float64"}
+    kept = store_rows(stage, f"choices/{arm}-{seed}.arrow", rows(), types)
     return Choice(arm=arm, seed=seed, **kept.model_dump())

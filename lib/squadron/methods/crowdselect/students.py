@@ -28,6 +28,7 @@ from squadron.methods.crowdselect.records import (
     Students,
     StudentScores,
 )
+from squadron.train.objectives.layout import SUPERVISED_TYPES
 from squadron.train.tuning import Tuning, open_rows, tune
 
 
@@ -139,7 +140,7 @@ def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: LearningConfig
             yield row
 
     name = f"rows/{os.path.basename(choice.path)}"
-    write_rows(stage.folder, name, rows())
+    write_rows(stage.folder, name, rows(), SUPERVISED_TYPES)
     if cut:
         stage.headline(f"rows cut to {limit} tokens, {choice.arm}", f"{cut:,} of {choice.count:,}")
     return open_rows(stage, name)

@@ -9,7 +9,6 @@ from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, StartConfig
 from squadron.methods.finetune.encoding import check_template
-from squadron.methods.finetune.examples import from_row
 from squadron.methods.finetune.records import Dataset
 from squadron.train.library_setup import quiet_libraries
 from squadron.train.models.artifact import ModelArtifact
@@ -44,7 +43,7 @@ def prepare_model(
 
 def _texts(records: ArrowRows) -> Iterator[str]:
     for record in records:
-        yield from texts_of(from_row(record))
+        yield from texts_of(record["example"])
 
 
 def texts_of(value: Any) -> Iterator[str]:

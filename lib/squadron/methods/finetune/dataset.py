@@ -15,8 +15,8 @@ from squadron.core.run import Stage
 from squadron.data.records import Record, read_records
 from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
-from squadron.methods.finetune.encoding import Encode, cut, encoder
-from squadron.methods.finetune.examples import Example, from_row, read_example, to_row
+from squadron.methods.finetune.encoding import ROW_TYPES, Encode, cut, encoder
+from squadron.methods.finetune.examples import EXAMPLE_TYPES, Example, read_example, to_row
 from squadron.methods.finetune.records import Dataset, Rows
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.objectives.layout import IGNORED
@@ -32,18 +32,19 @@ def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Da
 
     Raises InputError for an empty file, a record without a column that the objective reads, a label of a class too few.
     """
-    records = [read_example(objective, data, record) for record in find_records(data)]
+    found = [(record.where, read_example(objective, data, record)) for record in find_records(data)]
+    records = [example for _, example in found]
     if len(records) < 2:
         what = "there are no records" if not records else "there is one record; one more is needed to hold out"
         raise InputError(what, where=data.path or "data.arithmetic", fix="give a file with more records")
     count = min(data.held_out_most, int(data.held_out * len(records)) or int(data.held_out > 0))
     held_out = set(random.Random(data.seed).sample(range(len(records)), count))
-    rows = [to_row(record, number) for number, record in enumerate(records)]
+    rows = [to_row(example, number, where) for number, (where, example) in enumerate(found)]
     classes = _classes(objective, data, records)
     stage.headline("records, and held out", f"{len(rows) - count:,} + {count:,}")
     return Dataset(
-        train=store_rows(stage, "train.arrow", (row for row in rows if row["number"] not in held_out)),
-        held_out=store_rows(stage, "held_out.arrow", [rows[number] for number in sorted(held_out)]),
+        train=store_rows(stage, "train.arrow", (row for row in rows if row["record"] not in held_out), EXAMPLE_TYPES),
+        held_out=store_rows(stage, "held_out.arrow", [rows[number] for number in sorted(held_out)], EXAMPLE_TYPES),
         classes=classes,
         chats=any("messages" in record for record in records),
     )
@@ -130,7 +131,7 @@ def encode_chunk(
                 rows.append(row)
             elif settings.too_long == "cut" and _targets(shorter := cut(row, limit)):
                 rows.append(shorter)  # without a target there is nothing to learn from
-    write_rows(folder, f"{task['id']}.arrow", rows)
+    write_rows(folder, f"{task['id']}.arrow", rows, ROW_TYPES[objective] | {"number": "int64"})
     return {
         "rows": len(rows),
         "all": len(lengths),
@@ -143,12 +144,11 @@ def encode_chunk(
 
 
 def encode_row(encode_record: Encode, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of one record, numbered as it is. Raises InputError, with the record, if it cannot be encoded."""
-    number = int(row["number"])
+    """The rows of one record, numbered as it is. Raises InputError, with its place, if it cannot be encoded."""
     try:
-        return [encoded | {"number": number} for encoded in encode_record(from_row(row))]
+        return [encoded | {"number": row["record"]} for encoded in encode_record(row["example"])]
     except InputError as error:
-        where = ", ".join(part for part in (f"record {number + 1}", error.where) if part)
+        where = ", ".join(part for part in (row["where"], error.where) if part)
         raise InputError(error.what, where=where, fix=error.fix) from error
 
 

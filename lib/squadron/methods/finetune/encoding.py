@@ -9,13 +9,21 @@ from squadron.core.errors import InputError
 from squadron.data.conversations import Message, as_messages
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.train.models.errors import check_chat_template
-from squadron.train.objectives.layout import IGNORED
+from squadron.train.objectives.layout import IDS, IGNORED, PREFERENCE_TYPES, SUPERVISED_TYPES
 from squadron.train.text.conversations import encode_answers, encode_turns, token_ids
 from squadron.train.text.templates import render, template_form
 from squadron.train.text.tokenizer import added_tokens
 
 Row = dict[str, Any]
 Encode = Callable[[Mapping[str, Any]], list[Row]]
+ROW_TYPES: dict[ObjectiveName, dict[str, str]] = {
+    "sft": SUPERVISED_TYPES,
+    "dpo": PREFERENCE_TYPES | {"packed_length": "int64"},
+    "reward": {"chosen_ids": IDS, "rejected_ids": IDS, "length": "int64", "packed_length": "int64"},
+    "process_reward": SUPERVISED_TYPES,
+    "classification": {"input_ids": IDS, "label": "int64", "length": "int64"},
+}
+"""The columns of each objective's rows in a file, besides the `number` of their record."""
 _NO_TEMPLATE = "take a model tuned for chat, or use prompt and completion columns with data.prompt_format"
 
 

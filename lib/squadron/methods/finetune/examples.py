@@ -10,7 +10,6 @@ tools                                                       what the conversatio
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from squadron.core.errors import InputError
@@ -27,10 +26,22 @@ from squadron.data.records import Record, check_columns
 from squadron.methods.finetune.config import ColumnsConfig, ObjectiveName, RecordsConfig
 
 Example = dict[str, Any]
+EXAMPLE_TYPES = {"record": "int64", "where": "string", "example": "json"}
+"""The columns of examples in a file."""
 
 
 def read_example(objective: ObjectiveName, data: RecordsConfig, record: Record) -> Example:
     """Raises InputError, with the record and the turn, for a record that this objective cannot be learned from."""
+    example = _read_as(objective, data, record)
+    try:
+        json.dumps(example)
+    except TypeError as error:  # bytes and the like inside of messages, steps or tools
+        fix = "leave it out, or write it as text"
+        raise InputError(f"a value is neither text nor number: {error}", where=record.where, fix=fix) from None
+    return example
+
+
+def _read_as(objective: ObjectiveName, data: RecordsConfig, record: Record) -> Example:
     match objective:
         case "sft":
             return _read_supervised(data, record)
@@ -44,24 +55,12 @@ def read_example(objective: ObjectiveName, data: RecordsConfig, record: Record) 
             return {"text": _text(record, columns.text or "text"), "label": record.values[columns.label]}
 
 
-def to_row(example: Example, number: int) -> dict[str, Any]:
-    """An example as a row of two plain columns. Arrow would unite the fields of all messages, add those that are
-    missing as nulls, and leave out those that the first thousand rows lack.
+def to_row(example: Example, number: int, where: str) -> dict[str, Any]:
+    """An example as a row of `EXAMPLE_TYPES`: the `number` of its record, counted from 0, and where that stands.
 
-    Raises InputError for values that JSON cannot hold.
+    It is one column of JSON, so that nothing of it can be taken for a column of ours.
     """
-    try:
-        text = json.dumps(example, ensure_ascii=False)
-        text.encode()  # half of a surrogate pair is no text
-        return {"number": number, "example": text}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a value is neither text nor number: {error}", where=f"record {number + 1}") from None
-
-
-def from_row(row: Mapping[str, Any]) -> Example:
-    """The example of a row."""
-    example: Example = json.loads(row["example"])
-    return example
+    return {"record": number, "where": where, "example": example}
 
 
 def _read_supervised(data: RecordsConfig, record: Record) -> Example:

@@ -38,7 +38,9 @@ def show_row(config: FinetuneConfig, number: int) -> Iterator[str]:
     tokenizer = _tokenizer(config)
     check_template(tokenizer, data)
     example = read_example(objective, data, record)
-    rows = encode_row(encoder(objective, data, tokenizer, (example.get("label"),)), to_row(example, number - 1))
+    rows = encode_row(
+        encoder(objective, data, tokenizer, (example.get("label"),)), to_row(example, number - 1, record.where)
+    )
     turns = _taught_turns(example, config)
     yield f"[bold]Record {number:,}[/bold] ({plain(record.where)}): {_count(len(rows), 'row')}"
     for place, row in enumerate(rows, start=1):

@@ -22,6 +22,7 @@ from squadron.methods.self_rewarding.conversations import JUDGE, MODEL, Searched
 from squadron.methods.self_rewarding.records import Preferences, Sources
 from squadron.methods.self_rewarding.tuning import open_settings, train_model
 from squadron.train.models.artifact import ModelArtifact
+from squadron.train.objectives.layout import PREFERENCE_TYPES
 from squadron.train.spec import LoraSettings, TrainSpec
 from squadron.train.tuning import Tuning, encode_rows
 
@@ -106,6 +107,7 @@ def optimize(
         preference_rows(model.load_tokenizer(stage.run.folder), records, prompts),
         spec.max_length,
         "raise rounds.training.max_length",
+        PREFERENCE_TYPES,
         length=lambda row: row["length"] / 2,
     )
     objective = DirectPreference(beta, chunk=spec.loss_chunk)

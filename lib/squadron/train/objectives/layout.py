@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The label of a token that has no target, by transformers' convention."""
+IDS = "list<int64>"
+"""Token ids, or one number for each of them, in a file of rows."""
+SUPERVISED_TYPES = {"input_ids": IDS, "labels": IDS, "length": "int64"}
+PREFERENCE_TYPES = {"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS, "length": "int64"}
+"""The columns of rows in a file, for `write_rows`."""
 
 
 def end_to_end(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
