@@ -148,3 +148,41 @@ def test_shares_fit_the_cluster_together(
     trainer = asked.trainer or asked.worker
     seats = {sum(part.fit(trainer) for part in share or ()) for share in shares}
     assert workers is None or min(seats) >= workers
+
+
+def test_values_are_read_by_the_type_of_their_setting() -> None:
+    from squadron.methods.finetune.config import FinetuneConfig
+
+    words = ["data.prompt_format='Q {prompt}, # now','{prompt}: '", "data.columns.prompt=no,null,010"]
+    words += ["training.optimizer.betas=[0.9, 0.95],[0.8, 0.9]", "training.packing=true,false"]
+    space = parse_space(words, FinetuneConfig)
+    assert [domain.values for domain in space.values()] == [
+        ("Q {prompt}, # now", "{prompt}: "), ("no", None, "010"), ([0.9, 0.95], [0.8, 0.9]), (True, False)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a=grid:{b: 0}", "a.b=grid:1,2"], "a and a.b are one setting and a part of it"),
+        (["a.b=grid:1,2", "a=grid:{b: 0}"], "a and a.b are one setting and a part of it"),
+        (["a=1,2", "a=3"], "a is set twice"),
+        (["a=on,off"], "write true"),
+        (["a=010,020"], "in more than one way"),
+        (["a=uniform(010,020)"], "two numbers"),
+        (["a=b], [c # d"], "cannot read"),
+        (["a=b] #"], "cannot read"),
+        (["a=choice(b #, c)"], "cannot read"),
+    ],
+)
+def test_what_could_be_two_things_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_space(words)
+
+
+def test_all_that_is_asked_to_vary_varies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given in two options, or set and varied."""
+    for words in (["--over", "rate=0.1", "--over", "rat=1"], ["rate=0.3", "--over", "rate=0.1,0.2"]):
+        assert main(["sweep", JOB, *words, "--run", str(tmp_path / "sweep")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "did you mean rate?" in said and "rate is set twice" in said

@@ -11,16 +11,18 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from squadron.core.assignments import assign, check_overlap, prefixes, split_words
 from squadron.core.errors import ConfigError, suggest
 from squadron.core.inputs import InputPath
+from squadron.core.typed_values import Walk
+from squadron.core.yaml_text import read_mapping, write_yaml
 
 PartT = TypeVar("PartT", bound="Config")
 
@@ -106,12 +108,11 @@ def load_config(model: type[ConfigT], path: str | Path | None = None, overrides:
 
     Raises ConfigError naming every wrong key, with its line and the nearest right one.
     """
-    values: dict[str, Any] = {}
-    lines: dict[str, int] = {}
-    if path is not None:
-        values, lines = _read_yaml(Path(path))
-    words = {key: f"command line: {word}" for word in overrides for key in [_apply(values, word)]}
-    return _validate(model, values, path, lines, words)
+    words = split_words(overrides)
+    check_overlap(words, "command line")
+    origins = {key: f"command line: {key}={text}" for key, text in words.items()}
+    values, lines = ({}, {}) if path is None else read_mapping(_read_file(Path(path)), str(path))
+    return _settle(model, values, words, origins, _places(path, lines))
 
 
 def from_values(model: type[ConfigT], base: Mapping[str, Any], settings: Mapping[str, Any], where: str = "") -> ConfigT:
@@ -119,10 +120,14 @@ def from_values(model: type[ConfigT], base: Mapping[str, Any], settings: Mapping
 
     `where` tells in an error where they come from. Raises ConfigError as `load_config` does.
     """
-    values = copy.deepcopy(dict(base))
-    for key, value in settings.items():
-        _set(values, key, value, where)
-    return _validate(model, values, None, {}, dict.fromkeys(settings, where))
+    check_overlap(settings, where)
+    return _settle(model, copy.deepcopy(dict(base)), settings, dict.fromkeys(settings, where), {})
+
+
+def read_config(model: type[ConfigT], content: bytes, where: str) -> ConfigT:
+    """The configuration that `to_yaml` wrote. Raises ConfigError as `load_config` does."""
+    values, lines = read_mapping(content, where)
+    return _settle(model, values, {}, {}, _places(where, lines))
 
 
 def to_yaml(config: BaseModel) -> str:
@@ -132,7 +137,7 @@ def to_yaml(config: BaseModel) -> str:
 
 def show_yaml(values: Mapping[str, Any]) -> str:
     """Settings as YAML, in the order of their fields. Secrets are masked."""
-    return yaml.safe_dump(mask_secrets(dict(values)), sort_keys=False, allow_unicode=True)
+    return write_yaml(mask_secrets(dict(values)))
 
 
 def mask_secrets(value: Any) -> Any:
@@ -181,16 +186,32 @@ def changes(old: Any, new: Any, most: int | None = None) -> list[str]:
     return shown + ([f"and {len(differ) - len(shown)} more"] if len(differ) > len(shown) else [])
 
 
-def _validate(
-    model: type[ConfigT], values: dict[str, Any], path: Any, lines: dict[str, int], words: Mapping[str, str]
+def _settle(
+    model: type[ConfigT],
+    values: dict[str, Any],
+    settings: Mapping[str, Any],
+    origins: Mapping[str, str],
+    places: Mapping[str, str],
 ) -> ConfigT:
-    """`lines` and `words` tell where a setting comes from: a line of the file at `path`, or somewhere else."""
+    """Values with settings on top, read by their types and validated. `origins` tells where each setting comes from,
+    and `places` where each value does, by key."""
+    for key, value in settings.items():
+        assign(values, key, value, model, origins[key])
+    walk = Walk()
+    read = walk.model((model,), values, "", None)
+    problems = dict(walk.problems)
     try:
-        return model.model_validate(values)
+        config = model.model_validate(read)
     except ValidationError as error:
-        problems = [_describe(model, item, path, lines, words) for item in error.errors()]
-        plural = "settings are" if len(problems) > 1 else "setting is"
-        raise ConfigError(f"{len(problems)} {plural} wrong\n" + "\n".join(problems)) from None
+        for item in error.errors():
+            key = _key(read, item)
+            if not any(known in problems for known in prefixes(key)):
+                problems[key] = _describe(item, key, walk.known)
+    if not problems:
+        return config
+    shown = [f"  {key or 'settings'}: {said}{_place(key, origins, places)}" for key, said in problems.items()]
+    plural = "settings are" if len(shown) > 1 else "setting is"
+    raise ConfigError(f"{len(shown)} {plural} wrong\n" + "\n".join(shown))
 
 
 def _names_secret(key: Any, value: Any) -> bool:
@@ -199,97 +220,47 @@ def _names_secret(key: Any, value: Any) -> bool:
     return isinstance(value, str) and value != "" and _SECRET.search(str(key)) is not None
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def _read_file(path: Path) -> bytes:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_bytes()
     except FileNotFoundError:
         beside = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError("configuration file not found", where=str(path), fix=suggest(path.name, beside)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file cannot be read: {error}", where=str(path)) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", where=str(path)) from None
-    if values is None:
-        return {}, {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"expected settings, found a {type(values).__name__}", where=str(path))
-    lines: dict[str, int] = {}
-    _collect_lines(node, "", lines, path)
-    return values, lines
+    except IsADirectoryError:
+        raise ConfigError("a folder is no configuration file", where=str(path), fix="name a file in it") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"configuration file cannot be read: {error}", where=repr(str(path))) from None
 
 
-def _collect_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
-        name = f"{prefix}.{key.value}" if prefix else str(key.value)
-        line = key.start_mark.line + 1
-        if name in lines:
-            raise ConfigError(
-                f"{name} is set twice",
-                where=f"{path}, lines {lines[name]} and {line}",
-                fix="keep one of them",
-            )
-        lines[name] = line
-        _collect_lines(value, name, lines, path)
+def _places(path: Any, lines: Mapping[str, int]) -> dict[str, str]:
+    return {} if path is None else {key: f"{path}, line {line}" for key, line in lines.items()} | {"": str(path)}
 
 
-def _apply(values: dict[str, Any], word: str) -> str:
-    """Set one `key.path=value` in `values` and return the key."""
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{word!r} is not a setting", where="command line", fix="write key.path=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    _set(values, key, value, f"command line: {word}")
-    return key
+def _place(key: str, origins: Mapping[str, str], places: Mapping[str, str]) -> str:
+    """Where the nearest part of a key comes from."""
+    found = next((known[one] for known in (origins, places) for one in [*prefixes(key), ""] if known.get(one)), "")
+    return f"  [{found}]" if found else ""
 
 
-def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    *parents, last = key.split(".")
-    place = values
-    for parent in parents:
-        child = place.get(parent)
-        if child is None:
-            child = place[parent] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"{parent} is a value and has no setting {last!r}", where=where)
-        place = child
-    place[last] = value
+def _key(values: Any, problem: Any) -> str:
+    """The key that pydantic blames, without the names of union members that it puts in between."""
+    parts, place, location = [], values, problem["loc"]
+    for number, part in enumerate(location, start=1):
+        known = isinstance(place, Mapping) and part in place
+        if known or (isinstance(place, list) and isinstance(part, int) and part < len(place)):
+            place = place[part]
+        elif number < len(location) or problem["type"] != "missing":
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
 
 
-def _describe(model: type[BaseModel], item: Any, path: Any, lines: dict[str, int], words: Mapping[str, str]) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    place = words.get(key, "")
-    if not place and path is not None:
-        known = next((k for k in _prefixes(key) if k in lines), "")
-        place = f"{path}, line {lines[known]}" if known else str(path)
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        parent = _model_at(model, [str(part) for part in item["loc"][:-1]])
-        message = f"there is no such setting; {suggest(str(item['loc'][-1]), parent.model_fields if parent else ())}"
-    elif item["type"] != "missing" and not isinstance(item["input"], Mapping):
-        message += f" (got {item['input']!r})"
-    return f"  {key or 'settings'}: {message}" + (f"  [{place}]" if place else "")
-
-
-def _prefixes(key: str) -> list[str]:
-    parts = key.split(".")
-    return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
-
-
-def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
-    """The model that holds the settings at `path`, through optional and union fields."""
-    current: type[BaseModel] | None = model
-    for part in path:
-        if current is None or part not in current.model_fields:
-            return current
-        annotation = current.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-    return current
+def _describe(problem: Any, key: str, known: Mapping[str, Iterable[str]]) -> str:
+    """`known` are the names of the settings of each part."""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        parent, _, name = key.rpartition(".")
+        return f"there is no such setting; {suggest(name, known.get(parent, ()))}"
+    if problem["type"] != "missing" and not isinstance(problem["input"], Mapping):
+        message += f" (got {problem['input']!r})"
+    return message

@@ -33,7 +33,13 @@ class InputPath(str):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         written = core_schema.plain_serializer_function_ser_schema(str)
-        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(), serialization=written)
+        return core_schema.no_info_after_validator_function(cls._named, core_schema.str_schema(), serialization=written)
+
+    @classmethod
+    def _named(cls, text: str) -> InputPath:
+        if not text.strip() or "\0" in text:
+            raise ValueError("no file, folder or model has such a name")
+        return cls(text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Digests of large files travel along: a worker need not read the weights of a model to know which it is."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from squadron.core.config import flatten, mask_secrets
+from squadron.core.config import flatten, mask_secrets, show_yaml
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.panels import Chart, Film, Images, Panel, Table, Text, Tree, TreeNode
@@ -276,7 +276,7 @@ def _masked_yaml(text: str) -> str:
     values = yaml.safe_load(text) if text.strip() else None
     if not isinstance(values, dict):
         return text
-    return yaml.safe_dump(mask_secrets(values), sort_keys=False, allow_unicode=True)
+    return show_yaml(values)
 
 
 def _manifest_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:

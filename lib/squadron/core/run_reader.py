@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import yaml
 from pydantic import ValidationError
 
-from squadron.core.config import Config
-from squadron.core.errors import InputError
+from squadron.core.config import Config, read_config
+from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.core.manifest import check_manifest
 
 RecordT = TypeVar("RecordT", bound=Config)
+_FIX = "run the job again with this version"
 
 
 def outputs(folder: Folder, stage: str, kind: type[RecordT]) -> list[RecordT]:
@@ -34,10 +34,10 @@ def settings(folder: Folder, kind: type[RecordT]) -> RecordT:
     knows."""
     where = folder.file("config.yaml")
     try:
-        values = yaml.safe_load(folder.read_bytes("config.yaml"))
-    except yaml.YAMLError as error:
-        raise InputError(f"not valid YAML: {error}", where=where) from None
-    return _read(kind, values, where)
+        return read_config(kind, folder.read_bytes("config.yaml"), where)
+    except ConfigError as error:
+        what = f"not what this version writes: {error.what}"
+        raise InputError(what, where=error.where or where, fix=_FIX) from None
 
 
 def _read(kind: type[RecordT], values: object, where: str) -> RecordT:
@@ -46,4 +46,4 @@ def _read(kind: type[RecordT], values: object, where: str) -> RecordT:
     except ValidationError as error:
         first = error.errors()[0]
         what = f"written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise InputError(what, where=where, fix="run the job again with this version") from None
+        raise InputError(what, where=where, fix=_FIX) from None

@@ -22,7 +22,7 @@ def resolve(options: argparse.Namespace) -> tuple[Job, Config, Folder, Profile]:
     """The job, its validated configuration, its run folder and the hardware profile. Raises ConfigError."""
     job = registry.load_job(options.job)
     words = list(options.settings)
-    named = words.pop(0) if words and "=" not in words[0] else None
+    named = words.pop(0) if words and ("=" not in words[0] or os.path.isfile(words[0])) else None
     path = registry.find_config(job.name, named)
     config = load_config(job.config_type, path, words)
     folder = Folder(options.run) if options.run else default_folder(f"{job.name}-{path.stem if path else 'default'}")

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--over",
         nargs="+",
+        action="extend",
         required=True,
         metavar="SETTING=VALUES",
         help="what to vary: key.path=a,b or key.path='loguniform(1e-5,1e-3)'; also choice, grid, uniform, randint, "
@@ -80,6 +81,7 @@ def winner_folder(work: Run) -> str:
 def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> SweepSpec:
     """The sweep that is asked for. Raises ConfigError for a metric that the job does not have, or for anything else
     wrong on the command line."""
+    from squadron.core.assignments import check_overlap, split_words
     from squadron.core.config import from_values
     from squadron.core.errors import ConfigError, suggest
     from squadron.tune.space import grid_size, parse_space
@@ -91,7 +93,8 @@ def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> Sw
         known = ", ".join(job.metrics)
         fix = f"{suggest(metric or '', job.metrics)} ({known}); for another that its stages log, say --goal too"
         raise ConfigError(what, where="--metric", fix=fix)
-    space = parse_space(options.over)
+    space = parse_space(options.over, job.config_type)
+    check_overlap([*split_words([word for word in options.settings if "=" in word]), *space], "command line and --over")
     varied = any(domain.kind != "grid" for domain in space.values())
     trials = options.trials if options.trials is not None else 12 if varied else grid_size(space)
     over = {key: text for key, _, text in (word.partition("=") for word in options.over)}

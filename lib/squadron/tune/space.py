@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
+from squadron.core.assignments import check_overlap
 from squadron.core.config import Config, from_values
 from squadron.core.errors import ConfigError, suggest
+from squadron.core.typed_values import Walk, annotations_at
+from squadron.core.yaml_text import read_flow
 
 Kind = Literal["choice", "grid", "uniform", "loguniform", "randint", "lograndint"]
 Settings = dict[str, Any]
@@ -62,20 +63,20 @@ class Domain:
 Space = dict[str, Domain]
 
 
-def parse_space(words: Sequence[str]) -> Space:
+def parse_space(words: Sequence[str], model: type[Config] | None = None) -> Space:
     """`key=kind(a,b)` for every setting, as in `training.learning_rate=loguniform(1e-5,1e-3)`.
 
     What a shell would need quotes for may be written without: `key=loguniform:1e-5,1e-3`. Values alone, `key=a,b`,
-    are a choice. Raises ConfigError for a word that says nothing of the kind.
+    are a choice, read by the types of the model's settings: a text that holds , # : or a bracket stands in quotes.
+    Raises ConfigError for a word that says nothing of the kind, and for two settings of which one is part of the other.
     """
     space: Space = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key or not text:
             raise ConfigError(f"{word!r} varies nothing", where="--over", fix="write key.path=choice(a,b)")
-        if key in space:
-            raise ConfigError(f"{key} is varied twice", where="--over", fix="keep one of them")
-        space[key] = _parse_domain(text, f"--over {word}")
+        check_overlap([*space, key], "--over")
+        space[key] = _parse_domain(key, text, (Any,) if model is None else annotations_at(model, key), f"--over {word}")
     return space
 
 
@@ -104,25 +105,25 @@ def _combinations(space: Space) -> list[Settings]:
     return [dict(zip(grids, values, strict=True)) for values in itertools.product(*grids.values())]
 
 
-def _parse_domain(text: str, where: str) -> Domain:
+def _parse_domain(key: str, text: str, annotations: tuple[Any, ...], where: str) -> Domain:
     kind, values = _split(text)
     if kind not in _LISTED + _RANGES:
         fix = suggest(kind, _LISTED + _RANGES)
         raise ConfigError(f"there is no way to draw values called {kind!r}", where=where, fix=fix)
     try:
-        found = tuple(map(_plain, yaml.safe_load(f"[{values}]")))
-    except (yaml.YAMLError, TypeError):
-        raise ConfigError(f"cannot read the values {values!r}", where=where, fix="separate them by commas") from None
+        listed = read_flow(f"[{values}]")
+    except ConfigError:
+        fix = "separate them by commas, and put a text that holds , # : or a bracket in quotes"
+        raise ConfigError(f"cannot read the values {values!r}", where=where, fix=fix) from None
+    walk, typed = Walk(), (float,) if kind in _RANGES else annotations
+    found = tuple(walk.value(typed, value, f"{key} {number}") for number, value in enumerate(listed, start=1))
+    if walk.problems and kind in _LISTED:
+        raise ConfigError("; ".join(walk.problems.values()), where=where)
     if kind in _RANGES:
         found = _ends(kind, found, where)
     elif not found:
         raise ConfigError("no values", where=where, fix=f"write {kind}(a,b)")
     return Domain(kind, found)  # type: ignore[arg-type]
-
-
-def _plain(value: Any) -> Any:
-    """The value that is meant: YAML takes 1e-5, without a point, for a text."""
-    return float(value) if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value) else value
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -135,11 +136,8 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _ends(kind: str, values: tuple[Any, ...], where: str) -> tuple[float, float] | tuple[int, int]:
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    if len(values) != 2 or len(numbers) != 2 or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"{kind} takes two numbers", where=where, fix=f"write {kind}(low,high)")
     low, high = numbers
     if low >= high:

@@ -41,7 +41,8 @@ def sweep(run: Any, config: Sweep) -> None:
 
 def space_of(spec: SweepSpec) -> Space:
     """What a sweep varies."""
-    return parse_space([f"{key}={text}" for key, text in spec.over.items()])
+    model = registry.load_job(spec.job).config_type
+    return parse_space([f"{key}={text}" for key, text in spec.over.items()], model)
 
 
 def check(spec: SweepSpec) -> None:
