@@ -18,12 +18,26 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 VECTOR_SIZE = 4
+UNREADABLE = (
+    b"", b"<html><body>Bad Gateway</body></html>", b"null", b"[]", b'"an answer"', b"{", b'{"choices": []}',
+    b'{"choices": null, "usage": 5}', b'{"choices": [5]}', b'{"choices": [{}]}', b'{"choices": [{"index": 0}]}',
+    b'{"choices": [{"message": {"content": 5}}]}', b'{"choices": [{"text": {"a": 1}}]}', b'{"error": "overloaded"}',
+    b"[" * 100_000, b'{"choices": ' + b'[{"a":' * 50_000, b'{"created": ' + b"9" * 5_000 + b"}",
+    b'{"choices": [{"message": {"content": "\xff"}}]}', b'{"error": {"message": "\\ud83d"}}',
+)  # fmt: skip
+"""What is no answer, though the state is 200."""
+_ODD, _LONG = "nul \0 esc \x1b line \x85 \u2028 \r \ufeff \ufdd0 \U0010ffff", "long " * 50_000
+ODD_TEXTS = (
+    ("half \ud83d", "half \ufffd"), ("\ude00", "\ufffd"), ("a\ud83d\ud83d\ude00", "a\ufffd\U0001f600"),
+    (_ODD, _ODD), (_LONG, _LONG),
+)  # fmt: skip
+"""What a model may write, and what is kept of it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,8 @@ class Behaviour:
     errors: float = 0.0
     hangs: float = 0.0
     cuts: float = 0.0
+    unreadable: float = 0.0
+    odd: float = 0.0  # answers with one of ODD_TEXTS
     seed: int = 0
     retry_after: str | None = "0.2"
     grace: float = 0.1  # what is under way when a pause begins may still arrive for so long
@@ -111,7 +127,7 @@ class State:
         """What goes wrong with this attempt; empty if nothing does."""
         drawn_from = b"%d %d " % (self.behaviour.seed, attempt) + body
         draw = int.from_bytes(hashlib.sha256(drawn_from).digest()[:4], "big") / 2**32
-        for name in ("too_many", "errors", "hangs", "cuts"):
+        for name in ("too_many", "errors", "hangs", "cuts", "unreadable", "odd"):
             draw -= getattr(self.behaviour, name)
             if draw < 0:
                 return name
@@ -197,9 +213,12 @@ class Connection(asyncio.Protocol):
         elif fault == "cuts":
             self.transport.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"choices": [{"mess')
             self.transport.close()
+        elif fault == "unreadable":
+            self.send_body(200, _pick(UNREADABLE, prompt))
         else:
             state.answered[prompt] += 1
-            made = self.completion(request, prompt) if path.endswith(b"completions") else _embeddings(request)
+            text = _pick(ODD_TEXTS, prompt)[0] if fault else echo(prompt)
+            made = self.completion(request, prompt, text) if path.endswith(b"completions") else _embeddings(request)
             self.send(200, made)
 
     def ask_for_a_pause(self) -> None:
@@ -211,9 +230,12 @@ class Connection(asyncio.Protocol):
         header = f"Retry-After: {wanted}\r\n" if wanted is not None else ""
         self.send(429, {"error": {"message": "too many requests"}}, header)
 
-    def completion(self, request: dict[str, Any], prompt: str) -> dict[str, Any]:
-        text = echo(prompt) if self.behaviour.content else None
-        message = {"role": "assistant", "content": text}
+    def completion(self, request: dict[str, Any], prompt: str, said: str) -> dict[str, Any]:
+        text = said if self.behaviour.content else None
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if said != echo(prompt):
+            call = {"id": said, "type": "function", "function": {"name": said, "arguments": said}}
+            message |= {"reasoning_content": said, "tool_calls": [call]}
         choice = {"index": 0, "message": message, "finish_reason": self.behaviour.finish_reason}
         made: dict[str, Any] = {"object": "chat.completion", "model": request["model"], "choices": [choice]}
         if self.behaviour.usage:
@@ -221,9 +243,15 @@ class Connection(asyncio.Protocol):
         return made
 
     def send(self, status: int, payload: Any, headers: str = "") -> None:
-        body = json.dumps(payload, separators=(",", ":")).encode()
+        self.send_body(status, json.dumps(payload, separators=(",", ":")).encode(), headers)
+
+    def send_body(self, status: int, body: bytes, headers: str = "") -> None:
         head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
+
+
+def _pick(choices: Sequence[Any], prompt: str) -> Any:
+    return choices[hashlib.sha256(prompt.encode()).digest()[0] % len(choices)]
 
 
 def _embeddings(request: dict[str, Any]) -> dict[str, Any]:

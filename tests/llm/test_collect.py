@@ -23,19 +23,22 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile, WorkerResources
 from squadron.core.run import Run, Stage
 from squadron.data.rows import ArrowRows, write_rows
-from squadron.llm.batch.answer_cache import Entry, KeyedLog
+from squadron.llm.batch.answer_cache import Entry, KeyedLog, spent_usd
 from squadron.llm.batch.budget import Budget
 from squadron.llm.batch.collect import QUESTION_TYPES, Answers, CollectConfig, collect, read_answers
 from squadron.llm.batch.pools import Pool, Work, run_pools
+from squadron.llm.batch.scoring import score
+from squadron.llm.rewards.settings import JudgeReward
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
 from tests.drivers import start
 
 sys.path.append(str(Path(__file__).parent))
-from server import chat_server, echo
+from server import ODD_TEXTS, chat_server, echo
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 EVEN = ScriptedModel(name="even", rules=(Rule(pattern=r"number \d*[02468]$", reply="even"),))
 ANY = ScriptedModel(name="any", otherwise="whatever")
+RUBRIC = "{instruction}\n{response}\nscore: 7"
 
 
 class Nothing(Config):
@@ -103,6 +106,32 @@ def test_the_cap_is_kept_over_runs_and_what_was_paid_for_stays(ray_cluster: obje
         (answers,) = collect(stage_in(tmp_path), asked, [model], config.model_copy(update={"cap_usd": None}))
         assert set(server.stats()["asked"].values()) == {1}
     assert answers.answered == 30 and answers.cost_usd == pytest.approx(index.cost_usd, abs=200)
+
+
+def test_what_an_endpoint_says_that_is_no_answer_is_paid_for_and_asked_again_once_a_start(
+    ray_cluster: object, tmp_path: Path
+) -> None:
+    prices = {"prompt_usd_per_million": 1e3, "completion_usd_per_million": 1e3}  # 1 USD for 1,000 tokens
+    config = CollectConfig(sampling={"max_tokens": 1000}, cap_usd=1e4)  # type: ignore[arg-type]
+    asked, failed, spent = questions(tmp_path, 300), [300], [0.0]
+    with chat_server(seconds=0, unreadable=0.1, odd=0.1, seed=3) as server:
+        model = OpenAiModel(name="odd", model="echo", base_url=server.base_url, max_concurrency=32, **prices)
+        for _ in range(2):
+            stage = stage_in(tmp_path)
+            (answers,) = collect(stage, asked, [model], config)
+            assert answers.answered + answers.failed == 300 and len(stage.failures()) == answers.failed
+            assert server.stats()["faults"]["unreadable"] == sum(failed[1:]) + answers.failed
+            assert server.stats()["requests"] == sum(failed), "each row without an answer is asked once a start"
+            spent.append(KeyedLog(Folder(next((tmp_path / "answers").iterdir()))).index().cost_usd)
+            assert spent[-1] - spent[-2] > answers.failed * 1.0, "what is no answer costs as much as it can"
+            failed.append(answers.failed)
+        judge = JudgeReward(model=model.model_copy(update={"model": "judge"}), rubric=RUBRIC)
+        scores = [score(stage_in(tmp_path, "judge"), asked, [answers], judge, cap_usd=1e4) for _ in range(2)]
+    assert failed[1] > 10 > failed[2] and spent[2] + scores[-1].cost_usd <= spent_usd(Folder(tmp_path)) < 1e4
+    said, odd = set(filter(None, responses(stage, answers))), {kept for _, kept in ODD_TEXTS}
+    assert odd <= said and said - odd <= {echo(f"number {n}") for n in range(300)}
+    assert [one.scored + one.failed for one in scores] == [answers.answered] * 2
+    assert scores[0].failed > scores[1].failed and scores[1].scored > 250
 
 
 def test_what_cannot_be_used_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch: Any) -> None:

@@ -22,11 +22,12 @@ from squadron.core.errors import ConfigError, ResourceError
 from squadron.llm.backends.openai_client import OpenAiChat, OpenAiEmbeddings
 from squadron.llm.backends.rate_limits import LONGEST_PAUSE_S, TokenBucket, backoff, retry_after
 from squadron.llm.batch.budget import LocalBudget, SpendCapReached
+from squadron.llm.batch.model_client import chat_entry
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling, user
 from squadron.llm.settings import OpenAiModel
 
 sys.path.append(str(Path(__file__).parent))
-from server import Server, chat_server, echo, vector
+from server import UNREADABLE, Server, chat_server, echo, vector
 
 VARIABLE, KEY = "SQUADRON_TEST_KEY", "sk-never-to-be-seen"
 PRICES = {"prompt_usd_per_million": 1000.0, "completion_usd_per_million": 1000.0}
@@ -112,6 +113,100 @@ def test_an_answer_without_text_is_an_error_that_was_paid() -> None:
         reply = next(model.chat(questions(1)))
     assert "no text" in reply.error and "tool_calls" in reply.error
     assert reply.finish_reason == "error" and reply.cost_usd > 0 and reply.attempts == 1
+
+
+class Play:
+    """Serves one raw HTTP answer, whatever is asked, and counts."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
+        self.answer, self.asked = answer, 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection:
+                while b"}" not in connection.recv(1 << 16):
+                    pass
+                self.asked += 1
+                connection.sendall(self.answer)
+
+    def __enter__(self) -> Play:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+def http(body: bytes, headers: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (headers, len(body), body)
+
+
+def counted(usage: str, content: str = '"hi"') -> bytes:
+    return http(f'{{"choices": [{{"message": {{"content": {content}}}}}], "usage": {usage}}}'.encode())
+
+
+@pytest.mark.parametrize("body", [*UNREADABLE, b"x" * 100_000], ids=lambda body: body[:20].decode(errors="replace"))
+def test_what_is_no_answer_is_a_failure_that_may_have_been_paid(body: bytes) -> None:
+    budget = LocalBudget(1.0)
+    with Play(http(body)) as server, OpenAiChat(settings(server.address, **PRICES), budget) as model:
+        (reply,) = model.chat(questions(1, max_tokens=8))
+        assert server.asked == 1
+    assert "not the JSON of an answer" in reply.error and reply.finish_reason == "error" and len(reply.error) < 400
+    assert reply.cost_usd == pytest.approx(budget.spent_usd) == pytest.approx((10 + 16 + 8) * 1e-3)
+    assert budget.reserved_usd == pytest.approx(0)
+    chat_entry(reply)["error"].encode()
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [("null", (3, 1)), ("5", (3, 1)), ("[]", (3, 1)), ('{"prompt_tokens": "7", "completion_tokens": null}', (3, 1)),
+     ('{"prompt_tokens": -7, "completion_tokens": NaN}', (3, 1)), ('{"prompt_tokens": true}', (3, 1)),
+     ('{"prompt_tokens": 7.0, "completion_tokens": 1e400, "cost": -5}', (7, 1)),
+     ('{"prompt_tokens": 7, "completion_tokens": 9, "completion_tokens_details": [3]}', (7, 9)),
+     ('{"completion_tokens": %s}' % ("9" * 400), (3, 1))],
+)  # fmt: skip
+def test_tokens_that_a_server_counts_wrongly_are_estimated(usage: str, tokens: tuple[int, int]) -> None:
+    with Play(counted(usage)) as server, OpenAiChat(settings(server.address, **PRICES)) as model:
+        (reply,) = model.chat(questions(1))
+    assert reply.text == "hi" and (reply.prompt_tokens, reply.completion_tokens) == tokens
+    assert reply.cost_usd == pytest.approx(sum(tokens) * 1e-3)
+
+
+def test_what_is_no_answer_costs_what_the_server_counts() -> None:
+    usage = '{"prompt_tokens": 3, "completion_tokens": 2}'
+    with Play(counted(usage, "5")) as server, OpenAiChat(settings(server.address, **PRICES)) as model:
+        (reply,) = model.chat(questions(1))
+    assert "not the JSON" in reply.error and reply.cost_usd == pytest.approx(5e-3)
+
+
+def test_an_answer_in_parts_is_its_text() -> None:
+    parts = '[{"type": "thinking", "thinking": []}, {"type": "text", "text": "4"}, {"type": "text", "text": "2"}]'
+    with Play(counted("{}", parts)) as server, OpenAiChat(settings(server.address)) as model:
+        (reply,) = model.chat(questions(1))
+    assert reply.ok and reply.text == "42"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
+     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n-5\r\n}",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", http(b"no gzip", b"Content-Encoding: gzip\r\n")],
+)  # fmt: skip
+def test_what_is_cut_off_is_asked_again_and_each_time_paid_as_far_as_the_cap_goes(answer: bytes) -> None:
+    for cap, attempts, spent in ((1.0, 2, 2), (0.05, 1, 1)):
+        budget, worst = LocalBudget(cap), (10 + 16 + 8) * 1e-3
+        with Play(answer) as server, OpenAiChat(settings(server.address, max_attempts=2, **PRICES), budget) as model:
+            (reply,) = model.chat(questions(1, max_tokens=8))
+            assert server.asked == reply.attempts == attempts
+        assert "cut off" in reply.error and (cap == 1.0 or "the cap leaves nothing" in reply.error)
+        assert reply.cost_usd == pytest.approx(budget.spent_usd) == pytest.approx(spent * worst)
+        assert budget.reserved_usd == pytest.approx(0)
 
 
 def test_a_refused_key_is_named_by_its_variable_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_thinking_that_is_counted_apart_is_paid_too(said: int, thought: int, tot
     usage = {"prompt_tokens": 1, "completion_tokens": said, **details, **({"total_tokens": total} if total else {})}
     payload = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}
     with OpenAiChat(settings) as model:
-        answer = model._read(1, SAMPLING, "", payload)
+        answer = model._read(1, 0.0, SAMPLING, "", json.dumps(payload).encode())
     assert answer.value.completion_tokens == paid and answer.cost_usd == pytest.approx(paid * 1e-6)
 
 
@@ -103,7 +104,7 @@ def test_thinking_that_is_counted_apart_is_paid_too(said: int, thought: int, tot
 def test_an_answer_of_thinking_alone_is_no_answer(message: dict[str, Any]) -> None:
     with OpenAiChat(OpenAiModel(name="x", model="x")) as model:
         payload = {"choices": [{"message": message, "finish_reason": "length"}]}
-        assert "raise max_tokens" in model._read(1, SAMPLING, "", payload).value.error
+        assert "raise max_tokens" in model._read(1, 0.0, SAMPLING, "", json.dumps(payload).encode()).value.error
 
 
 def test_servers_continue_turns_as_their_addresses_do() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -63,6 +65,49 @@ def test_whatever_a_kill_cuts_off_the_rest_is_read_and_added_to(
     with log.reader() as reader:
         assert [reader.read(index.places[str(number)])["text"] for number in whole] == [texts[n] for n in whole]
         assert reader.read(index.places["after"])["text"] == "the kill"
+
+
+@given(
+    entry=st.dictionaries(
+        st.sampled_from(["key", "text", "error", "note", "prompt_tokens", "cost_usd", "value", "more"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud83d") | st.just(10**400)
+        | st.lists(st.text()),
+    )
+)  # fmt: skip
+def test_an_entry_is_read_as_it_was_written_or_counts_as_not_there(
+    entry: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    log = KeyedLog(Folder(tmp_path_factory.mktemp("log")))
+    with log.writer("a.jsonl") as writer:
+        writer.write(entry)
+        writer.write({"key": "next", "value": 1.5, "cost_usd": 2})
+    index = log.index()
+    assert index.answers("next") and 2 <= index.cost_usd < math.inf
+    with log.reader() as reader:
+        for key, place in index.places.items() - {("next", index.places["next"])}:
+            found = reader.read(place)
+            assert (
+                repr(found) == repr(entry)
+                and key == found["key"]
+                and key.encode()
+                and float(found.get("value") or 0) < math.inf
+            )
+            assert isinstance(found.get("text", ""), str) and isinstance(found.get("error", ""), str)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"null", b"[]", b"{",
+     b'{"key": 5, "text": ""}', b'{"key": "a"}', b'{"key": "a", "text": null}', b"[" * 100_000,
+     b'{"key": "a", "text": "", "cost_usd": "x"}', b'{"key": "a", "text": "", "cost_usd": -1}',
+     b'{"key": "a", "text": "", "cost_usd": NaN}', b'{"key": "a", "text": "", "completion_tokens": 1.5}',
+     b'{"key": "a", "value": "5"}', b'{"key": "a", "value": 1e999}', b'{"key": "a", "value": %s}' % (b"9" * 5000),
+     b'{"key": "a", "error": 5}', b'{"key": "a", "text": "\xff"}', b'{"key": "a", "text": "\\ud83d"}', b"\0\0\0\0"],
+)  # fmt: skip
+def test_a_line_of_other_types_counts_as_not_there(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(line + b'\n{"key": "b", "text": "there", "cost_usd": 1}\n')
+    log = KeyedLog(Folder(tmp_path))
+    assert log.index().places.keys() == {"b"} == log.read("a.jsonl").keys() and log.index().cost_usd == 1
 
 
 def _end(data: bytes, number: int) -> int:

@@ -95,6 +95,15 @@ def test_whatever_a_kill_cuts_off_the_lines_before_are_read(
     assert read_answers(folder, line_files(folder)) == ({name: f"answer to {name}" for name in whole}, {})
 
 
+def test_lines_that_hold_anything_else_count_as_not_there(tmp_path: Path) -> None:
+    odd = [b"null", b"[]", b"{}", b"[" * 100_000, b'{"ids": ["a"], "answers": [], "errors": {}}',
+           b'{"ids": "a", "answers": ["b"], "errors": {}}', b'{"ids": ["a"], "answers": [1], "errors": []}',
+           b'{"ids": ["a"], "answers": [1], "errors": {}', b"\xff\xfe"]  # fmt: skip
+    good = b'{"ids": ["b"], "answers": [{"n": 1}], "errors": {"c": "lost"}}'
+    (tmp_path / "batch.jsonl").write_bytes(b"\n".join([*odd, good, *odd]))
+    assert read_answers(Folder(tmp_path), ["batch.jsonl"]) == ({"b": {"n": 1}}, {"c": "lost"})
+
+
 def _whole(line: bytes) -> bool:
     return line.rstrip().endswith(b"}}")
 

@@ -17,8 +17,20 @@ def to_json(value: Any) -> bytes:
 
 
 def from_json(text: bytes) -> Any:
-    """The value of a JSON text. Raises ValueError if it is none."""
+    """The value of a JSON text. Raises ValueError if it is none, or nested too deeply to be read."""
     try:
         return pydantic_core.from_json(text, cache_strings="keys")
     except ValueError:
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except RecursionError as error:
+            raise ValueError(str(error)) from None
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair: JSON may bring one, UTF-8 and Arrow cannot hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

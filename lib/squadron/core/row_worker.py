@@ -163,12 +163,15 @@ def _cause(failure: Exception) -> str:
 
 
 def read_answers(folder: Folder, files: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The answers and the errors in these files, by the ids of their rows; of several, the last."""
+    """The answers and the errors in these files, by the ids of their rows; of several, the last. Lines that hold
+    anything else count as not there: their rows are answered again."""
     answers: dict[str, Any] = {}
     errors: dict[str, str] = {}
     with ThreadPoolExecutor(8) as threads:
         for lines in threads.map(partial(read_json_lines, folder), files):
             for line in lines:
-                answers.update(zip(line["ids"], line["answers"], strict=True))
-                errors.update(line["errors"])
+                match line:
+                    case {"ids": [*ids], "answers": [*found], "errors": {**failed}} if len(ids) == len(found):
+                        answers.update(zip(map(str, ids), found, strict=True))
+                        errors.update({str(row): str(cause) for row, cause in failed.items()})
     return answers, errors

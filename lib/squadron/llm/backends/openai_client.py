@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from squadron.core.errors import ConfigError, ResourceError
+from squadron.core.json_text import from_json
 from squadron.llm.backends.parameters import Parameters
 from squadron.llm.backends.rate_limits import Limits
 from squadron.llm.backends.transport import Answer, Call, Endpoint, Outcome
@@ -23,6 +24,8 @@ from squadron.train.text.tokenizer import load_tokenizer
 
 BYTES_PER_TOKEN = 4
 """About so many, in English. Only for what a server does not count."""
+
+_MOST_TOKENS = 10**9
 
 WRAPPING_TOKENS = 16
 """What a chat template puts around a message, at most."""
@@ -88,13 +91,14 @@ class OpenAiChat(Closing):
         # A stop that the model itself has to write first is looked for here.
         told = tuple(stop for stop in sampling.stop if stop.strip()) if trimmed else sampling.stop
         body |= self._parameters.of(sampling.model_copy(update={"stop": told}))
+        # No token is shorter than a byte.
+        worst_usd = self._cost(size + WRAPPING_TOKENS * len(messages), sampling.max_tokens)
         return Call(
             request.key,
             json.dumps(body).encode(),
-            partial(self._read, about, sampling, trimmed),
+            partial(self._read, about, worst_usd, sampling, trimmed),
             tokens=about + sampling.max_tokens,
-            # No token is shorter than a byte.
-            worst_usd=self._cost(size + WRAPPING_TOKENS * len(messages), sampling.max_tokens),
+            worst_usd=worst_usd,
             amend=self._amend,
             url=url,
         )
@@ -107,38 +111,32 @@ class OpenAiChat(Closing):
             known = self._parameters.amend(asked)
         return None if known == asked else json.dumps(known).encode()
 
-    def _read(self, about: int, sampling: Sampling, trimmed: str, payload: Any) -> Answer:
-        """The reply that a server's JSON holds. `about`: the prompt's tokens where the server does not count them."""
-        choice, usage = payload["choices"][0], payload.get("usage")
-        message = choice.get("message") or {"content": choice["text"]}
-        text, reason = message.get("content"), choice.get("finish_reason")
-        prompt = _count(usage, "prompt_tokens", about)
-        completion = _count(usage, "completion_tokens", math.ceil(_size(text or "") / BYTES_PER_TOKEN))
-        thought = _count((usage or {}).get("completion_tokens_details"), "reasoning_tokens", 0)
-        if completion < thought:
-            completion += thought  # some servers count it apart
-        completion = max(completion, _count(usage, "total_tokens", 0) - prompt)
-        shown, stopped = cut_at_stop((text or "").lstrip(trimmed) if trimmed else text or "", sampling.stop)
-        paid = ChatReply(
+    def _read(self, about: int, worst_usd: float, sampling: Sampling, trimmed: str, body: bytes) -> Answer:
+        """The reply that an answer of the server holds. `about`: the prompt's tokens where the server does not count
+        them. What cannot be read may have been paid for: as much as the server counts, else `worst_usd`."""
+        payload = _object(body)
+        usage, choice = _mapping(payload.get("usage")), _choice(payload)
+        prompt, completion, thought = _tokens(usage, about, choice.text if choice else None)
+        if choice is None:
+            choice = _Choice(None, "error", {})
+            failure = f"status 200, but not the JSON of an answer: {self._endpoint.quoted(body)!r}"
+            cost_usd = self._cost(prompt, completion) if _count(usage, "completion_tokens") is not None else worst_usd
+        else:
+            failure, cost_usd = _why_none(choice, completion, thought), self._cost(prompt, completion)
+        said = choice.text or ""
+        shown, stopped = cut_at_stop(said.lstrip(trimmed) if trimmed else said, sampling.stop)
+        reply = ChatReply(
             "",
             shown,
-            finish_reason="stop" if stopped else _reason(reason),
+            finish_reason="error" if failure else "stop" if stopped else _reason(choice.reason),
             prompt_tokens=prompt,
             completion_tokens=completion,
             reasoning_tokens=thought,
-            cost_usd=self._cost(prompt, completion),
+            cost_usd=cost_usd,
+            error=failure,
             note=self._parameters.left_out(sampling),
         )
-        if reason == "length" and not (text or "").strip():
-            thinking = thought or message.get("reasoning_content") or message.get("reasoning")
-            spent = "went into reasoning" if thinking else "are spent"
-            error = f"all {completion:,} tokens {spent} and there is no answer yet; raise max_tokens"
-            paid = replace(paid, finish_reason="error", error=error)
-        elif text is None:
-            said = message.get("refusal") or "no reason given"
-            error = f"the answer holds no text (finish_reason {reason}): {said}"
-            paid = replace(paid, finish_reason="error", error=error)
-        return Answer(paid, prompt + completion, paid.cost_usd)
+        return Answer(reply, prompt + completion, cost_usd)
 
     def _cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         settings = self._settings
@@ -191,14 +189,25 @@ class OpenAiEmbeddings(Closing):
         return Call(str(start), body, partial(_rows, len(batch)))
 
 
+class _Choice(NamedTuple):
+    """The first choice of an answer: its text, None if it has none, why it ended, and the whole message."""
+
+    text: str | None
+    reason: Any
+    message: Mapping[str, Any]
+
+
 def _reply(outcome: Outcome) -> ChatReply:
-    attempts, seconds = outcome.attempts, outcome.seconds
-    if outcome.answer is None:
-        return ChatReply(
-            outcome.call.key, finish_reason="error", seconds=seconds, attempts=attempts, error=outcome.error
-        )
-    reply: ChatReply = replace(outcome.answer.value, key=outcome.call.key, seconds=seconds, attempts=attempts)
-    return reply
+    made = ChatReply("", finish_reason="error", error=outcome.error)
+    if outcome.answer is not None:
+        made = outcome.answer.value
+    return replace(
+        made,
+        key=outcome.call.key,
+        seconds=outcome.seconds,
+        attempts=outcome.attempts,
+        cost_usd=outcome.cost_usd,
+    )
 
 
 def continue_turn(messages: list[dict[str, Any]], how: str) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
@@ -217,21 +226,77 @@ def continue_turn(messages: list[dict[str, Any]], how: str) -> tuple[list[dict[s
     return [*messages[:-1], last], fields, said[len(said.rstrip()) :]
 
 
-def _rows(count: int, payload: Any) -> Answer:
-    rows = sorted(payload["data"], key=lambda row: int(row["index"]))
-    vectors = np.array([row["embedding"] for row in rows], np.float32)
-    if vectors.ndim != 2 or len(vectors) != count:
-        raise ValueError("not one vector for every text")
+def _rows(count: int, body: bytes) -> Answer:
+    try:
+        rows = sorted(from_json(body)["data"], key=lambda row: int(row["index"]))
+        vectors = np.array([row["embedding"] for row in rows], np.float32)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"status 200, but not the JSON of embeddings: {error!r}"[:200]) from None
+    if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
+        raise ValueError("status 200, but not one vector of finite numbers for every text")
     return Answer(vectors)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    """The object that a body holds; an empty one where it holds none."""
+    try:
+        return _mapping(from_json(body))
+    except ValueError:
+        return {}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _choice(payload: Mapping[str, Any]) -> _Choice | None:
+    """The first choice of an answer; None if it is none, or of another shape than the API's."""
+    choices = payload.get("choices")
+    first = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    message = _mapping(first.get("message") or {"content": first.get("text")})
+    text = message.get("content")
+    if isinstance(text, list):  # some servers answer in parts, such as thoughts and text
+        parts = [_mapping(part) for part in text]
+        text = "".join(str(part.get("text")) for part in parts if part.get("type") == "text")
+    if not ({"message", "text"} & first.keys() and isinstance(text, str | None)):
+        return None
+    return _Choice(text, first.get("finish_reason"), message)
+
+
+def _why_none(choice: _Choice, completion: int, thought: int) -> str:
+    """Why a choice holds no answer; empty if it holds one."""
+    if choice.reason == "length" and not (choice.text or "").strip():
+        thinking = thought or choice.message.get("reasoning_content") or choice.message.get("reasoning")
+        spent = "went into reasoning" if thinking else "are spent"
+        return f"all {completion:,} tokens {spent} and there is no answer yet; raise max_tokens"
+    if choice.text is None:
+        said = str(choice.message.get("refusal") or "no reason given")
+        return f"the answer holds no text (finish_reason {choice.reason}): {said}"
+    return ""
+
+
+def _tokens(usage: Mapping[str, Any], about: int, text: str | None) -> tuple[int, int, int]:
+    """Tokens of the prompt, of the completion, and those of it that went into reasoning, estimated where the server
+    does not count them, or counts what cannot be."""
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    prompt = about if prompt is None else prompt
+    completion = math.ceil(_size(text or "") / BYTES_PER_TOKEN) if completion is None else completion
+    thought = _count(_mapping(usage.get("completion_tokens_details")), "reasoning_tokens") or 0
+    if completion < thought:
+        completion += thought  # some servers count it apart
+    return prompt, max(completion, (_count(usage, "total_tokens") or 0) - prompt), thought
 
 
 def _reason(reason: Any) -> Literal["stop", "length", "other"]:
     return reason if reason in ("stop", "length") else "other"
 
 
-def _count(usage: Any, name: str, otherwise: int) -> int:
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else otherwise
+def _count(usage: Mapping[str, Any], name: str) -> int | None:
+    """A number of tokens; None where the server does not say it, or says what is none."""
+    count = usage.get(name)
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < _MOST_TOKENS:
+        return None
+    return int(count)
 
 
 def _size(text: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import json
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from squadron.core.errors import ConfigError
+from squadron.core.json_text import from_json, storable
 from squadron.llm.backends.rate_limits import Limits, backoff, retry_after
 from squadron.llm.batch.budget import Budget, SpendCapReached
 from squadron.llm.chat import Closing, ModelUnavailable, secret
@@ -28,9 +28,13 @@ PASSING = frozenset({408, 409, 429})
 """States that may pass, besides those from 500 on: the request is sent again."""
 
 
+_MOST_BYTES = 64 * 2**20
+"""What an answer may be long; one that is longer is not read to its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was made of a server's JSON. `tokens`: how many the server counted, None if it did not."""
+    """What was made of what a server said. `tokens`: how many the server counted, None if it did not."""
 
     value: Any
     tokens: int | None = None
@@ -43,12 +47,13 @@ Amend = Callable[[bytes, Any], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A body to post. `read` makes an answer of the JSON that comes back; what it raises means: send it again. `amend`
-    says what to send instead of a body that the server refuses. `url`: another than the endpoint's."""
+    """A body to post. `read` makes an answer of what comes back; a ValueError of it means: send it again. `worst_usd`:
+    what an attempt can cost at most. `amend` says what to send instead of a body that the server refuses. `url`:
+    another than the endpoint's."""
 
     key: str
     body: bytes
-    read: Callable[[Any], Answer]
+    read: Callable[[bytes], Answer]
     tokens: float = 0.0
     worst_usd: float = 0.0
     amend: Amend | None = None
@@ -57,21 +62,30 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a call: an answer, or an error. `seconds`: what its last attempt took."""
+    """What became of a call: an answer, or an error. `seconds`: what its last attempt took. `lost`: attempts whose
+    answers came and could not be used: each may have been paid for, as much as it can cost. `reserved`: attempts that
+    money was set aside for."""
 
     call: Call
     answer: Answer | None
     attempts: int
     seconds: float
     error: str = ""
+    lost: int = 0
+    reserved: int = 1
+
+    @property
+    def cost_usd(self) -> float:
+        return self.lost * self.call.worst_usd + (0.0 if self.answer is None else self.answer.cost_usd)
 
 
 class _Passing(Exception):
-    """An attempt failed in a way that may pass. `unreached`: nobody was there to hear it."""
+    """An attempt failed in a way that may pass. `unreached`: nobody was there to hear it; `answered`: the server had
+    begun to answer, so that it may have to be paid."""
 
-    def __init__(self, cause: str, wait: float = 0.0, unreached: bool = False) -> None:
+    def __init__(self, cause: str, wait: float = 0.0, *, unreached: bool = False, answered: bool = False) -> None:
         super().__init__(cause)
-        self.wait, self.unreached = wait, unreached
+        self.wait, self.unreached, self.answered = wait, unreached, answered
 
 
 class _Refused(Exception):
@@ -124,7 +138,7 @@ class Endpoint(Closing):
                     held = held or next(source, None)
                     if held is None or (budget is not None and not budget.reserve(held.worst_usd)):
                         break
-                    loop.call_soon_threadsafe(self._begin, held, tasks, done)
+                    loop.call_soon_threadsafe(self._begin, held, budget, tasks, done)
                     held, under_way = None, under_way + 1
                     if not done.empty():  # however slow the source, an answer does not wait for more than one question
                         break
@@ -181,60 +195,71 @@ class Endpoint(Closing):
             ready.set_result(None)
             await self._closing.wait()
 
-    def _begin(self, call: Call, tasks: set[asyncio.Task[Outcome]], done: Done) -> None:
-        task = self._loop.create_task(self._exchange(call))
+    def _begin(self, call: Call, budget: Budget | None, tasks: set[asyncio.Task[Outcome]], done: Done) -> None:
+        task = self._loop.create_task(self._exchange(call, budget))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         task.add_done_callback(lambda task: done.put((call, task)))
 
-    async def _exchange(self, call: Call) -> Outcome:
+    async def _exchange(self, call: Call, budget: Budget | None) -> Outcome:
         """Attempt a call until it is answered or refused. Waiting for the next attempt takes nobody's slot."""
-        attempt = amendments = 0
-        while True:
+        attempt = amendments = lost = 0
+        reserved, given_up = 1, ""
+        while not given_up:
             attempt += 1
             async with self._slots:
                 await self._limits.admit(call.tokens)
                 started = time.perf_counter()
                 try:
                     answer = await self._post(call)
-                    return Outcome(call, answer, attempt, time.perf_counter() - started)
+                    return Outcome(call, answer, attempt, time.perf_counter() - started, "", lost, reserved)
                 except _Refused as error:
                     if (amended := _amend(call, error.body)) is not None:
                         call, amendments = amended, amendments + 1
                         continue
-                    return Outcome(call, None, attempt, time.perf_counter() - started, str(error))
+                    return Outcome(call, None, attempt, time.perf_counter() - started, str(error), lost, reserved)
                 except _Passing as error:
                     failure, seconds = error, time.perf_counter() - started
+            lost += failure.answered
             if attempt - amendments >= self._max_attempts:
-                break
-            await asyncio.sleep(max(failure.wait, backoff(call.key, attempt)))
+                given_up = f"given up after {attempt} attempts"
+            elif lost == reserved and not await _affordable(call, budget):
+                given_up = "the cap leaves nothing for another attempt"
+            else:
+                reserved = max(reserved, lost + 1)
+                await asyncio.sleep(max(failure.wait, backoff(call.key, attempt)))
         if failure.unreached:
             self._unreached_in_a_row += 1
             if not self._contacted or self._unreached_in_a_row >= 3 * self._concurrency:
                 fix = "check base_url, and that the server is up and can be reached from this machine"
                 raise ModelUnavailable(f"the model's server cannot be reached: {failure}", where=self.url, fix=fix)
-        return Outcome(call, None, attempt, seconds, f"{failure} (given up after {attempt} attempts)")
+        return Outcome(call, None, attempt, seconds, f"{failure} ({given_up})", lost, reserved)
 
     async def _post(self, call: Call) -> Answer:
+        answered = False
         try:
             # A redirect is not followed: it could carry the key elsewhere.
             async with self._session.post(call.url or self.url, data=call.body, allow_redirects=False) as response:
                 self._contacted, self._unreached_in_a_row = True, 0
-                body = await response.read()
+                answered = response.status == 200
+                body = await _read_body(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise _Passing(f"no connection: {_short(str(error))}", unreached=True) from None
         except TimeoutError:
-            raise _Passing(f"no answer within {self._timeout_s:g} s") from None
+            raise _Passing(f"no answer within {self._timeout_s:g} s", answered=answered) from None
         except aiohttp.ClientPayloadError:
-            raise _Passing("the answer was cut off") from None
+            raise _Passing("the answer was cut off", answered=answered) from None
+        except aiohttp.ClientResponseError:
+            raise _Passing("the answer was cut off, or is not HTTP", answered=True) from None
         except aiohttp.ClientError as error:
-            raise _Passing(f"the connection broke: {_short(str(error)) or type(error).__name__}") from None
+            cause = _short(str(error)) or type(error).__name__
+            raise _Passing(f"the connection broke: {cause}", answered=answered) from None
         if response.status != 200:
             raise self._failure(response, body)
         try:
-            answer = call.read(json.loads(body))
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise _Passing(f"status 200, but not the JSON of an answer: {self._quoted(body)!r}") from None
+            answer = call.read(body)
+        except ValueError as error:
+            raise _Passing(str(error), answered=True) from None
         self._answered = True
         if answer.tokens is not None:
             self._limits.correct(call.tokens, answer.tokens)
@@ -243,7 +268,7 @@ class Endpoint(Closing):
     def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> Exception:
         """The exception to raise for a state that is not 200. Pauses all requests where the server asks for it."""
         status = response.status
-        said = f"status {status}: {self._quoted(body)}"
+        said = f"status {status}: {self.quoted(body)}"
         if status in (401, 403):
             where = f"{self.url}, with the key in the variable {self._key_env}" if self._key_env else self.url
             fix = "let api_key_env name a variable that holds a key which may use this model"
@@ -258,11 +283,11 @@ class Endpoint(Closing):
             self._limits.pause(wait)
         return _Passing(said, wait or 0.0)
 
-    def _quoted(self, body: bytes) -> str:
+    def quoted(self, body: bytes) -> str:
         """What a server says went wrong, on one line, short, and without the key, which some servers repeat."""
         text = body.decode(errors="replace")
         try:
-            said = json.loads(text)
+            said = from_json(body)
             said = said.get("error") or said.get("message") or said.get("detail") or said
             text = str(said.get("message") or said) if isinstance(said, dict) else str(said)
         except (ValueError, AttributeError):
@@ -275,7 +300,7 @@ def _amend(call: Call, refusal: bytes) -> Call | None:
     if call.amend is None:
         return None
     try:
-        body = call.amend(call.body, json.loads(refusal))
+        body = call.amend(call.body, from_json(refusal))
     except ValueError:
         return None
     return None if body is None or body == call.body else replace(call, body=body)
@@ -284,9 +309,9 @@ def _amend(call: Call, refusal: bytes) -> Call | None:
 def _settle(done: Done, budget: Budget | None) -> asyncio.Task[Outcome]:
     """Wait for the next call to end and pay for it."""
     call, task = done.get()
-    answer = None if task.cancelled() or task.exception() is not None else task.result().answer
     if budget is not None:
-        budget.settle(call.worst_usd, 0.0 if answer is None else answer.cost_usd)
+        outcome = Outcome(call, None, 0, 0.0) if task.cancelled() or task.exception() is not None else task.result()
+        budget.settle(outcome.reserved * call.worst_usd, outcome.cost_usd)
     return task
 
 
@@ -312,6 +337,22 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
+async def _affordable(call: Call, budget: Budget | None) -> bool:
+    """Set aside what another attempt can cost. False if that much is not left."""
+    # A budget may ask a process elsewhere, for which the other calls of this loop do not wait.
+    return budget is None or await asyncio.to_thread(budget.reserve, call.worst_usd)
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Raises ClientPayloadError for a body that is cut off, or longer than any answer."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise aiohttp.ClientPayloadError
+    return bytes(body)
+
+
 def _short(text: str, length: int = 300) -> str:
-    line = " ".join(text.split())
+    line = " ".join(storable(text).split())
     return line if len(line) <= length else line[: length - 1] + "…"

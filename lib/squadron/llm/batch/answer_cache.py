@@ -1,19 +1,20 @@
 """Answers on disk, each under a key that stands for the content of what was asked.
 
 A log is a folder of JSON lines. An answer is on disk before the next is taken in, so that a killed process loses
-none that it was given; a line that a kill cut short counts as not there. The newest line of a key holds, but a failure
-never replaces an answer.
+none that it was given; a line that a kill cut short, or that holds something else, counts as not there. The newest line
+of a key holds, but a failure never replaces an answer.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from squadron.core.folder import Folder
+from squadron.core.json_text import from_json, storable, to_json
 from squadron.core.line_log import LineWriter, files_of, line_files
 
 STORES = ANSWERS, SCORES = "answers", "scores"
@@ -102,7 +103,7 @@ class LogReader:
         if stream is None:
             stream = self._open[place.file] = self._folder.open(place.file)
         stream.seek(place.start)
-        entry: dict[str, Any] = json.loads(stream.read(place.size))
+        entry: dict[str, Any] = from_json(stream.read(place.size))
         return entry
 
     def close(self) -> None:
@@ -123,12 +124,43 @@ class LogWriter(LineWriter):
 
     def write(self, entry: Entry) -> None:
         """Raises ResourceError if the disk is full."""
-        self.write_line(json.dumps(entry, ensure_ascii=False).encode())
+        self.write_line(to_json(entry))
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """The entry in a line; None if it is none that was ever written whole."""
     try:
-        entry = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        entry = from_json(line)
+    except ValueError:
         return None
-    return entry if isinstance(entry, dict) and "key" in entry else None
+    if not isinstance(entry, dict) or "key" not in entry:
+        return None
+    known = all(check(entry[name]) for name, check in _FIELDS.items() if name in entry)
+    return entry if known and (entry.get("error") or "text" in entry or _is_amount(entry.get("value"))) else None
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a text that UTF-8 and Arrow can hold."""
+    return isinstance(value, str) and storable(value) == value
+
+
+def _is_amount(value: object) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_cost(value: object) -> bool:
+    return _is_amount(value) and value >= 0  # type: ignore[operator]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_cost(value)
+
+
+_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("key", "text", "error", "note", "finish_reason"), _is_text),
+    **dict.fromkeys(("prompt_tokens", "completion_tokens", "reasoning_tokens"), _is_count),
+    "cost_usd": _is_cost,
+    "value": lambda value: value is None or _is_amount(value),
+}
+"""What the fields of answers and of scores hold, where they are there."""

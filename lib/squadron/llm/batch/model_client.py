@@ -14,6 +14,7 @@ from typing import Any
 from squadron.core import config
 from squadron.core.config import fingerprint
 from squadron.core.folder import Folder
+from squadron.core.json_text import storable
 from squadron.core.profile import Profile, WorkerResources
 from squadron.llm.batch.answer_cache import Entry
 from squadron.llm.batch.budget import Budget
@@ -28,6 +29,7 @@ Served = AnyModel | AnyReward
 Item = ChatRequest | Answered
 Reply = ChatReply | Score
 
+_HALVES = "half characters (lone surrogates) in its answers, kept as U+FFFD"
 
 TALKS = WorkerResources(cpus=0.01)
 """What an actor reserves that only waits for a server."""
@@ -116,10 +118,12 @@ def answer(opened: Any, items: Sequence[Item]) -> Iterator[Entry]:
 
 
 def chat_entry(reply: ChatReply) -> Entry:
-    """A reply as it is kept."""
+    """A reply as it is kept. A model that ends within a character may write half of a surrogate pair."""
+    text = storable(reply.text)
+    notes = [storable(reply.note)] * bool(reply.note) + [_HALVES] * (text != reply.text)
     return {
         "key": reply.key,
-        "text": reply.text,
+        "text": text,
         "finish_reason": reply.finish_reason,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
@@ -127,14 +131,14 @@ def chat_entry(reply: ChatReply) -> Entry:
         "cost_usd": reply.cost_usd,
         "seconds": round(reply.seconds, 4),
         "attempts": reply.attempts,
-        "error": reply.error,
-        "note": reply.note,
+        "error": storable(reply.error),
+        "note": "; ".join(notes),
     }
 
 
 def score_entry(score: Score) -> Entry:
     """A score as it is kept."""
-    return {"key": score.key, "value": score.value, "error": score.error, "cost_usd": score.cost_usd}
+    return {"key": score.key, "value": score.value, "error": storable(score.error), "cost_usd": score.cost_usd}
 
 
 def reply_of(item: Item, entry: Entry) -> Reply:
