@@ -21,7 +21,10 @@ KINDS = ("result", "operand", "operator", "ending")
 _WEIGHTS = (60, 18, 12, 10)
 _PREFIX_ERRORS = 0.15
 """Share of the steps before a contest that are wrong, as a model's own steps can be; later steps continue from them."""
-_STEP = re.compile(r"Step (\d+): (\d+)([-+*])(\d+)( \([-+*=\d ]*\))?=(\d+)(?:, so \\boxed\{(\d+)\})?\.")
+_NUMBER = r"(\d{1,18})"
+_STEP = re.compile(
+    rf"Step {_NUMBER}: {_NUMBER}([-+*]){_NUMBER}( \([-+*=\d ]*\))?={_NUMBER}(?:, so \\boxed\{{{_NUMBER}\}})?\."
+)
 _PATIENCE = 50
 
 

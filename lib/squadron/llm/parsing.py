@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from pydantic import ValidationError
@@ -19,13 +20,13 @@ _READING = re.compile(
     rf"(?P<number>{_NUMBER})(?:[ \t]*(?:/|out of|of)[ \t]*(?P<whole>{_NUMBER}))?[ \t]*(?P<percent>%)?", re.IGNORECASE
 )
 _ALTERNATIVE = re.compile(r"[ \t*_`\"')\]]*(?:[-–—,/|]|to\b|or\b|and\b)[ \t*_`\"'(\[]*|[ \t]+", re.IGNORECASE)
-_FENCED = re.compile(
-    r"^[ \t]*```[ \t]*(?:json)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
-_JSON_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\]]')
+_BRACKET = re.compile(r"[{}\[\]]")
+_BRACKET_OR_STRING = re.compile(r'[{}\[\]]|"(?:[^"\\\n]|\\.)*+(?P<closed>")?')
 _CLOSERS = {"{": "}", "[": "]"}
 _LIKE_JSON = re.compile(r'[{\[]\s*["{\[]')
 _HEAD, _TAIL = 90, 150
+_BEHIND = 1000
+"""Characters behind a marker in which its value is looked for."""
 
 
 class Unreadable(SquadronError, ValueError):
@@ -67,7 +68,7 @@ def read_number(text: str, low: float, high: float) -> float:
     found = found or list(_READING.finditer(text))
     values = {_value(reading, high, text) for reading in found}
     if len(values) != 1:
-        listed = ", ".join(f"{value:g}" for value in sorted(values))
+        listed = ", ".join([f"{value:g}" for value in sorted(values)[:5]] + ["…"] * (len(values) > 5))
         raise _unreadable(f"the answer holds several numbers: {listed}" if values else "the answer has no number", text)
     (value,) = values
     if not low <= value <= high:
@@ -103,12 +104,12 @@ def read_choice(text: str, choices: Sequence[str]) -> str:
     return distinct.pop()
 
 
-def _after_markers(text: str, words: str) -> list[str]:
+def _after_markers(text: str, words: str) -> Iterator[str]:
     """What follows the markers of the last line that has any."""
-    marker = rf"(?:(?<![^\W_])(?:{words})(?:[ \t]*\([^)\n]*\))?[*_`\"' \t]*[:=]|\[\[)[\s*_`\"'(\[<]*"
+    marker = rf"(?:(?<![^\W_])(?:{words})(?:[ \t]*\([^)\n]{{0,80}}\))?[*_`\"' \t]*[:=]|\[\[)[\s*_`\"'(\[<]*"
     marks = list(re.finditer(marker, text, re.IGNORECASE))
     start = text.rfind("\n", 0, marks[-1].start()) if marks else 0
-    return [text[mark.end() :] for mark in marks if mark.start() > start]
+    return (text[mark.end() : mark.end() + _BEHIND] for mark in marks if mark.start() > start)
 
 
 def _alternative(pattern: re.Pattern[str], rest: str, end: int) -> re.Match[str] | None:
@@ -132,12 +133,28 @@ def _json_value(text: str, openers: str) -> Any:
     try:
         return _loads(text)
     except (ValueError, RecursionError):
-        fenced = _FENCED.findall(text)
-    part = fenced[-1] if fenced else _last_bracketed(text, openers)
+        part = _last_fenced(text)
+    if part is None:
+        part = _last_bracketed(text, openers)
     try:
         return _loads(part)
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"the JSON is malformed: {error}", text) from None
+
+
+def _last_fenced(text: str) -> str | None:
+    """What stands in the last block between lines of three backticks, the first of which may say json."""
+    block: str | None = None
+    opened: list[str] | None = None
+    for line in text.split("\n"):
+        bare = line.strip(" \t\r").lower()
+        if opened is None:
+            opened = [] if bare.startswith("```") and bare[3:].lstrip(" \t") in ("", "json") else None
+        elif bare == "```":
+            block, opened = "\n".join(opened), None
+        else:
+            opened.append(line)
+    return block
 
 
 def _last_bracketed(text: str, openers: str) -> str:
@@ -160,22 +177,42 @@ def _last_bracketed(text: str, openers: str) -> str:
     return parts[-1]
 
 
-def _json_tokens(text: str, unclosed: list[int]) -> Any:
-    """Brackets outside of strings. Quotation marks of the prose around it begin no string."""
-    place = 0
-    while (token := _JSON_TOKEN.search(text, place)) is not None:
-        in_prose = token.group().startswith('"') and not unclosed
-        place = token.start() + 1 if in_prose else token.end()
-        if not token.group().startswith('"'):
-            yield token
+def _json_tokens(text: str, unclosed: list[int]) -> Iterator[re.Match[str]]:
+    """Brackets outside of strings. Quotation marks of the prose around it begin no string, nor do those of a line on
+    which the string does not end."""
+    place = endless = 0  # up to `endless` no string ends
+    while place < len(text):
+        if place < endless:
+            token = _BRACKET.search(text, place, endless)
+        else:
+            token = (_BRACKET_OR_STRING if unclosed else _BRACKET).search(text, place)
+        if token is None:
+            if place >= endless:
+                return
+            place = endless
+        elif token.group().startswith('"') and not token["closed"]:
+            place, endless = token.start() + 1, token.end()
+        else:
+            place = token.end()
+            if not token.group().startswith('"'):
+                yield token
 
 
 def _loads(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
+    value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_twins)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is a ValueError
+    return value
 
 
 def _refuse_constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise ValueError(f"{digits:.40} is more than a number can hold")
+    return value
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

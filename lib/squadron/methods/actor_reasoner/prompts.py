@@ -220,11 +220,11 @@ def memory_words(thought: Thought, said: str, hears: bool = True, shows: bool = 
 
 
 def _field(text: str, name: str) -> str:
-    found = re.findall(rf"^[\W_]*(?:\w+ )?{name}[\W_]*?[:=][ \t*_`\"']*(.*?)[ \t*_`\"']*$", text, re.I | re.M)
-    if not found:
-        raise Unreadable(f"no line of the answer says {name}", where=_shown(text))
-    last: str = found[-1]
-    return last
+    label = re.compile(rf"[\W_]{{0,20}}(?:\w{{1,40}} )?{name}[\W_]{{0,20}}?[:=]", re.IGNORECASE)
+    for line in reversed(text.split("\n")):
+        if (found := label.match(line)) is not None:
+            return line[found.end() :].strip(" \t\r*_`\"'")
+    raise Unreadable(f"no line of the answer says {name}", where=_shown(text))
 
 
 def _choose(text: str, name: str, choices: tuple[str, ...]) -> str:

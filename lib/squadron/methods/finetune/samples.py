@@ -144,7 +144,7 @@ def _prompts(
 
 def _shown(text: str, most: int = 600) -> str:
     """Text as a reader wants it: without runs of empty lines, and no longer than a paragraph."""
-    text = re.sub(r"\s*\n\s*\n\s*", "\n", text).strip()
+    text = re.sub(r"\s+", lambda run: "\n" if run[0].count("\n") > 1 else run[0], text).strip()
     return (text if len(text) <= most else f"{text[:most]} …") or "(nothing)"
 
 
