@@ -13,6 +13,7 @@ from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.llm.batch.budget import SpendingConfig
+from squadron.llm.settings import ModelSettings
 from squadron.methods.crowdselect.config import CrowdSelectConfig, LearningConfig
 from squadron.methods.crowdselect.endpoint import services
 from squadron.methods.crowdselect.rehearsal import REPLIES
@@ -42,7 +43,8 @@ METRICS: dict[str, Goal] = {"score": "max", "difference": "max"}
 def crowdselect(run: Run, config: CrowdSelectConfig) -> None:
     """The instructions worth training on, and models trained on them."""
     settings, learn, spending = config.pool, config.students, config.collect.only(SpendingConfig)
-    asked, columns = (config.models, ()) if settings.layout == "instructions" else ((), config.models)
+    asked = config.models if settings.layout == "instructions" else ()
+    columns = () if asked else tuple(one.only(ModelSettings) for one in config.models)  # none of these is asked
     pool = run.stage(read_pool, settings, config.world.only(TasksConfig), columns)  # some kept out
     crowd = run.stage(prepare_models, config.world, asked, learn.base, config.trained)  # found, or trained here
     answers = run.stage(collect_answers, pool, crowd, asked, config.collect)  # every model, every instruction

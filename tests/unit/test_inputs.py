@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -12,13 +18,15 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from squadron.core import registry
+from squadron.core import hub, registry
 from squadron.core.config import Config, decides, fingerprint, load_config, operational, to_yaml
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.inputs import InputPath, check_inputs
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
+from squadron.data.record_files import RecordsPath
+from squadron.train.models.builders import local_folder
 
 
 class Inner(Config):
@@ -167,3 +175,168 @@ def test_each_job_has_fields_of_both_kinds(job: str) -> None:
         field for kind in _configs(registry.load_job(job).config_type, set()) for field in kind.model_fields.values()
     ]
     assert {decides(field) for field in fields} == {True, False}
+
+
+class Reading(Config):
+    records: RecordsPath | None = None
+    model: InputPath | None = None
+    revision: str | None = None
+
+
+def test_a_folder_of_records_is_known_by_what_is_read_of_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.jsonl").write_text("{}")
+
+    def state() -> str:
+        return fingerprint(Reading(records=RecordsPath(data)))
+
+    before = state()
+    for unread in ("._a.jsonl", ".cache/x.jsonl", "README.md", "notes.txt", "old/a.jsonl", "stats.json", "a.jsonl~"):
+        (data / unread).parent.mkdir(exist_ok=True)
+        (data / unread).write_text("x")
+        assert state() == before, unread
+    seen = [before]
+    for name, text in (("b.parquet", "x"), ("b.parquet", "y"), ("C.JSONL.GZ", "x"), ("parts.parquet/0.parquet", "x")):
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_text(text)
+        seen.append(state())
+    (data / "b.parquet").rename(data / "d.parquet")
+    seen.append(state())
+    (data / "d.parquet").unlink()
+    seen.append(state())
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_model_folder_is_known_by_its_files_through_links(tmp_path: Path) -> None:
+    model, blobs = tmp_path / "model", tmp_path / "blobs"
+    model.mkdir()
+    blobs.mkdir()
+    (blobs / "0").write_text("weights")
+    (model / "model.safetensors").symlink_to(blobs / "0")
+    (model / "more").symlink_to(blobs)
+    (blobs / "around").symlink_to(model)
+    before = fingerprint(Reading(model=InputPath(model)))
+    (model / "README.md").write_text("x")
+    (model / ".cache").mkdir()
+    (model / ".cache" / "x").write_text("x")
+    assert fingerprint(Reading(model=InputPath(model))) == before
+    (blobs / "0").write_text("changed")
+    assert fingerprint(Reading(model=InputPath(model))) != before
+
+
+def test_what_can_be_read_but_once_or_not_at_all_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        fingerprint(Reading(records=RecordsPath(tmp_path / "pipe")))
+
+
+@contextlib.contextmanager
+def _server(answers: dict[str, tuple[bytes, dict[str, str]]]) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content, headers = answers.get(self.path, (b"", {}))
+            self.send_response(200 if self.path in answers else 404)
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified", None])
+def test_a_file_behind_an_address_that_changed_is_noticed(header: str | None) -> None:
+    """Even of the same size, by a server that tells nothing of its files."""
+    with _server(answers := {}) as address:
+        config = Reading(records=RecordsPath(f"{address}/a.jsonl"))
+
+        def serve(content: bytes, state: str) -> str:
+            answers["/a.jsonl"] = (content, {header: state} if header else {})
+            return fingerprint(config)
+
+        one = serve(b"{}\n", "Mon, 30 Nov 2026 09:00:00 GMT")
+        assert serve(b"{}\n", "Mon, 30 Nov 2026 09:00:00 GMT") == one
+        assert serve(b"[]\n", "Mon, 30 Nov 2026 09:00:01 GMT") != one
+
+
+def test_a_folder_behind_an_address_is_known_by_what_is_read_of_it() -> None:
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    files.pipe("/records/a.jsonl", b"{}")
+    config = Reading(records=RecordsPath("memory://records"))
+    before = fingerprint(config)
+    files.pipe("/records/.cache/b.jsonl", b"{}")
+    files.pipe("/records/notes.txt", b"{}")
+    assert fingerprint(config) == before
+    files.pipe("/records/b.jsonl", b"{}")
+    assert fingerprint(config) != before
+    files.rm("/records", recursive=True)
+
+
+def test_names_of_a_hub_stand_for_their_commits(tmp_path: Path) -> None:
+    """Asked where the hub answers; else what its cache holds, and then what an earlier start was told."""
+    script = tmp_path / "ask.py"
+    script.write_text(
+        "import sys\nfrom squadron.core.config import fingerprint\nfrom squadron.core.folder import Folder\n"
+        "from squadron.core.inputs import recall, remember\n"
+        "from tests.unit.test_inputs import Reading\nfolder = Folder(sys.argv[1])\nrecall(folder)\n"
+        "one = Reading(records='org/data', model='org/model', revision=sys.argv[2] if len(sys.argv) > 2 else None)\n"
+        "print(one.records.identity(), one.model.identity(one.revision), fingerprint(one))\nremember(folder)\n"
+    )
+    (tmp_path / "run").mkdir()
+
+    def ask(address: str, *arguments: str, run: str = "run", **more: str) -> str:
+        home = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": address, "HF_TOKEN": "", "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, str(script), str(tmp_path / run), *arguments]
+        paths = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
+        environment = os.environ | {"PYTHONPATH": paths} | home | more
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def told(commit: str) -> tuple[bytes, dict[str, str]]:
+        return json.dumps({"sha": commit * 40}).encode(), {}
+
+    answers = {"/api/datasets/org/data": told("a"), "/api/models/org/model": told("b")}
+    answers["/api/models/org/model/revision/next"] = told("c")
+    with _server(answers) as address:
+        first = ask(address)
+        assert "a" * 40 in first and "b" * 40 in first and ask(address) == first
+        assert "c" * 40 in ask(address, "next")
+        answers["/api/datasets/org/data"] = told("d")
+        assert "d" * 40 in (second := ask(address)) and second != first
+    assert ask(address) == second, "nobody answers: what the last start was told"
+    assert ask(address, HF_HUB_OFFLINE="1") == second
+    (tmp_path / "other").mkdir()
+    assert "org/data org/model" in ask(address, run="other")
+    refs = tmp_path / "hf" / "hub" / "models--org--model" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("e" * 40)
+    assert "e" * 40 in ask(address, run="other"), "what the cache holds would be read"
+
+
+def test_what_is_known_of_a_model_travels_to_workers() -> None:
+    hub.commits["models/org/known@main"] = "f" * 40
+    packed = pickle.dumps(InputPath("org/known"))
+    hub.commits.clear()
+    assert pickle.loads(packed).identity() == {"hub": "org/known", "commit": "f" * 40}
+    hub.commits.clear()
+
+
+def test_a_model_behind_an_address_is_fetched_again_when_it_changed() -> None:
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    for text in (b"one", b"two"):
+        files.pipe("/fetched/config.json", text)
+        assert (Path(local_folder("memory://fetched")) / "config.json").read_bytes() == text
+    files.rm("/fetched", recursive=True)

@@ -156,7 +156,12 @@ def identity(value: Any) -> Any:
         return value.identity()
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
-        return {name: identity(getattr(value, name)) for name, field in fields.items() if decides(field)}
+        items = {name: getattr(value, name) for name, field in fields.items() if decides(field)}
+        revision = items.get("revision") or None
+        return {
+            name: item.identity(revision) if isinstance(item, InputPath) else identity(item)
+            for name, item in items.items()
+        }
     if isinstance(value, Mapping):
         return {str(key): identity(item) for key, item in value.items()}
     return [identity(item) for item in value] if isinstance(value, list | tuple) else value

@@ -10,17 +10,19 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from squadron.core import hub
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 
 _LARGE_BYTES = 64 * 2**20
-_REMEMBERED = "inputs.json"
+_REMEMBERED, _COMMITS = "inputs.json", "commits.json"
 _FILES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".parquet", ".csv", ".txt", ".map", ".scen", ".xml",
           ".yaml", ".arrow", ".safetensors", ".jinja")  # fmt: skip
 _known: dict[str, tuple[list[int], str]] = {}
@@ -28,7 +30,12 @@ _known: dict[str, tuple[list[int], str]] = {}
 
 
 class InputPath(str):
-    """A file or folder by path or fsspec URL, or the name of something on a hub, that a stage reads."""
+    """A file or folder by path or fsspec URL, or the name of something on a hub, that a stage reads.
+
+    A subclass says of which kind it is on the hub, and which files of a folder its reader reads.
+    """
+
+    hub_kind: ClassVar[hub.Kind] = "models"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -39,13 +46,20 @@ class InputPath(str):
     def _named(cls, text: str) -> InputPath:
         if not text.strip() or "\0" in text:
             raise ValueError("no file, folder or model has such a name")
-        return cls(text)
+        return cls(os.path.expanduser(text))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Digests of large files travel along: a worker need not read the weights of a model to know which it is."""
+        """What is known of it travels along: a worker need not read the weights of a model to know which it is."""
         place = os.path.abspath(self.local)
         under = {path: entry for path, entry in _known.items() if path == place or path.startswith(f"{place}{os.sep}")}
-        return _rebuild, (str(self), under)
+        commits = {key: commit for key, commit in hub.commits.items() if key.startswith(f"{self.hub_kind}/{self}@")}
+        return _rebuild, (type(self), str(self), under, commits)
+
+    @classmethod
+    def reads(cls, name: str) -> bool:
+        """Whether the file of this name in a folder, relative to it, is read by anybody: hidden files, READMEs and
+        copies that editors keep are not."""
+        return not (name.startswith(".") or "/." in name or name.endswith((".md", "~", ".tmp")))
 
     @property
     def is_local(self) -> bool:
@@ -64,15 +78,29 @@ class InputPath(str):
         meant = self.startswith(("/", ".", "~", "file://")) or self.endswith(_FILES)
         return meant and "://" not in self.removeprefix("file://") and not self.is_local
 
-    def identity(self) -> Any:
-        """JSON that stands for the content: of a local file its SHA-256, of a local folder those of all its files, of a
-        URL what its file system tells of each file, such as an ETag. What is none of these, such as a model of a hub,
-        stands for itself by name."""
+    def identity(self, revision: str | None = None) -> Any:
+        """JSON that stands for the content: of a local file its SHA-256, of a local folder those of the files that are
+        read, of a URL what its file system tells of each file, such as an ETag, of a name on the hub the commit of the
+        revision. What is none of these stands for itself by name.
+
+        Raises InputError for a file that cannot be read.
+        """
         if self.is_local:
-            return {"content": _digest_folder(self.local) if os.path.isdir(self.local) else _digest_file(self.local)}
+            return {"content": self._digest()}
         if "://" in self:
-            return {"url": str(self), "files": _describe_url(self)}
-        return str(self)
+            return {"url": str(self), "files": _describe_url(self, self.reads)}
+        commit = None if self.is_missing else hub.find_commit(self.hub_kind, str(self), revision)
+        return str(self) if commit is None else {"hub": str(self), "commit": commit}
+
+    def _digest(self) -> str:
+        place = self.local
+        try:
+            if not os.path.isdir(place):
+                return _digest_file(place)
+            names = sorted(name for name in _walk(place) if self.reads(name))
+            return _hash([[name, _digest_file(os.path.join(place, name))] for name in names])
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", where=error.filename or place) from None
 
 
 def walk_settings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -119,10 +147,13 @@ def _replace(value: Any, texts: Mapping[str, str]) -> Any:
 
 
 def remember(folder: Folder) -> None:
-    """Keep the digests of large files in a run folder, so that they need not be read again at every start."""
+    """Keep the digests of large files in a run folder, so that they need not be read again at every start, and the
+    commits of the hub, which may not be reached then."""
     large = {path: entry for path, entry in _known.items() if entry[0][0] >= _LARGE_BYTES}
     if large:
         folder.write_json(_REMEMBERED, large)
+    if hub.commits:
+        folder.write_json(_COMMITS, hub.commits)
 
 
 def recall(folder: Folder) -> None:
@@ -133,17 +164,27 @@ def recall(folder: Folder) -> None:
             match entry:
                 case [[int(), int(), int(), int()] as status, str(digest)]:
                     _known.setdefault(path, (status, digest))
+    with contextlib.suppress(InputError):
+        commits = folder.find_json(_COMMITS, {})
+        for key, commit in commits.items() if isinstance(commits, dict) else ():
+            if isinstance(commit, str):
+                hub.commits.setdefault(key, commit)
 
 
-def _rebuild(path: str, known: Mapping[str, tuple[list[int], str]]) -> InputPath:
+def _rebuild(
+    kind: type[InputPath], path: str, known: Mapping[str, tuple[list[int], str]], commits: Mapping[str, str]
+) -> InputPath:
     for file, entry in known.items():
         _known.setdefault(file, entry)
-    return InputPath(path)
+    hub.commits.update(commits)
+    return kind(path)
 
 
 def _digest_file(path: str) -> str:
     path = os.path.abspath(path)
     found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError("neither a file nor a folder: it could be read but once", where=path, fix="save it as a file")
     # The time of change of the inode cannot be set back, unlike that of the content.
     status = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
     if path not in _known or _known[path][0] != status:
@@ -152,28 +193,49 @@ def _digest_file(path: str) -> str:
     return _known[path][1]
 
 
-def _digest_folder(path: str) -> str:
-    names = sorted(
-        os.path.relpath(os.path.join(place, name), path)
-        for place, _, files in os.walk(path)
-        for name in files
-        if os.path.isfile(os.path.join(place, name))
-    )
-    digests = [[name, _digest_file(os.path.join(path, name))] for name in names]
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+def _walk(folder: str) -> Iterator[str]:
+    """The files of a folder and below, relative to it; links to folders are followed, each folder once."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in files:
+            path = os.path.join(place, name)
+            if os.path.isfile(path):
+                yield os.path.relpath(path, folder)
 
 
-def _describe_url(url: str) -> list[list[Any]]:
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+_SUMS = ("ETag", "etag", "checksum", "md5Hash", "content_md5", "CRC", "blob_id", "sha")
+_TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created", "updated")
+
+
+def _describe_url(url: str, reads: Callable[[str], bool]) -> list[list[Any]]:
     """Name and state of each file behind a URL; empty where it cannot be reached, which reading it will tell."""
     import fsspec
 
     try:
         filesystem, place = fsspec.core.url_to_fs(url)
+        filesystem.invalidate_cache()
         found = filesystem.find(place, detail=True) if filesystem.exists(place) else {}
-    except (OSError, ValueError, ImportError):
+        named = [(path.removeprefix(place).lstrip("/"), path) for path in sorted(found)]
+        return [[name, _state(filesystem, path, found[path])] for name, path in named if not name or reads(name)]
+    except Exception:  # each file system has kinds of its own
         return []
-    told = ("size", "ETag", "etag", "checksum", "md5Hash", "LastModified", "mtime", "created")
-    return [
-        [name.removeprefix(place), {key: str(info[key]) for key in told if info.get(key) is not None}]
-        for name, info in sorted(found.items())
-    ]
+
+
+def _state(filesystem: Any, path: str, listed: Mapping[str, Any]) -> dict[str, str]:
+    """What tells one content of a remote file from another: a sum, else its size and time of change, else the SHA-256
+    of what is read."""
+    for info in (listed, filesystem.info(path)):
+        for told in (_SUMS, _TIMES):
+            if state := {key: str(info[key]) for key in told if info.get(key) is not None}:
+                return {"size": str(info.get("size"))} | state
+    with filesystem.open(path, "rb") as stream:
+        return {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

@@ -19,6 +19,8 @@ from uuid import UUID
 
 from squadron.core.errors import InputError, SquadronError, suggest
 from squadron.core.folder import Folder
+from squadron.core.hub import ask_hub
+from squadron.core.inputs import InputPath
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +47,24 @@ _MAGIC = {
 }
 
 
+class RecordsPath(InputPath):
+    """A file of records, a folder of them, or a data set of the hub. Of a folder, those files count that are read."""
+
+    hub_kind = "datasets"
+
+    @classmethod
+    def reads(cls, name: str) -> bool:
+        """A file of lines or a table, or a part of one that Spark wrote as a folder."""
+        return all(is_part(one) for one in name.split("/"))
+
+
+def is_part(name: str) -> bool:
+    """Whether a file in a folder is read as a part of its records: neither one that is hidden, as macOS and shells keep
+    there, nor a single JSON file, which is read by its name."""
+    match = _SUFFIX.fullmatch(name)
+    return match is not None and match["kind"].lower() != "json" and not name.startswith(".")
+
+
 def read_path(path: str, split: str, subset: str | None) -> Iterator[Placed]:
     """The records of a file, a folder or a hub data set, as `squadron.data.records.read_records` says."""
     address = path.partition("?")[0] if "://" in path else path
@@ -67,13 +87,9 @@ def kind_of(value: Any) -> str:
 
 
 def _read_folder(folder: Folder) -> Iterator[Placed]:
-    """All files of lines and tables, by name; a single JSON file beside data seldom is some, and is read by its name.
-
-    Hidden files are left out: macOS and shells keep their own there.
-    """
+    """All files of lines and tables, by name."""
     there = folder.ls()
-    found = [(name, match) for name in there if (match := _SUFFIX.fullmatch(name)) and not name.startswith(".")]
-    names = [name for name, match in found if match["kind"].lower() != "json"]
+    names = [name for name in there if is_part(name)]
     if not names:
         shown = f"; here are {', '.join(there[:8])}" if there else ""
         raise InputError("no .jsonl, .jsonl.gz or .parquet files here", where=folder.url, fix=f"{_KNOWN}{shown}")
@@ -194,7 +210,8 @@ def _read_hub(name: str, split: str, subset: str | None) -> Iterator[Placed]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, subset, split=split, streaming=True)
+        commit = ask_hub("datasets", name)  # the one that stages depend on
+        rows = datasets.load_dataset(name, subset, split=split, streaming=True, revision=commit)
         for number, values in enumerate(rows):
             place = f"{name} ({split}), row {number}"
             yield place, _checked({column: _without_nulls(value) for column, value in values.items()}, place)

@@ -189,6 +189,15 @@ class FleetConfig(Config):
         return self.model_copy(update={name: stand_ins.text(path, made[name]) for name, path in named.items()})
 
 
+class PlannersPath(InputPath):
+    """A run folder, or the folder of a network. Reports and curves of that run do not count."""
+
+    @classmethod
+    def reads(cls, name: str) -> bool:
+        """What says which networks there are, and the networks."""
+        return name.rpartition("/")[2] in ("run.json", "done.json", "config.json", "model.safetensors")
+
+
 class CoordinationConfig(Config):
     """A coordination run: problems, labels, a network for each cost, and the comparison."""
 
@@ -208,7 +217,7 @@ class CoordinationConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     fleet: FleetConfig | None = Field(None, description="robots of your own, planned by the network of each cost")
-    planners: InputPath | None = Field(
+    planners: PlannersPath | None = Field(
         None, description="folder of an earlier run, or of a network in it: the fleet is planned by it, nothing trained"
     )
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, Model, StandIns
+from squadron.data.record_files import RecordsPath
 from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
@@ -46,7 +47,7 @@ Trained = tuple[Literal["crowd", "base"], ...]
 class PoolConfig(Config):
     """The instructions to choose from."""
 
-    path: InputPath | None = Field(
+    path: RecordsPath | None = Field(
         None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: small tasks"
     )
     split: str = Field("train", description="of a hub data set")
@@ -64,7 +65,7 @@ class PoolConfig(Config):
     limit: Annotated[int | None, AtMost(24, unset=24)] = Field(None, ge=2, description="read so many rows at most")
     held_out: float = Field(0.05, ge=0, lt=1, description="share of the rows kept out of the choice, to compare by")
     held_out_most: int = Field(500, ge=1, description="rows kept out at most")
-    held_out_path: InputPath | None = Field(
+    held_out_path: RecordsPath | None = Field(
         None, description="a file of its own to compare by; then nothing is kept out"
     )
     seed: int = Field(0, ge=0, description="which rows are kept out")

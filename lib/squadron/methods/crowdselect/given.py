@@ -9,7 +9,7 @@ from typing import Any
 
 from squadron.core.errors import InputError, suggest
 from squadron.data.records import Record
-from squadron.llm.settings import AnyModel
+from squadron.llm.settings import ModelSettings
 from squadron.methods.crowdselect.config import PoolConfig
 from squadron.methods.crowdselect.records import ResponseModel
 
@@ -66,7 +66,7 @@ class Given:
         return {name: self.rows - there[name] for name in self.models if there[name] < self.rows}
 
 
-def column_models(models: tuple[AnyModel, ...]) -> dict[str, ResponseModel]:
+def column_models(models: tuple[ModelSettings, ...]) -> dict[str, ResponseModel]:
     """The models of the settings, each of which names a column."""
     return {one.name: ResponseModel(name=one.name, family=one.family, size_b=one.size_b) for one in models}
 

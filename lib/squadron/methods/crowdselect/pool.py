@@ -15,7 +15,7 @@ from squadron.core.run import Stage
 from squadron.data.records import Record, check_columns, read_records
 from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.llm.batch.collect import ANSWER_TYPES, Answers
-from squadron.llm.settings import AnyModel
+from squadron.llm.settings import ModelSettings
 from squadron.methods.crowdselect import plan
 from squadron.methods.crowdselect.config import PoolConfig
 from squadron.methods.crowdselect.given import Given, column_models, responses, score_of
@@ -36,7 +36,7 @@ class _Seen:
 
 
 @estimated(plan.instructions)
-def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tuple[AnyModel, ...]) -> Pool:
+def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tuple[ModelSettings, ...]) -> Pool:
     """Read and check every instruction, and keep some out.
 
     Writes the pool, the rows kept out, and the answers that rows came with.

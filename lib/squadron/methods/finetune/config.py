@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, Model, StandIns
+from squadron.data.record_files import RecordsPath
 from squadron.train.models.builders import FromConfig
 from squadron.train.models.families import FAMILIES
 from squadron.train.models.random_init import SmallModelConfig
@@ -54,7 +55,7 @@ class ArithmeticConfig(Config):
 class RecordsConfig(Config):
     """Which records there are, and which are held out."""
 
-    path: InputPath | None = Field(
+    path: RecordsPath | None = Field(
         None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: arithmetic"
     )
     split: str = Field("train", description="of a hub data set")

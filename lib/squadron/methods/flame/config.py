@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config, decisive, operational
-from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, StandIns
+from squadron.data.record_files import RecordsPath
 from squadron.sim.manipulation.spec import EVAL, TEST, TRAIN, Factors
 
 ChooseBy = Literal["success", "error"]
@@ -35,7 +35,7 @@ class HomesConfig(Config):
 class DemosConfig(Config):
     """Demonstrations by the scripted expert, or recordings of one's own."""
 
-    recordings: InputPath | None = Field(
+    recordings: RecordsPath | None = Field(
         None, description="folder or URL of Parquet shards, one a home, to train on instead of the expert's"
     )
     per_home: Annotated[int, AtMost(2)] = Field(

@@ -91,7 +91,7 @@ def _import_recordings(stage: Stage, config: DemosConfig, place: dict[str, Any])
     from squadron.methods.flame.demos import import_recording
 
     source = Folder(str(config.recordings))
-    names = [name for name in source.ls() if name.endswith(".parquet")]
+    names = [name for name in source.ls() if name.endswith(".parquet") and not name.startswith(".")]
     if not names:
         raise InputError("no Parquet files here", where=str(source), fix="set demos.recordings to a folder of shards")
     rows = [{"id": name, "name": name, "folder": source.url, "client_id": n} for n, name in enumerate(names)]

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, Model, StandIns
+from squadron.data.record_files import RecordsPath
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.rewards.settings import AnyReward
@@ -43,7 +44,7 @@ class PromptsConfig(Config):
 class ProblemsConfig(Config):
     """A file of problems."""
 
-    path: InputPath = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
+    path: RecordsPath = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
     split: str = Field("train", description="of a hub data set")
     subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     question: str | None = Field(None, description="column of the problem; None: question or problem")
@@ -63,7 +64,7 @@ ProblemsT = TypeVar("ProblemsT", bound=ProblemsConfig)
 class SolvedConfig(Config):
     """A file of problems that the first model is taught."""
 
-    path: InputPath | None = Field(None, description="problems with worked solutions; None: the small world's")
+    path: RecordsPath | None = Field(None, description="problems with worked solutions; None: the small world's")
     split: str = Field("train", description="of a hub data set")
     subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     question: str = Field("problem", description="column of the problem")
@@ -81,7 +82,7 @@ class InstructionConfig(SolvedConfig):
 class JudgingDataConfig(SpendingConfig):
     """Where judgements come from (evaluation data, EFT): a file, or a tree search judged by a chat model."""
 
-    path: InputPath | None = Field(
+    path: RecordsPath | None = Field(
         None, description="contests {question, steps, first, second, judgement, better}; None: search, or small world"
     )
     policy: AnyModel | None = Field(None, description="chat model that proposes steps in the search; None: no search")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from squadron.core.folder import Folder
+from squadron.core.inputs import InputPath
 from squadron.train.models.errors import explaining_load_errors
 from squadron.train.spec import LoraSettings
 
@@ -180,11 +182,13 @@ class FromConfig:
 
 
 def local_folder(path: str) -> str:
-    """A hub name or a folder as it is; of a folder behind another URL, a copy on this node."""
-    if "://" not in path:
-        return path
+    """A hub name or a folder as it is; of a folder behind another URL, a copy of what is there now on this node."""
+    named = InputPath(path)
+    if named.is_local or "://" not in path:
+        return named.local
     folder = Folder(path)
-    place = os.path.join(tempfile.gettempdir(), "squadron-models", hashlib.sha256(path.encode()).hexdigest()[:32])
+    content = json.dumps(named.identity()).encode()
+    place = os.path.join(tempfile.gettempdir(), "squadron-models", hashlib.sha256(content).hexdigest()[:32])
     os.makedirs(place, exist_ok=True)
     for name in folder.ls():
         if not os.path.exists(os.path.join(place, name)):
