@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from squadron.core.config import Config
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder, explaining_disk_errors
 from squadron.core.profile import Profile
+from squadron.core.row_progress import report_progress
 from squadron.core.rows import map_rows
 from squadron.core.run import Run, Stage
 
@@ -132,19 +134,29 @@ def test_a_run_cut_half_way_is_resumed_where_it_was(ray_cluster: object, tmp_pat
 
 
 def sleep(row: dict[str, Any]) -> float:
-    time.sleep(row["seconds"])
+    for done in range(10):
+        time.sleep(row["seconds"] / 10)
+        report_progress((done + 1) / 10)
     return float(row["seconds"])
 
 
-def test_a_row_may_take_longer_than_ray_data_waits_for_a_block(ray_cluster: object, tmp_path: Path) -> None:
+def test_a_row_may_take_longer_than_ray_data_waits_for_a_block_and_shows_how_far_it_is(
+    ray_cluster: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray.data
+
+    monkeypatch.setattr("squadron.core.progress.LINE_EVERY_S", 0.5)
+    stage = _stage(tmp_path)
 
     context = ray.data.DataContext.get_current()
     before, context.execution_no_progress_timeout_s = context.execution_no_progress_timeout_s, 2
     try:
-        assert map_rows(_stage(tmp_path), [{"id": "slow", "seconds": 5}], sleep) == [5]
+        assert map_rows(stage, [{"id": "slow", "seconds": 5}], sleep, unit="nap") == [5]
     finally:
         context.execution_no_progress_timeout_s = before
+    shares = [float(share) for share in re.findall(r"(0\.\d\d)/1 nap", capsys.readouterr().out)]
+    assert len(set(shares)) > 2 and shares == sorted(shares), shares
+    assert not (stage.folder / "rows" / "progress").ls()
 
 
 @pytest.mark.parametrize(

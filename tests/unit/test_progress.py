@@ -33,6 +33,8 @@ Path(sys.argv[1]).write_text("finished")
         (1, 1, "round", 0.5, "1/1 round, 2 s each"),
         (5, 10, "round", 1 / 600, "5/10 rounds, 10:00 each, 50:00 left"),
         (7, None, "batch", 250.4, "7 batches, 250/s"),
+        (0.25, 1, "policy", 1 / 400, "0.25/1 policy, 6:40 each, 5:00 left"),
+        (3.7, 10, "policy", 0.0, "3/10 policies"),
         (10, 10, "step", 5.0, "10/10 steps, 5/s"),
     ],
 )

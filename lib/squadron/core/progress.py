@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -19,9 +20,9 @@ LINE_EVERY_S = 10.0
 
 
 class _Display(Protocol):
-    def update(self, done: int) -> None: ...
+    def update(self, done: float) -> None: ...
 
-    def close(self, done: int) -> None: ...
+    def close(self, done: float) -> None: ...
 
 
 class Progress:
@@ -31,11 +32,12 @@ class Progress:
         bar.advance()
     """
 
-    def __init__(self, display: _Display, done: int) -> None:
-        self._display, self.done = display, done
+    def __init__(self, display: _Display, done: float) -> None:
+        self._display = display
+        self.done = done
 
-    def advance(self, count: int = 1) -> None:
-        """Note that `count` more units are done."""
+    def advance(self, count: float = 1) -> None:
+        """Note that `count` more units, or a part of one, are done."""
         self.done += count
         self._display.update(self.done)
 
@@ -65,20 +67,21 @@ def progress(
     unit: str = "item",
     *,
     done: int = 0,
-    line_every_s: float = LINE_EVERY_S,
+    line_every_s: float | None = None,
 ) -> Progress:
     """Start showing the progress of `total` units of work (None: nobody knows how many).
 
     `done` counts units that an earlier run finished: they are part of the total, not of the rate. On a
-    terminal this is a live bar; elsewhere one line at most every `line_every_s` seconds and one at the end.
-    A closed standard output silences it and disturbs nothing.
+    terminal this is a live bar; elsewhere one line at most every `line_every_s` seconds (None: every ten) and one
+    at the end. A closed standard output silences it and disturbs nothing.
     """
     display = _Bar if _on_terminal() else _Lines
-    return Progress(display(total, description, unit, done, line_every_s), done)
+    every_s = LINE_EVERY_S if line_every_s is None else line_every_s
+    return Progress(display(total, description, unit, done, every_s), done)
 
 
 @contextlib.contextmanager
-def following(bar: Progress, count: Callable[[], int], every_s: float = 1.0) -> Iterator[None]:
+def following(bar: Progress, count: Callable[[], float], every_s: float = 1.0) -> Iterator[None]:
     """Let `bar` stand at `count()`, which is asked every so often while the block runs, in a thread of its own."""
     over, lock = threading.Event(), threading.Lock()
 
@@ -100,10 +103,12 @@ def following(bar: Progress, count: Callable[[], int], every_s: float = 1.0) -> 
             over.set()
 
 
-def describe(done: int, total: int | None, unit: str, rate: float) -> str:
-    """Where work stands: `120/400 episodes, 3.4/s, 1:22 left`. `rate` is in units a second, 0 if unknown."""
-    count = f"{done}" if total is None else f"{done}/{total}"
-    parts = [f"{count} {_plural(unit, done if total is None else total)}"]
+def describe(done: float, total: int | None, unit: str, rate: float) -> str:
+    """Where work stands: `120/400 episodes, 3.4/s, 1:22 left`. `rate` is in units a second, 0 if unknown. A part of
+    the first unit is told, as in `0.25/1 policy`; of later ones, those that are whole."""
+    count = f"{done:.2f}" if 0 < done < 1 else f"{math.floor(done)}"
+    count = count if total is None else f"{count}/{total}"
+    parts = [f"{count} {_plural(unit, math.ceil(done) if total is None else total)}"]
     if rate > 0:
         parts.append(_format_rate(rate))
         if total is not None and total > done:
@@ -120,18 +125,18 @@ class _Lines:
         self._started = self._last = time.monotonic()
         self._closed = False
 
-    def update(self, done: int) -> None:
+    def update(self, done: float) -> None:
         now = time.monotonic()
         if now - self._last >= self._line_every_s:
             self._last = now
             self._print(done, now)
 
-    def close(self, done: int) -> None:
+    def close(self, done: float) -> None:
         if not self._closed:
             self._closed = True
             self._print(done, time.monotonic(), ending=True)
 
-    def _print(self, done: int, now: float, ending: bool = False) -> None:
+    def _print(self, done: float, now: float, ending: bool = False) -> None:
         elapsed = now - self._started
         rate = (done - self._done_before) / elapsed if elapsed > 0 else 0.0
         end = f", {_clock(elapsed)} in all" if ending else ""
@@ -148,13 +153,13 @@ class _Bar:
         self._task = self._rich.add_task(description, total=total, completed=done, status="")
         self._rich.start()
 
-    def update(self, done: int) -> None:
+    def update(self, done: float) -> None:
         elapsed = time.monotonic() - self._started
         rate = (done - self._done_before) / elapsed if elapsed > 0 else 0.0
         with _silencing_closed_output():
             self._rich.update(self._task, completed=done, status=describe(done, self._total, self._unit, rate))
 
-    def close(self, done: int) -> None:
+    def close(self, done: float) -> None:
         self.update(done)
         with _silencing_closed_output():
             self._rich.stop()
@@ -209,4 +214,6 @@ def _clock(seconds: float) -> str:
 def _plural(unit: str, count: int) -> str:
     if count == 1:
         return unit
+    if unit.endswith("y") and unit[-2:-1] not in "aeiou":
+        return f"{unit[:-1]}ies"
     return unit + ("es" if unit.endswith(("s", "x", "ch", "sh")) else "s")

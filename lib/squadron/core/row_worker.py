@@ -24,6 +24,7 @@ from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.json_text import from_json, to_json
 from squadron.core.line_log import LineWriter, files_of, read_json_lines
+from squadron.core.row_progress import reporting
 
 Row = dict[str, Any]
 
@@ -82,7 +83,8 @@ class RowWorker:
                 else:
                     some = left[: 1 if begun[left[0]] else size]
                     attempts.begin(some[0], some[-1] + 1)
-                    size = self._answer_some([rows[place] for place in some], answers, writer)
+                    with reporting(self._job.folder, name):
+                        size = self._answer_some([rows[place] for place in some], answers, writer)
                 left = left[len(answers) :]
 
     def _answer_some(self, rows: list[Row], answers: _Answers, writer: LineWriter) -> int:

@@ -23,6 +23,7 @@ from squadron.core.json_text import to_json
 from squadron.core.line_log import line_files
 from squadron.core.profile import WorkerResources
 from squadron.core.progress import following, progress
+from squadron.core.row_progress import read_progress
 from squadron.core.row_worker import Row, RowJob, RowWorker, answer_batch, read_answers
 
 if TYPE_CHECKING:
@@ -97,11 +98,12 @@ def _answer_all(
     worker = RowWorker if isinstance(job.function, type) else answer_batch
     under_way = {str(batch["name"]): None for batch in batches}  # in the order in which they are begun
 
-    def done() -> int:
-        """Rows of finished batches, and those that attempts at others have left behind."""
-        first = list(under_way)[: 2 * workers] if size > 1 else []
-        count = (len(batches) - len(under_way)) * size + sum(AttemptLog(job.folder, name).reached() for name in first)
-        return min(count, len(rows))
+    def done() -> float:
+        """Rows of finished batches, those that attempts at others have left behind, and what rows in hand report."""
+        first = list(under_way)[: 2 * workers]
+        begun = sum(AttemptLog(job.folder, name).reached() for name in first) if size > 1 else 0
+        begun += sum(read_progress(job.folder, name) for name in first)
+        return min((len(batches) - len(under_way)) * size + begun, len(rows))
 
     with explaining_lost_workers(stage.name), progress(len(rows), stage.name, unit) as bar:
         with following(bar, done):

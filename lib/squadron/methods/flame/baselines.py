@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from squadron.core.folder import Folder, relative
+from squadron.core.row_progress import report_progress
 from squadron.methods.flame.algorithm import BCPolicy, Demonstrations, Optimisation, fit, make_optimiser
 from squadron.methods.flame.client import device, optimisation
 from squadron.methods.flame.config import RoundsConfig, TrainingConfig
@@ -43,6 +44,7 @@ def train_alone(
     losses = _resume(folder, checkpoint, policy, optimiser)
     for done in range(len(losses), row["rounds"]):
         losses.append(_one_round(policy, data, settings, row["steps"], seed + done, optimiser))
+        report_progress(len(losses) / row["rounds"])
         stream = io.BytesIO()
         torch.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}, stream)
         folder.write_bytes(checkpoint, stream.getvalue())

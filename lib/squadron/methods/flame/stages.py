@@ -158,7 +158,6 @@ def train_baselines(
     config: BaselinesConfig,
 ) -> Policies:
     """Train what the federation is compared with, at the same number of optimisation steps."""
-    from squadron.core.profile import WorkerResources
     from squadron.evaluate.panels import loss_curves
     from squadron.methods.flame.baselines import steps_of_a_round, train_alone
 
@@ -181,12 +180,9 @@ def train_baselines(
         "image_size": demos.image_size, "training": training, "seed": federation.seed,
         "timeout_s": config.timeout_s, "unit": "policy",
     }  # fmt: skip
-    answers = map_rows(stage, alone, train_alone, **arguments) if alone else []
-    if pooled:
-        whole_node = WorkerResources(
-            cpus=max(node.cpus for node in stage.cluster.nodes), gpus=stage.run.profile.worker.gpus
-        )
-        answers += map_rows(stage, pooled, train_alone, resources=whole_node, **arguments)
+    # The longest first, beside the others: on one core, since threads that wait for each other at every layer of so
+    # small a network take many times as long wherever something else runs.
+    answers = map_rows(stage, [*pooled, *alone], train_alone, **arguments) if pooled or alone else []
     if answers:
         losses = {answer["policy"]["name"]: answer["losses"] for answer in answers}
         words = {"x_label": "rounds' worth of steps", "y_label": "mean squared error"}
