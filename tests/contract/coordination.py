@@ -44,7 +44,7 @@ CONTRACT = Contract(
         Refused("missing.jsonl", ["fleet={routes: missing.jsonl}"]),
         Refused("no multiple of heads", ["model.heads=3"]),
         routes("overlap at their starts", '{"route": [[0, 0], [5, 0]]}', '{"route": [[0, 0.5], [5, 1]]}'),
-        routes("needs a path", '{"route": []}'),
+        routes("holds a list, not a list of at least one item", '{"route": []}'),
         routes("r.jsonl:2", '{"route": [[0, 0], [5, 0]]}', '{"path": [[1, 1]]}'),
         routes("r.jsonl:1", '{"route": [[0, 0], [5'),
         routes("no robot in it"),

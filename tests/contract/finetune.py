@@ -23,7 +23,7 @@ CONTRACT = Contract(
         row("did you mean completions?", {"prompt": "a", "completions": "b"}),
         row("there are no records", "", count=0),
         row("holds no text: 3", {"prompt": "a", "completion": 3}),
-        row("expected a JSON object, found a str", "a"),
+        row("expected a JSON object, found a text", "a"),
         row("set training.max_length=", LONG),
         row("no row is left", LONG, "data.too_long=leave_out"),
         row("are the same", {"prompt": "a", "chosen": "b", "rejected": "b"}, "objective=dpo"),

@@ -126,7 +126,7 @@ def test_a_scripted_model_follows_rules_and_replays(tmp_path: Path) -> None:
     assert replies["6 plus one"].text == "6 and one more"
     assert "no rule and no recording for 'what?'" in replies["what?"].error
     recording.write_text('{"messages": "hello", "text": "x"}\n')
-    with pytest.raises(InputError, match="expected messages with role and content"):
+    with pytest.raises(InputError, match="'messages' holds a text, not a list"):
         open_model(settings)
 
 

@@ -106,15 +106,43 @@ def test_a_column_for_each_model(stage: Stage, write: Callable[..., str]) -> Non
     assert [row["score"] for row in read_answers(stage.run.folder, answers)] == [-2.0, None]
 
 
+RESPONSES = {"layout": "responses"}
+
+
+def given(part: dict[str, Any]) -> list[Any]:
+    """A row whose second response is as `part` says."""
+    good = {"model": "m", "family": "f", "size_b": 1, "content": "x", "score": 0.5}
+    return [{"instruction": "a", "responses": [good, good | {"model": "n"} | part]}]
+
+
 BAD: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "ids that occur twice": ([{"i": 1, "instruction": "a"}, {"i": 1, "instruction": "b"}], {"id": "i"}, "occurs twice"),
-    "an empty row": ([{"instruction": "a"}, {"instruction": "  "}], {}, "no text or empty"),
-    "a row without text": ([{"instruction": "a"}, {"instruction": 7}], {}, "no text or empty"),
+    "an empty row": ([{"instruction": "a"}, {"instruction": "  "}], {}, "'instruction' is empty"),
+    "a row without text": ([{"instruction": "a"}, {"instruction": 7}], {}, "holds a number, not text: 7"),
     "an enormous row": ([{"instruction": "a"}, {"instruction": "x" * 40_000}], {}, "40,000 characters"),
     "no such column": ([{"instruct": "a"}, {"instruct": "b"}], {}, "is missing from this record"),
     "one row": ([{"instruction": "a"}], {}, "too few"),
     "no JSON": (['{"instruction": '], {}, "not valid JSON"),
-    "no responses": ([{"instruction": "a"}, {"instruction": "b"}], {"layout": "responses"}, "expected `responses`"),
+    "an id that is a list": ([{"i": [1], "instruction": "a"}], {"id": "i"}, "'i' holds a list, not a text or a number"),
+    "a reference that is an object": (
+        [{"instruction": "a", "answer": {"text": "b"}}],
+        {"reference": "answer"},
+        "'answer' holds an object, not a text or a number",
+    ),
+    "no responses": ([{"instruction": "a"}, {"instruction": "b"}], {"layout": "responses"}, "'responses' is missing"),
+    "responses of text": (
+        [{"instruction": "a", "responses": ["x"]}],
+        RESPONSES,
+        "'responses' holds a text, not an obj",
+    ),
+    "a size in words": (given({"size_b": "7B"}), RESPONSES, "'size_b' holds a text, not a number of billions"),
+    "no size": (given({"size_b": 0}), RESPONSES, "'size_b' holds a number, not a number of billions"),
+    "a family of number": (given({"family": 7}), RESPONSES, "'family' holds a number, not text"),
+    "a model without a name": (given({"model": None}), RESPONSES, "'model' is empty in this record"),
+    "a score in words": (given({"score": "n/a"}), RESPONSES, "'score' holds a text, not a finite number: 'n/a'"),
+    "a score that is none": (given({"score": float("nan")}), RESPONSES, "'score' holds a number, not a finite number"),
+    "a score without end": (given({"score": 10**400}), RESPONSES, "'score' holds a number, not a finite number"),
+    "a response in parts": (given({"content": [{"text": "x"}]}), RESPONSES, "'content' holds a list, not text"),
     "a size that changes": (
         [
             {"instruction": text, "responses": [{"model": "m", "size_b": size, "content": "x"}]}
@@ -177,8 +205,12 @@ CELL = {"content": "x", "rm": 1.0}
 BAD_ZOO: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "a column that no row has": ([_zoo(small=CELL, larg=CELL), _zoo(small=CELL)], {}, "did you mean larg"),
     "a score that no response has": ([_zoo(small=CELL, large=CELL)] * 2, {"score": "rmx"}, "did you mean rm"),
-    "a column of text": ([_zoo(small=CELL, large="x")] * 2, {}, "holds no {content, score}"),
-    "a score of words": ([_zoo(small=CELL, large={"content": "x", "rm": "good"})] * 2, {}, "is no number: 'good'"),
+    "a column of text": ([_zoo(small=CELL, large="x")] * 2, {}, "'large' holds a text, not an object: 'x'"),
+    "a score of words": (
+        [_zoo(small=CELL, large={"content": "x", "rm": "good"})] * 2,
+        {},
+        "'rm' holds a text, not a finite number: 'good'",
+    ),
 }
 
 

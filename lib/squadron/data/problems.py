@@ -10,7 +10,7 @@ from typing import Any
 from squadron.core.errors import InputError
 from squadron.data.answers import final_answer, is_bare
 from squadron.data.arithmetic import MARKER
-from squadron.data.records import Record, check_columns, read_records
+from squadron.data.records import Record, read_records
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def read_problems(
     problems, places, columns = list[Problem](), dict[str, str](), dict[str, str]()
     for record in read_records(path, split, subset):
         columns = columns or _columns(record.values) | named
-        check_columns(record, {setting: columns[setting] for setting in dict.fromkeys(("question", "answer", *named))})
+        for setting in named:
+            record.value(columns[setting], setting)
         problem = _problem(record, columns)
         if problem.id in places:
             what = f"the id {problem.id!r}" if id else "the same question"
@@ -70,11 +71,7 @@ def read_questions(
     seen: set[str] = set()
     for record in read_records(path, split, subset):
         column = question or _columns(record.values)["question"]
-        check_columns(record, {"question": column})
-        text = str(record.values[column]).strip()
-        if not text:
-            raise InputError(f"the column {column!r} is empty in this record", where=record.where)
-        if text not in seen:
+        if (text := _text(record, "question", column)) not in seen:
             seen.add(text)
             yield text
     if not seen:
@@ -92,19 +89,20 @@ def _columns(values: Mapping[str, Any]) -> dict[str, str]:
     return {setting: next((name for name in names if name in values), names[0]) for setting, names in usual.items()}
 
 
-def _text(value: Any) -> str:
+def _text(record: Record, setting: str, column: str) -> str:
     """A cell as text; OlympiadBench lists its answers."""
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return "" if value is None else str(value).strip()
+    listed = isinstance(record.values.get(column), list)
+    labels = record.labels(column, setting) if listed else [record.label(column, setting)]
+    text = ", ".join(str(label).strip() for label in labels)
+    if setting == "question" and not text:
+        raise InputError(f"the column {column!r} is empty in this record", where=record.where)
+    return text
 
 
 def _problem(record: Record, columns: dict[str, str]) -> Problem:
-    values = {setting: record.values.get(column) for setting, column in columns.items()}
-    texts = {setting: _text(value) for setting, value in values.items()}
-    question, answer = texts["question"], texts["answer"]
-    if not question:
-        raise InputError(f"the column {columns['question']!r} is empty in this record", where=record.where)
+    texts = {setting: _text(record, setting, column) for setting, column in columns.items()
+             if setting in ("question", "answer") or record.has(column)}  # fmt: skip
+    answer = texts["answer"]
     worked = final_answer(answer)
     if worked is None and not is_bare(answer):
         raise InputError(
@@ -113,8 +111,8 @@ def _problem(record: Record, columns: dict[str, str]) -> Problem:
             fix=rf"end it with {MARKER} and the answer, put the answer in \boxed{{…}}, or give the answer alone",
         )
     return Problem(
-        texts.get("id") or question_id(question),
-        question,
+        texts.get("id") or question_id(texts["question"]),
+        texts["question"],
         worked or answer,
-        texts["solution"] or (answer if worked else None),
+        texts.get("solution") or (answer if worked else None),
     )

@@ -21,7 +21,7 @@ class Record(NamedTuple):
     """One record, and where it stands: file and line, or the row of a table.
 
     Each accessor raises InputError, which names the place, the column and what was found, for a column that is missing,
-    null or of another type. `setting` is the one that names the column, if there is one.
+    null or of another type. `setting` is the one that names the column, if there is one; `fix` says what else to do.
     """
 
     where: str
@@ -40,46 +40,44 @@ class Record(NamedTuple):
             raise InputError(f"the column {column!r} {state} this record", where=self.where, fix=fix)
         return value
 
-    def text(self, column: str, setting: str = "", *, blank: bool = True) -> str:
+    def text(self, column: str, setting: str = "", fix: str = "", *, blank: bool = True) -> str:
         """A text; unless `blank`, one with more than spaces in it."""
-        text: str = self._typed(column, setting, "text", lambda value: isinstance(value, str))
+        text: str = self._typed(column, setting, "text", _is_text, fix)
         if not blank and not text.strip():
             fix = "leave this record out" + (f", or set {setting} to another column" if setting else "")
             raise InputError(f"the column {column!r} is empty in this record", where=self.where, fix=fix)
         return text
 
-    def number(self, column: str, setting: str = "") -> float:
+    def number(self, column: str, setting: str = "", fix: str = "") -> float:
         """A finite number."""
-        return float(self._typed(column, setting, "a finite number", is_number))
+        return float(self._typed(column, setting, "a finite number", is_number, fix))
 
-    def label(self, column: str, setting: str = "") -> Label:
+    def label(self, column: str, setting: str = "", fix: str = "") -> Label:
         """A text, a finite number, or true or false, as it stands there."""
-        label: Label = self._typed(column, setting, "a text or a number", is_label)
+        label: Label = self._typed(column, setting, "a text or a number", is_label, fix)
         return label
 
-    def items(self, column: str, setting: str = "") -> list[Any]:
+    def items(self, column: str, setting: str = "", fix: str = "") -> list[Any]:
         """A list of at least one item, of any types."""
-        items: list[Any] = self._typed(
-            column, setting, "a list of at least one item", lambda value: isinstance(value, list) and bool(value)
-        )
+        items: list[Any] = self._typed(column, setting, "a list of at least one item", _is_filled, fix)
         return items
 
-    def texts(self, column: str, setting: str = "") -> list[str]:
+    def texts(self, column: str, setting: str = "", fix: str = "") -> list[str]:
         """A list of at least one text."""
-        return [part.text(column) for part in self._parts(column, setting)]
+        return [part.text(column) for part in self._parts(column, setting, fix)]
 
-    def labels(self, column: str, setting: str = "") -> list[Label]:
+    def labels(self, column: str, setting: str = "", fix: str = "") -> list[Label]:
         """A list of at least one label."""
-        return [part.label(column) for part in self._parts(column, setting)]
+        return [part.label(column) for part in self._parts(column, setting, fix)]
 
-    def records(self, column: str, setting: str = "") -> list[Record]:
-        """A list of at least one object, each as a record whose place is this one's and its number, from 1."""
-        return [part.record(column) for part in self._parts(column, setting)]
-
-    def record(self, column: str, setting: str = "") -> Record:
+    def record(self, column: str, setting: str = "", fix: str = "") -> Record:
         """An object, as a record whose place is this one's and the column."""
-        values = self._typed(column, setting, "an object", lambda value: isinstance(value, dict))
-        return Record(self.where if column in self.where else f"{self.where}, {column}", values)
+        return Record(f"{self.where}, {column}", self._typed(column, setting, "an object", _is_object, fix))
+
+    def records(self, column: str, setting: str = "", fix: str = "") -> list[Record]:
+        """A list of at least one object, each as a record whose place is this one's and its number, from 1."""
+        parts = self._parts(column, setting, fix)
+        return [Record(part.where, part._typed(column, "", "an object", _is_object, fix)) for part in parts]
 
     def refusal(self, column: str, wanted: str, setting: str = "", fix: str = "") -> InputError:
         """The error for a column that holds something else than what is `wanted`."""
@@ -88,14 +86,14 @@ class Record(NamedTuple):
         what = f"the column {column!r} holds {kind_of(value)}, not {wanted}: {value!r:.60}"
         return InputError(what, where=self.where, fix=fix or f"give {wanted}{other}")
 
-    def _typed(self, column: str, setting: str, wanted: str, fits: Callable[[Any], bool]) -> Any:
+    def _typed(self, column: str, setting: str, wanted: str, fits: Callable[[Any], bool], fix: str = "") -> Any:
         value = self.value(column, setting)
         if not fits(value):
-            raise self.refusal(column, wanted, setting)
+            raise self.refusal(column, wanted, setting, fix)
         return value
 
-    def _parts(self, column: str, setting: str) -> Iterator[Record]:
-        for number, item in enumerate(self.items(column, setting), start=1):
+    def _parts(self, column: str, setting: str, fix: str) -> Iterator[Record]:
+        for number, item in enumerate(self.items(column, setting, fix), start=1):
             yield Record(f"{self.where}, {column} {number}", {column: item})
 
 
@@ -110,12 +108,6 @@ def read_records(path: str, split: str = "train", subset: str | None = None) -> 
     return (Record(where, values) for where, values in read_path(path, split, subset))
 
 
-def check_columns(record: Record, wanted: dict[str, str]) -> None:
-    """Raise InputError if a record lacks a column; `wanted` maps the setting that names a column to its name."""
-    for setting, column in wanted.items():
-        record.value(column, setting)
-
-
 def is_number(value: Any) -> bool:
     """Whether a value is a number that a float can hold; NaN, infinities and truth values are none."""
     try:
@@ -127,3 +119,15 @@ def is_number(value: Any) -> bool:
 def is_label(value: Any) -> bool:
     """Whether a value is a text, a number, or true or false; NaN and infinities are no numbers."""
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_filled(value: Any) -> bool:
+    return isinstance(value, list) and bool(value)

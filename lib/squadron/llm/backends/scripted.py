@@ -6,8 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from squadron.core.errors import InputError
-from squadron.data.records import check_columns, read_records
+from squadron.data.records import read_records
 from squadron.llm.chat import ChatReply, ChatRequest, Closing, Message, with_system
 from squadron.llm.settings import ScriptedModel
 
@@ -49,14 +48,9 @@ class ScriptedChat(Closing):
 def _read(path: str) -> Mapping[str, list[str]]:
     recorded: dict[str, list[str]] = {}
     for record in read_records(path):
-        check_columns(record, {"the recording": "messages", "its answer": "text"})
-        messages, text = record.values["messages"], record.values["text"]
-        turns = isinstance(messages, list) and all(
-            isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in messages
-        )
-        if not turns or not isinstance(text, str):
-            raise InputError("expected messages with role and content, and a text", where=record.where)
-        recorded.setdefault(_conversation(messages), []).append(text)
+        turns = record.records("messages")
+        messages = [{name: turn.text(name) for name in ("role", "content")} for turn in turns]
+        recorded.setdefault(_conversation(messages), []).append(record.text("text"))
     return recorded
 
 

@@ -12,7 +12,7 @@ from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.panels import Film, Table
 from squadron.core.run import Stage
-from squadron.data.records import check_columns, read_records
+from squadron.data.records import is_number, read_records
 from squadron.methods.coordination.algorithm import COSTS, completion_times
 from squadron.methods.coordination.config import CostName, FleetConfig, FloorLimits, SamplingConfig
 from squadron.methods.coordination.film import CAPTION, drive
@@ -133,12 +133,17 @@ def describe(schedule: Schedule) -> dict[str, Any]:
     return {"robots": robots, "encounters": encounters}
 
 
+_ROUTE = 'write {"route": [[x, y], …]} in metres, a line for each robot'
+
+
 def _read_routes(path: str) -> list[Route]:
     """A record for each robot: `{"route": [[x, y], …]}`, in metres."""
     routes = []
     for record in read_records(path):
-        check_columns(record, {"routes": "route"})
-        routes.append(make_route(record.values["route"], f"the route in {record.where}"))
+        points = record.items("route", fix=_ROUTE)
+        if not all(isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in points):
+            raise record.refusal("route", "a list of pairs of finite numbers", fix=_ROUTE)
+        routes.append(make_route(points, f"the route in {record.where}"))
     if not routes:
-        raise InputError("no robot in it", where=path, fix='write {"route": [[x, y], …]}, a line for each robot')
+        raise InputError("no robot in it", where=path, fix=_ROUTE)
     return routes

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from squadron.core.errors import InputError, suggest
-from squadron.data.records import Record
+from squadron.data.records import Record, is_number
 from squadron.llm.settings import ModelSettings
 from squadron.methods.crowdselect.config import PoolConfig
 from squadron.methods.crowdselect.records import ResponseModel
+
+_CELL = "give {{content, score}} of {}, or null; see pool.layout: generator_zoo"
 
 
 @dataclass
@@ -30,15 +31,14 @@ class Given:
         self.rows += 1
         self.columns.update(record.values)
         if config.layout == "responses":
-            for response in _listed(record):
-                model = _model_of(response)
+            for model in map(_model_of, _listed(record)):
                 if self.models.setdefault(model.name, model) != model:
                     raise InputError(f"{model.name} changes its family or size here", where=record.where)
         for name, response in responses(record, config, self.models).items():
             self.present[name] += 1
-            self.texts[name] += response.get("content") is not None
-            self.keys.update(key for key, value in response.items() if value is not None)
-            score_of(response, config, name, record.where)
+            self.texts[name] += content_of(response) is not None
+            self.keys.update(key for key, value in response.values.items() if value is not None)
+            score_of(response, config)
 
     def check(self, config: PoolConfig) -> None:
         """Raise InputError where a model, or every text and score, is in no row at all."""
@@ -71,21 +71,16 @@ def column_models(models: tuple[ModelSettings, ...]) -> dict[str, ResponseModel]
     return {one.name: ResponseModel(name=one.name, family=one.family, size_b=one.size_b) for one in models}
 
 
-def responses(record: Record, config: PoolConfig, models: Mapping[str, ResponseModel]) -> dict[str, dict[str, Any]]:
+def responses(record: Record, config: PoolConfig, models: Iterable[str]) -> dict[str, Record]:
     """The responses that a row came with, by model. Raises InputError for what is no response."""
     if config.layout == "responses":
         listed = _listed(record)
-        found = {one["model"]: one for one in listed}
+        found = {one.text("model"): one for one in listed}
         if len(found) < len(listed):
-            twice = Counter(one["model"] for one in listed).most_common(1)[0][0]
+            twice = Counter(one.text("model") for one in listed).most_common(1)[0][0]
             raise InputError(f"{twice} responds twice here", where=record.where, fix="keep one response of each model")
         return found
-    cells = {name: cell for name in models if (cell := record.values.get(name)) is not None}
-    for name, cell in cells.items():
-        if not isinstance(cell, dict):
-            what = f"the column {name!r} holds no {{content, score}}: {str(cell)[:40]!r}"
-            raise InputError(what, where=record.where, fix="see pool.layout: generator_zoo")
-    return cells
+    return {name: record.record(name, fix=_CELL.format(name)) for name in models if record.has(name)}
 
 
 def score_key(config: PoolConfig) -> str | None:
@@ -93,22 +88,26 @@ def score_key(config: PoolConfig) -> str | None:
     return "score" if config.layout == "responses" else config.score
 
 
-def score_of(response: Mapping[str, Any], config: PoolConfig, model: str, where: str) -> float | None:
+def content_of(response: Record) -> str | None:
+    """A response's text, None where it has none. Raises InputError for one that is no text."""
+    return response.text("content") if response.has("content") else None
+
+
+def score_of(response: Record, config: PoolConfig) -> float | None:
     """A response's score, None where it has none. Raises InputError for one that is no number."""
-    score = response.get(score_key(config) or "")
-    if score is None:
-        return None
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        raise InputError(f"the score of {model} is no number: {score!r}", where=where, fix="write a number, or null")
-    return float(score)
+    key = score_key(config) or ""
+    return response.number(key, fix="write a number, or null") if response.has(key) else None
 
 
-def _listed(record: Record) -> list[dict[str, Any]]:
-    listed = record.values.get("responses")
-    if not isinstance(listed, list) or not all(isinstance(one, dict) and "model" in one for one in listed):
-        raise InputError("expected `responses`, a list of {model, content, score}", where=record.where)
-    return listed
+def _listed(record: Record) -> list[Record]:
+    if record.values.get("responses") == []:
+        return []
+    return record.records("responses", fix="give a list of {model, content, score}")
 
 
-def _model_of(response: Mapping[str, Any]) -> ResponseModel:
-    return ResponseModel(name=response["model"], family=response.get("family"), size_b=response.get("size_b"))
+def _model_of(response: Record) -> ResponseModel:
+    size = response.values.get("size_b")
+    if size is not None and not (is_number(size) and size > 0):
+        raise response.refusal("size_b", "a number of billions of parameters", fix="write 7 for 7B, or null")
+    family = response.text("family") if response.has("family") else None
+    return ResponseModel(name=response.text("model", blank=False), family=family, size_b=size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,13 @@ from squadron.core.errors import InputError
 from squadron.core.folder import relative
 from squadron.core.job import estimated
 from squadron.core.run import Stage
-from squadron.data.records import Record, check_columns, read_records
+from squadron.data.records import Record, read_records
 from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.llm.batch.collect import ANSWER_TYPES, Answers
 from squadron.llm.settings import ModelSettings
 from squadron.methods.crowdselect import plan
 from squadron.methods.crowdselect.config import PoolConfig
-from squadron.methods.crowdselect.given import Given, column_models, responses, score_of
+from squadron.methods.crowdselect.given import Given, column_models, content_of, responses, score_of
 from squadron.methods.crowdselect.records import Pool
 from squadron.methods.crowdselect.synthetic_task import TasksConfig, held_out_tasks, pool_tasks
 
@@ -70,11 +70,11 @@ def read_pool(stage: Stage, config: PoolConfig, world: TasksConfig, models: tupl
     )
 
 
-def row_id(config: PoolConfig, values: Mapping[str, Any]) -> str:
+def row_id(config: PoolConfig, record: Record) -> str:
     """What names a row: its id column, or its content."""
     if config.id is not None:
-        return str(values[config.id])
-    return hashlib.sha256(str(values[config.instruction]).encode()).hexdigest()[:16]
+        return str(record.label(config.id, "pool.id"))
+    return hashlib.sha256(record.text(config.instruction).encode()).hexdigest()[:16]
 
 
 def _records(config: PoolConfig, world: TasksConfig) -> Iterator[Record]:
@@ -90,12 +90,10 @@ def _records(config: PoolConfig, world: TasksConfig) -> Iterator[Record]:
 
 
 def _check(record: Record, config: PoolConfig, seen: _Seen) -> None:
-    wanted = {"pool.instruction": config.instruction}
-    wanted |= {"pool.id": config.id} if config.id else {}
-    wanted |= {"pool.reference": config.reference} if config.reference else {}
-    check_columns(record, wanted)
     _check_text(record, config)
-    identifier = row_id(config, record.values)
+    if config.reference is not None:
+        record.label(config.reference, "pool.reference")
+    identifier = row_id(config, record)
     if identifier in seen.ids and config.id is not None:
         what = f"the id {identifier!r} occurs twice: first in {seen.ids[identifier]}"
         raise InputError(what, where=record.where, fix="give each row an id of its own, or leave pool.id out")
@@ -106,10 +104,7 @@ def _check(record: Record, config: PoolConfig, seen: _Seen) -> None:
 
 
 def _check_text(record: Record, config: PoolConfig) -> None:
-    text = record.values[config.instruction]
-    if not isinstance(text, str) or not text.strip():
-        fix = f"leave this row out, or set pool.instruction to another column than {config.instruction!r}"
-        raise InputError(f"the instruction is no text or empty: {text!r}", where=record.where, fix=fix)
+    text = record.text(config.instruction, "pool.instruction", blank=False)
     if len(text) > config.max_characters:
         what = f"the instruction has {len(text):,} characters, more than {config.max_characters:,}: {text[:40]!r}…"
         raise InputError(what, where=record.where, fix="leave this row out, or raise pool.max_characters")
@@ -138,7 +133,7 @@ def _rows(
     """The rows that are (`inside`) or are not among those kept out, each once."""
     done: set[str] = set()
     for record in _records(config, world):
-        identifier = row_id(config, record.values)
+        identifier = row_id(config, record)
         if identifier in done or (identifier in kept_out) != inside:
             continue
         done.add(identifier)
@@ -146,12 +141,9 @@ def _rows(
 
 
 def _row(identifier: str, record: Record, config: PoolConfig) -> dict[str, Any]:
-    reference = record.values.get(config.reference or "reference")
-    return {
-        "id": identifier,
-        "instruction": record.values[config.instruction],
-        "reference": None if reference is None else str(reference),
-    }
+    column = config.reference or "reference"
+    reference = str(record.label(column, "pool.reference")) if record.has(column) else None
+    return {"id": identifier, "instruction": record.text(config.instruction), "reference": reference}
 
 
 def _held_out(config: PoolConfig, world: TasksConfig, given: Given, kept_out: set[str]) -> Iterator[dict[str, Any]]:
@@ -160,7 +152,7 @@ def _held_out(config: PoolConfig, world: TasksConfig, given: Given, kept_out: se
         seen = _Seen()
         for record in read_records(config.held_out_path, config.split, config.subset):
             _check(record, settings, seen)
-            yield _row(row_id(config, record.values), record, config)
+            yield _row(row_id(config, record), record, config)
     elif config.path is None:
         for number, task in enumerate(held_out_tasks(world)):
             yield {"id": f"held-out-{number:05d}", "instruction": task.instruction, "reference": task.answer}
@@ -178,8 +170,8 @@ def _given(record: Record, config: PoolConfig, given: Given) -> dict[str, Any]:
     found = responses(record, config, given.models)
     columns: dict[str, Any] = {}
     for number, name in enumerate(given.models):
-        response = found.get(name, {})
-        text, score = response.get("content"), score_of(response, config, name, record.where)
+        response = found.get(name, Record(record.where, {}))
+        text, score = content_of(response), score_of(response, config)
         columns[f"response {number}"] = text
         columns[f"score {number}"] = None if text is None and given.has_texts else score
     return columns

@@ -14,6 +14,7 @@ from typing import Any
 
 from squadron.core.errors import InputError
 from squadron.data.conversations import (
+    Message,
     as_messages,
     looks_like_conversation,
     read_completion,
@@ -22,7 +23,7 @@ from squadron.data.conversations import (
     read_prompt,
     read_tools,
 )
-from squadron.data.records import Record, check_columns
+from squadron.data.records import Record
 from squadron.methods.finetune.config import ColumnsConfig, ObjectiveName, RecordsConfig
 
 Example = dict[str, Any]
@@ -50,9 +51,8 @@ def _read_as(objective: ObjectiveName, data: RecordsConfig, record: Record) -> E
         case "process_reward":
             return _read_steps(data.columns, record)
         case "classification":
-            columns = data.columns
-            check_columns(record, {"data.columns.text": columns.text or "text", "data.columns.label": columns.label})
-            return {"text": _text(record, columns.text or "text"), "label": record.values[columns.label]}
+            label = record.label(data.columns.label, "data.columns.label")
+            return {"text": _text(record, data.columns.text or "text"), "label": label}
 
 
 def to_row(example: Example, number: int, where: str) -> dict[str, Any]:
@@ -66,17 +66,15 @@ def to_row(example: Example, number: int, where: str) -> dict[str, Any]:
 def _read_supervised(data: RecordsConfig, record: Record) -> Example:
     columns = data.columns
     if columns.messages:
-        check_columns(record, {"data.columns.messages": columns.messages})
-        messages = read_conversation(record.values[columns.messages], record.where, columns.messages)
+        given = record.value(columns.messages, "data.columns.messages")
+        messages = read_conversation(given, record.where, columns.messages)
         return _with_system({"messages": messages}, columns, record) | _tools(columns, record)
     if columns.text:
-        check_columns(record, {"data.columns.text": columns.text})
         return {"text": _text(record, columns.text)}
     _point_to_conversation(columns, record)
-    check_columns(record, {"data.columns.prompt": columns.prompt or "prompt"})
-    check_columns(record, {"data.columns.completion": columns.completion})
-    prompt = read_prompt(record.values[columns.prompt or "prompt"], record.where, columns.prompt or "prompt")
-    completion = read_completion(record.values[columns.completion], record.where, columns.completion)
+    prompt = _prompt(columns, record)
+    said = record.value(columns.completion, "data.columns.completion")
+    completion = read_completion(said, record.where, columns.completion)
     if isinstance(prompt, str) and isinstance(completion, str):
         example: Example = {"prompt": prompt, "completion": completion}
     else:
@@ -86,26 +84,21 @@ def _read_supervised(data: RecordsConfig, record: Record) -> Example:
 
 
 def _read_preference(columns: ColumnsConfig, record: Record) -> Example:
-    check_columns(record, {"data.columns.chosen": columns.chosen, "data.columns.rejected": columns.rejected})
     name = columns.prompt or "prompt"
     given = record.values.get(columns.prompt) if columns.prompt else None
-    sides = record.values[columns.chosen], record.values[columns.rejected]
+    chosen = record.value(columns.chosen, "data.columns.chosen")
+    sides = chosen, record.value(columns.rejected, "data.columns.rejected")
     if all(isinstance(side, str) and not looks_like_conversation(side) for side in sides):
-        check_columns(record, {"data.columns.prompt": name})
+        record.value(name, "data.columns.prompt")
     prompt, chosen, rejected = read_pair(given, *sides, record.where, (name, columns.chosen, columns.rejected))
     example = {"prompt" if isinstance(prompt, str) else "messages": prompt, "chosen": chosen, "rejected": rejected}
     return _with_system(example, columns, record) | _tools(columns, record)
 
 
 def _read_steps(columns: ColumnsConfig, record: Record) -> Example:
-    name = columns.prompt or "prompt"
-    wanted = {"data.columns.prompt": name, "data.columns.steps": columns.steps, "data.columns.labels": columns.labels}
-    check_columns(record, wanted)
-    prompt = read_prompt(record.values[name], record.where, name)
-    steps, labels = record.values[columns.steps], record.values[columns.labels]
-    for column, value in ((columns.steps, steps), (columns.labels, labels)):
-        if not isinstance(value, list) or not value:
-            raise InputError(f"the column {column!r} holds no list", where=record.where, fix="give a list of values")
+    prompt = _prompt(columns, record)
+    steps = record.texts(columns.steps, "data.columns.steps")
+    labels = record.labels(columns.labels, "data.columns.labels")
     if len(steps) != len(labels):
         raise InputError("there are not as many labels as steps", where=record.where)
     example = {"prompt" if isinstance(prompt, str) else "messages": prompt, "steps": steps, "labels": labels}
@@ -113,11 +106,14 @@ def _read_steps(columns: ColumnsConfig, record: Record) -> Example:
 
 
 def _text(record: Record, column: str) -> str:
-    value = record.values[column]
-    if isinstance(value, str):
-        return value
-    fix = f"set data.columns.messages={column}" if looks_like_conversation(value) else "give text"
-    raise InputError(f"the column {column!r} holds no text: {value!r:.80}", where=record.where, fix=fix)
+    value = record.values.get(column)
+    chat = not isinstance(value, str) and looks_like_conversation(value)
+    return record.text(column, "data.columns.text", fix=f"set data.columns.messages={column}" if chat else "")
+
+
+def _prompt(columns: ColumnsConfig, record: Record) -> str | list[Message]:
+    name = columns.prompt or "prompt"
+    return read_prompt(record.value(name, "data.columns.prompt"), record.where, name)
 
 
 def _tools(columns: ColumnsConfig, record: Record) -> Example:
@@ -131,11 +127,8 @@ def _with_system(example: Example, columns: ColumnsConfig, record: Record) -> Ex
     """The example with the record's own system prompt before it; records may go without one."""
     if columns.system is None:
         return example
-    if columns.system not in record.values:
-        check_columns(record, {"data.columns.system": columns.system})
-    system = record.values[columns.system] or ""
-    if not isinstance(system, str):
-        raise InputError(f"the column {columns.system!r} holds no text", where=record.where, fix="give text")
+    there = record.has(columns.system) or columns.system not in record.values  # a column that is not there is refused
+    system = record.text(columns.system, "data.columns.system") if there else ""
     if not system or "messages" not in example:
         return example | ({"system": system} if system else {})
     messages = example["messages"]

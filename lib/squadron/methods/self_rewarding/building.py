@@ -13,7 +13,7 @@ from typing import Any, cast
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.panels import Table
 from squadron.core.run import Stage
-from squadron.data.records import Record, check_columns, read_records
+from squadron.data.records import read_records
 from squadron.llm.batch.model_client import check_served
 from squadron.llm.batch.programs import Ask, Program, run_programs
 from squadron.llm.chat import ChatReply, ChatRequest, Sampling
@@ -212,20 +212,12 @@ def _contest(question: str, pair: Preference, said: Sequence[str]) -> Contest:
 
 def _solved(config: InstructionConfig) -> list[tuple[str, str]]:
     assert config.path is not None
-    wanted = {"instruction.question": config.question, "instruction.solution": config.solution}
     rows = []
     for number, record in enumerate(read_records(config.path, config.split, config.subset)):
         if number == config.limit:
             break
-        check_columns(record, wanted)
-        rows.append((_text(record, config.question), _text(record, config.solution)))
+        question = record.text(config.question, "instruction.question", blank=False)
+        rows.append((question, record.text(config.solution, "instruction.solution", blank=False)))
     if not rows:
         raise InputError("there are no solutions here", where=config.path)
     return rows
-
-
-def _text(record: Record, column: str) -> str:
-    value = record.values[column]
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"the column {column!r} holds no text", where=record.where)
-    return value

@@ -18,7 +18,7 @@ from squadron.core.run import Stage
 from squadron.data.arithmetic import Problem
 from squadron.data.problems import question_id, read_questions
 from squadron.data.problems import read_problems as read_problem_file
-from squadron.data.records import check_columns, read_records
+from squadron.data.records import read_records
 from squadron.data.rows import store_lines
 from squadron.data.stepwise import Contest, solution_steps
 from squadron.methods.self_rewarding import algorithm, building, plan
@@ -139,7 +139,7 @@ def _taught(config: SolvedConfig) -> set[str]:
     if config.path is None:
         return set()
     records = itertools.islice(read_records(config.path, config.split, config.subset), config.limit)
-    return {question_id(str(record.values.get(config.question) or "").strip()) for record in records}
+    return {question_id(record.text(config.question, "instruction.question").strip()) for record in records}
 
 
 def _of_world(problem: Problem) -> dict[str, Any]:
@@ -158,17 +158,16 @@ def _contest_of_world(contest: Contest) -> dict[str, Any]:
 
 
 def _contests_of_file(path: str) -> list[dict[str, Any]]:
-    names = ("question", "first", "second", "judgement", "better")
     rows = []
     for record in read_records(path):
-        check_columns(record, dict(zip(names, names, strict=True)))
-        values = record.values
-        if values["better"] not in ("A", "B"):
-            raise InputError(f"better is {values['better']!r}", where=record.where, fix="say A for first, B for second")
-        if algorithm.read_verdict(values["judgement"]) != ("first" if values["better"] == "A" else "second"):
+        row = {name: record.text(name) for name in ("question", "first", "second", "judgement", "better")}
+        if row["better"] not in ("A", "B"):
+            raise InputError(f"better is {row['better']!r}", where=record.where, fix="say A for first, B for second")
+        if algorithm.read_verdict(row["judgement"]) != ("first" if row["better"] == "A" else "second"):
             fix = "end each judgement with [[A]] or [[B]], the one that `better` names"
             raise InputError("the judgement does not end with the verdict of `better`", where=record.where, fix=fix)
-        rows.append({name: values[name] for name in names} | {"steps": values.get("steps") or []})
+        steps = record.texts("steps") if record.values.get("steps") else []
+        rows.append({**row, "steps": steps})
     if not rows:
         raise InputError("there are no contests here", where=path)
     return rows
