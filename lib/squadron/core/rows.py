@@ -101,7 +101,7 @@ def _answer_all(
     def done() -> float:
         """Rows of finished batches, those that attempts at others have left behind, and what rows in hand report."""
         first = list(under_way)[: 2 * workers]
-        begun = sum(AttemptLog(job.folder, name).reached() for name in first) if size > 1 else 0
+        begun: float = sum(AttemptLog(job.folder, name).reached() for name in first) if size > 1 else 0
         begun += sum(read_progress(job.folder, name) for name in first)
         return min((len(batches) - len(under_way)) * size + begun, len(rows))
 
