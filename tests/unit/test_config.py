@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import re
-from pathlib import Path
+from datetime import date
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from squadron.core.config import Config, fingerprint, flatten, load_config, mask_secrets, to_yaml
+from squadron.core.config import Config, fingerprint, flatten, load_config, mask_secrets, read_config, to_yaml
 from squadron.core.errors import ConfigError
 
 
@@ -266,3 +268,50 @@ def test_problems_inside_a_union_are_named_by_their_setting(tmp_path: Path) -> N
     said = str(error.value)
     assert re.search(r"  reward\.model\.nam: there is no such setting; did you mean name\?.*line 5\]", said)
     assert re.search(r"  reward\.model\.name: Field required  \[.*line 3\]", said)
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+    SLOW = 2
+
+
+class Others(Config):
+    either: int | str = 0
+    truth: bool | str = False
+    place: PurePath = PurePath("a")
+    day: date = date(2024, 1, 1)
+    mode: Mode = Mode.FAST
+    sizes: dict[int, float] = {}
+    places: list[Inner | str] = []
+    chosen: set[str] = set()
+
+
+def test_settings_of_other_types_are_read_by_these(tmp_path: Path) -> None:
+    text = (
+        "either: 3\ntruth: 1\nplace: 010\nday: 2024-02-03\nmode: 2\nsizes: {1: 1e-3}\n"
+        "places: [{api_key: no}, on]\nchosen: [no]"
+    )
+    for read in (
+        load_config(Others, _write(tmp_path, text)),
+        load_config(Others, None, ["either=3", "truth=1", "place=010", "day=2024-02-03", "mode=2", "sizes={1: 1e-3}",
+                                   "places=[{api_key: no}, on]", "chosen=[no]"]),
+    ):  # fmt: skip
+        assert (read.either, read.truth, read.place, read.day) == (3, "1", PurePath("010"), date(2024, 2, 3))
+        assert (read.mode, read.sizes, read.places, read.chosen) == (
+            Mode.SLOW, {1: 1e-3}, [Inner(api_key="no"), "on"], {"no"}
+        )  # fmt: skip
+        assert read_config(Others, to_yaml(read).encode(), "c.yaml") == read.model_copy(
+            update={"places": [Inner(api_key="***"), "on"]}
+        )
+    with pytest.raises(ConfigError, match=r"either: 010 is read in more than one way"):
+        load_config(Others, None, ["either=010"])
+
+
+def test_a_text_that_looks_like_a_mapping_in_a_file_is_told_to_be_quoted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"text: should be a text; .* stands in quotes  \[.*line 1\]"):
+        load_config(Kinds, _write(tmp_path, "text: {prompt}"))
+
+
+def test_words_that_lie_very_deep_are_refused() -> None:
+    with pytest.raises(ConfigError, match="parts deep"):
+        load_config(Kinds, None, ["extra." * 5000 + "a=1"])

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from squadron.core import hub, registry
+from squadron.core import cli, hub, registry, runner
 from squadron.core.config import Config, decides, fingerprint, load_config, operational, to_yaml
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
@@ -27,6 +27,7 @@ from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.data.record_files import RecordsPath
 from squadron.train.models.builders import local_folder
+from squadron.tune.command import make_spec
 
 
 class Inner(Config):
@@ -329,7 +330,7 @@ def test_what_is_known_of_a_model_travels_to_workers() -> None:
     packed = pickle.dumps(InputPath("org/known"))
     hub.commits.clear()
     assert pickle.loads(packed).identity() == {"hub": "org/known", "commit": "f" * 40}
-    hub.commits.clear()
+    hub.settled.clear()
 
 
 def test_a_model_behind_an_address_is_fetched_again_when_it_changed() -> None:
@@ -340,3 +341,32 @@ def test_a_model_behind_an_address_is_fetched_again_when_it_changed() -> None:
         files.pipe("/fetched/config.json", text)
         assert (Path(local_folder("memory://fetched")) / "config.json").read_bytes() == text
     files.rm("/fetched", recursive=True)
+
+
+def test_the_model_that_an_adapter_names_is_part_of_it(tmp_path: Path) -> None:
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for folder in (base, adapter):
+        folder.mkdir()
+    (base / "model.safetensors").write_text("one")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    before = fingerprint(Reading(model=InputPath(adapter)))
+    (base / "model.safetensors").write_text("two")
+    assert fingerprint(Reading(model=InputPath(adapter))) != before
+    for text in ("[]", "{", '{"base_model_name_or_path": null}', json.dumps({"base_model_name_or_path": str(adapter)})):
+        (adapter / "adapter_config.json").write_text(text)
+        fingerprint(Reading(model=InputPath(adapter)))
+
+
+@pytest.mark.parametrize("over", ["data.seed=1,2", "data.path={file},{file}"])
+def test_a_sweep_is_of_what_its_files_hold(tmp_path: Path, over: str) -> None:
+    """Its trials are kept by the fingerprint of its specification."""
+    file = tmp_path / "a.jsonl"
+    given = [f"data.path={file}"] if "file" not in over else []
+    words = ["sweep", "finetune", *given, "--over", over.format(file=file)]
+    options = cli.parse(cli._parser(), words)
+    seen = []
+    for text in ("{}\n", "[]\n"):
+        file.write_text(text)
+        job, config, _, _ = runner.resolve(options)
+        seen.append(fingerprint(make_spec(job, config.model_dump(mode="json"), options)))
+    assert seen[0] != seen[1]

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from squadron.core.errors import ConfigError
-from squadron.core.yaml_text import NULLS, Word, Written
+from squadron.core.yaml_text import MOST_DEEP, NULLS, Word, Written
 
 
 def split_words(words: Sequence[str]) -> dict[str, Word]:
@@ -19,6 +19,8 @@ def split_words(words: Sequence[str]) -> dict[str, Word]:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise ConfigError(f"{word!r} is not a setting", where="command line", fix="write key.path=value")
+        if key.count(".") >= MOST_DEEP:
+            raise ConfigError(f"no setting lies {key.count('.')} parts deep", where=f"command line: {word[:40]}…")
         if key in found:
             raise ConfigError(f"{key} is set twice", where="command line", fix="keep one of them")
         try:

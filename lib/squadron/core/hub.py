@@ -25,8 +25,9 @@ _TIMEOUT_S = 5.0
 _unreachable: list[str] = []
 """Addresses that did not answer in this process, and are asked no more."""
 commits: dict[str, str] = {}
-"""What is known, by kind, name and revision: of this process, of an earlier start, or of the process that started this
-one."""
+"""What is known, by kind, name and revision, in this process or from an earlier start."""
+settled: dict[str, str] = {}
+"""What the process that gave this one its work was told: it is not asked for again."""
 
 
 def find_commit(kind: Kind, name: str, revision: str | None = None) -> str | None:
@@ -34,6 +35,8 @@ def find_commit(kind: Kind, name: str, revision: str | None = None) -> str | Non
     if revision and _COMMIT.fullmatch(revision):
         return revision
     key = f"{kind}/{name}@{revision or 'main'}"
+    if key in settled:
+        return settled[key]
     told = ask_hub(kind, name, revision) or _cached(kind, name, revision or "main")
     if told is not None:
         commits[key] = told

@@ -52,7 +52,11 @@ class InputPath(str):
         """What is known of it travels along: a worker need not read the weights of a model to know which it is."""
         place = os.path.abspath(self.local)
         under = {path: entry for path, entry in _known.items() if path == place or path.startswith(f"{place}{os.sep}")}
-        commits = {key: commit for key, commit in hub.commits.items() if key.startswith(f"{self.hub_kind}/{self}@")}
+        commits = {
+            key: commit
+            for key, commit in (hub.commits | hub.settled).items()
+            if key.startswith(f"{self.hub_kind}/{self}@")
+        }
         return _rebuild, (type(self), str(self), under, commits)
 
     @classmethod
@@ -86,11 +90,22 @@ class InputPath(str):
         Raises InputError for a file that cannot be read.
         """
         if self.is_local:
-            return {"content": self._digest()}
+            base = self._adapted()
+            return {"content": self._digest()} | ({} if base is None else {"base": base.identity()})
         if "://" in self:
             return {"url": str(self), "files": _describe_url(self, self.reads)}
         commit = None if self.is_missing else hub.find_commit(self.hub_kind, str(self), revision)
         return str(self) if commit is None else {"hub": str(self), "commit": commit}
+
+    def _adapted(self) -> InputPath | None:
+        """The model that a folder with an adapter names, and that is loaded with it."""
+        note = os.path.join(self.local, "adapter_config.json")
+        if not self.reads("adapter_config.json") or not os.path.isfile(note):
+            return None
+        with contextlib.suppress(OSError, ValueError, AttributeError), open(note, encoding="utf-8") as stream:
+            base = InputPath(json.load(stream).get("base_model_name_or_path") or self)
+            return None if os.path.isfile(os.path.join(base.local, "adapter_config.json")) else base
+        return None
 
     def _digest(self) -> str:
         place = self.local
@@ -176,7 +191,7 @@ def _rebuild(
 ) -> InputPath:
     for file, entry in known.items():
         _known.setdefault(file, entry)
-    hub.commits.update(commits)
+    hub.settled.update(commits)
     return kind(path)
 
 

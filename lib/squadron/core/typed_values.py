@@ -110,6 +110,9 @@ class Walk:
         kinds = _Kinds.of(annotations)
         if isinstance(value, Word):
             value = self._word(value, kinds, key)
+        if isinstance(value, Mapping | list) and kinds.text and not kinds.structured and not kinds.any:
+            self.problems[key] = "should be a text; one that begins with { or [ stands in quotes"
+            return value
         if isinstance(value, Mapping):
             return self._mapping(value, kinds, key, default)
         if isinstance(value, list):
@@ -207,9 +210,12 @@ def _scalar(value: Any, kinds: _Kinds) -> Any:
     if (nothing := _null(value, kinds)) is not None:
         return None if nothing else str(value)
     found = plain_kind(value)
-    if kinds.numbers and not (kinds.text and found == "str"):
-        if kinds.text and found == "disputed":
+    if kinds.text and kinds.numbers:  # of both, a number where it looks like one that may stand there
+        if found == "disputed":
             raise ValueError(_dispute(value))
+        fits = bool in kinds.numbers if found == "bool" else found != "str" and kinds.numbers != [bool]
+        return _number(str(value), kinds) if fits else str(value)
+    if kinds.numbers:
         return _number(str(value), kinds)
     if kinds.text or not kinds.any:
         return str(value)

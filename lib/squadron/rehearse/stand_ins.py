@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from squadron.core.config import fingerprint
 from squadron.core.errors import InputError
 from squadron.core.inputs import InputPath
 from squadron.rehearse.small_models import hub_answers, make_twin
@@ -21,6 +22,14 @@ ROWS = 64
 """Of a data set, at most."""
 
 
+class _Described(InputPath):
+    """A model known by what describes it: a twin has weights of its own."""
+
+    @classmethod
+    def reads(cls, name: str) -> bool:
+        return super().reads(name) and name.endswith((".json", ".txt", ".model", ".jinja"))
+
+
 class LocalStandIns:
     """Stand-ins in a folder of this machine; `notes` says what stands for what, and why."""
 
@@ -31,7 +40,8 @@ class LocalStandIns:
 
     def model(self, path: str, kind: ModelKind) -> InputPath:
         """A small model of random weights in place of the one at a hub name or in a folder."""
-        place = self.folder / "models" / f"{_file_name(path)}-{kind}"
+        known = fingerprint(_Described(path))[:6]
+        place = self.folder / "models" / f"{_file_name(path)}-{kind}-{known}"
         if not place.exists():
             self.notes[path] = f"random weights, few layers; {make_twin(path, kind, place)}"
         return InputPath(place)

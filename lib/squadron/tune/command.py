@@ -84,7 +84,7 @@ def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> Sw
     from squadron.core.assignments import check_overlap, split_words
     from squadron.core.config import from_values
     from squadron.core.errors import ConfigError, suggest
-    from squadron.tune.space import grid_size, parse_space
+    from squadron.tune.space import describe_contents, grid_size, parse_space
     from squadron.tune.spec import SweepSpec
 
     metric = options.metric or next(iter(job.metrics), None)
@@ -99,7 +99,7 @@ def make_spec(job: Job, base: dict[str, Any], options: argparse.Namespace) -> Sw
     trials = options.trials if options.trials is not None else 12 if varied else grid_size(space)
     over = {key: text for key, _, text in (word.partition("=") for word in options.over)}
     asked = {
-        "job": options.job, "base": base, "over": over,
+        "job": options.job, "base": base, "over": over, "contents": describe_contents(space, job.config_type, base),
         "metric": metric, "goal": options.goal or job.metrics[metric], "trials": trials, "search": options.search,
         "scheduler": options.scheduler, "grace": options.grace, "perturb_every": options.perturb_every,
         "seed": options.sweep_seed,

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from squadron.core.assignments import check_overlap
-from squadron.core.config import Config, from_values
+from squadron.core.config import Config, ConfigT, fingerprint, from_values
 from squadron.core.errors import ConfigError, suggest
+from squadron.core.inputs import find_inputs
 from squadron.core.typed_values import Walk, annotations_at
 from squadron.core.yaml_text import read_flow
 
@@ -96,8 +97,22 @@ def grid_size(space: Space) -> int:
 def check_space(space: Space, model: type[Config], base: Mapping[str, Any]) -> None:
     """Raise ConfigError if the configuration has no such setting, or refuses one of the values or an end of a range."""
     for key, domain in space.items():
-        for value in domain.values:
-            from_values(model, base, {key: value}, where=f"--over {key}={domain.kind}(…)")
+        _try_values(key, domain, model, base)
+
+
+def describe_contents(space: Space, model: type[Config], base: Mapping[str, Any]) -> str:
+    """A few digits for what the files and models hold that the configurations of a sweep name, of which plain values
+    have the names alone; empty if there are none. Raises ConfigError as `check_space` does."""
+    listed = {key: domain for key, domain in space.items() if domain.is_listed}
+    varied = [config for key, domain in listed.items() for config in _try_values(key, domain, model, base)]
+    configs = [from_values(model, base, {}), *varied]
+    return fingerprint(configs) if any(path for config in configs for _, path in find_inputs(config)) else ""
+
+
+def _try_values(key: str, domain: Domain, model: type[ConfigT], base: Mapping[str, Any]) -> list[ConfigT]:
+    """A configuration for each value of one setting."""
+    where = f"--over {key}={domain.kind}(…)"
+    return [from_values(model, base, {key: value}, where=where) for value in domain.values]
 
 
 def _combinations(space: Space) -> list[Settings]:

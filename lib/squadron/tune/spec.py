@@ -15,6 +15,7 @@ class SweepSpec(Config):
 
     job: str
     base: dict[str, Any] = Field(description="the configuration that trials start from")
+    contents: str = Field("", description="stands for what the files and models hold that the configurations name")
     over: dict[str, str] = Field(description="settings that are varied, and over what: lr: loguniform(1e-5,1e-3)")
     metric: str
     goal: Goal

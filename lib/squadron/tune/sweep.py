@@ -61,7 +61,8 @@ def try_settings(stage: Stage, spec: SweepSpec) -> Winner:
     """Try settings, one run of the job each, and keep the best."""
     space = space_of(spec)
     trial_store = TrialStore(
-        stage.run.folder, fingerprint([spec.job, spec.base, spec.over, spec.search, spec.metric, spec.seed])
+        stage.run.folder,
+        fingerprint([spec.job, spec.base, spec.contents, spec.over, spec.search, spec.metric, spec.seed]),
     )
     asked = stage.run.config
     assert isinstance(asked, Sweep)
