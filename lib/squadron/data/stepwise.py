@@ -1,10 +1,12 @@
-"""Word problems solved step by step, with right and wrong next steps and a worked judgement between two: a world in
-which a small model can learn to reason and to judge, and every step, every verdict and every answer can be checked.
+"""Word problems solved step by step, with right and wrong next steps and a worked judgement between two, or of a whole
+solution: a world in which a small model can learn to reason and to judge, and every step, every verdict, every score
+and every answer can be checked.
 
 A step is one line, `Step 2: 41-17=24.`, or worked out by digits, `Step 2: 41-17 (11-7=4 4-1-1=2)=24.`; the last one
 also gives the answer, `Step 3: 24*3=72, so \\boxed{72}.` A judgement first works the next step out, then compares both
 candidates with it, then says `[[A]]` or `[[B]]`. For a small model the short way is the easier to write, and the long
-way the easier to get right.
+way the easier to get right. A judgement of a whole solution does so with each step up to the first mistake, then says
+`Score: 2`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ KINDS = ("result", "operand", "operator", "ending")
 _WEIGHTS = (60, 18, 12, 10)
 _PREFIX_ERRORS = 0.15
 """Share of the steps before a contest that are wrong, as a model's own steps can be; later steps continue from them."""
+_MISTAKES = 0.3
+"""Share of the steps of a scored solution that are wrong: of two steps, about half of the solutions are right."""
+FULL_SCORE = 5
 _NUMBER = r"(\d{1,18})"
 _STEP = re.compile(
     rf"Step {_NUMBER}: {_NUMBER}([-+*]){_NUMBER}( \([-+*=\d ]*\))?={_NUMBER}(?:, so \\boxed\{{{_NUMBER}\}})?\."
@@ -61,6 +66,15 @@ class Contest(NamedTuple):
     second: str
     judgement: str
     better: str
+
+
+class Graded(NamedTuple):
+    """A solution, right or wrong, as its steps; `judgement` works them out and ends with the score, 0 to 5."""
+
+    problem: Problem
+    steps: tuple[str, ...]
+    judgement: str
+    score: int
 
 
 def solution_steps(problem: Problem, draw: random.Random | None = None, worked: float = 0.0) -> tuple[str, ...]:
@@ -138,6 +152,40 @@ def judge(problem: Problem, steps: Sequence[str], first: str, second: str) -> st
     return f"{worked} A: {sides[0][0]} B: {sides[1][0]} [[{better}]]"
 
 
+def graded(asked: Iterable[Problem], seed: int, worked: float = 0.0) -> Iterator[Graded]:
+    """A scored solution of each problem; a share `worked` of its steps is worked out, right or wrong."""
+    draw = random.Random(f"{seed} graded")
+    for problem in asked:
+        yield _grade_drawn(draw, problem, worked)
+
+
+def graded_pairs(asked: Iterable[Problem], seed: int, worked: float = 0.0) -> Iterator[tuple[Graded, Graded]]:
+    """Two solutions of each problem whose scores differ, the higher one first in about half of them."""
+    draw = random.Random(f"{seed} graded pairs")
+    for problem in asked:
+        first = second = _grade_drawn(draw, problem, worked)
+        while first.score == second.score:
+            second = _grade_drawn(draw, problem, worked)
+        yield (first, second) if draw.random() < 0.5 else (second, first)
+
+
+def grade(problem: Problem, steps: Sequence[str]) -> tuple[str, int]:
+    """The worked judgement of a whole solution, and its score: of five points, the share of the problem's steps that
+    are right before the first mistake, rounded down."""
+    lines: list[str] = []
+    right_ones = 0
+    for place in range(len(problem.steps)):
+        right = right_step(problem, steps[:place])
+        candidate = read_step(steps[place]) if place < len(steps) else None
+        compared, same = _compare(right, candidate)
+        lines.append(f"{right._replace(worked=True).operation}{' end' if right.last else ''}. {compared}")
+        if not same:
+            break
+        right_ones += 1
+    score = FULL_SCORE * right_ones // len(problem.steps)
+    return f"{' '.join(lines)} Score: {score}", score
+
+
 def work_out(step: Step) -> str:
     """An operation digit by digit from the right, with what is carried or borrowed: `2-0=2 8-4=4`."""
     lines, carried = [], 0
@@ -154,6 +202,19 @@ def work_out(step: Step) -> str:
         lines.append(f"{a + 10 * borrowed}{step.operator}{b}{more}={value + 10 * borrowed}")
         carried = int(borrowed) if sign == "-" else value // 10
     return " ".join(lines)
+
+
+def _grade_drawn(draw: random.Random, problem: Problem, worked: float) -> Graded:
+    steps: list[str] = []
+    for _ in problem.steps:
+        right = right_step(problem, steps)
+        if right.result < 0:  # after a mistake there may be too little left
+            break
+        step = wrong_step(draw, right) if draw.random() < _MISTAKES else right
+        steps.append(_styled(step, draw, worked).text)
+        if step.last:
+            break
+    return Graded(problem, tuple(steps), *grade(problem, steps))
 
 
 def _styled(step: Step, draw: random.Random | None, worked: float) -> Step:

@@ -1,11 +1,13 @@
 """Process-based self-rewarding (Zhang et al. 2025, arXiv 2503.03746) as pure functions on strings: prompts, steps,
-verdicts. The search itself, best of w candidates by the number of wins with its rollback, is `squadron.search.steps`;
-the loss is `squadron.train.objectives.language.DirectPreference` on one step each, given the steps before.
+verdicts; and its baseline, Self-Rewarding Language Models (Yuan et al. 2024, arXiv 2401.10020): scores. The search
+itself, best of w candidates by the number of wins with its rollback, is `squadron.search.steps`; the loss is
+`squadron.train.objectives.language.DirectPreference`, on one step given the steps before, or on whole solutions.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -38,6 +40,24 @@ Then end with your verdict on a line of its own: [[A]] if assistant A's step is 
 ### Next step of assistant B
 {second}"""
 
+SCORE = """\
+Judge an answer to a question by points that add up, at most five. Give one point for each of these that holds:
+
+- The answer is about the question and says something that helps, even if parts of it are missing or beside the point.
+- It deals with a good part of the question, even if it does not settle it.
+- It answers what the question is mainly about, in a way that can be used.
+- It speaks to the question directly and in full, is well ordered and helpful; little could be improved.
+- It is just right for this question: expert, correct in every part, and without anything that is not needed.
+
+Say briefly which points you give and why. Then end with the sum on a line of its own: "Score: " and a number from 0
+to 5.
+
+### Question
+{question}
+
+### Answer
+{solution}"""
+
 SPLIT = """\
 Below are a problem and its solution. Write the solution again, split into steps: each on a line of its own that begins
 with "Step n: ", where n counts the steps. Change nothing of what it says: leave nothing out, add nothing, correct
@@ -50,7 +70,11 @@ nothing, and keep the boxed answer. Write the steps and nothing else.
 {solution}"""
 
 NO_STEPS = "(none)"
+HIGHEST_SCORE = 5
 _VERDICT = re.compile(r"\[\[([AB])\]\]")
+_SCORE = re.compile(r"\bscore[*_`]*\s*:", re.IGNORECASE)
+_POINTS = re.compile(r"[\s*_`<(\[]*([-+]?\d+(?:\.\d+)?)(?![-–,.]?\d)(?!\s*/\s*(?!5\b)\d)")
+"""A number that is no part of a longer one or of a range, and no share of another scale than 5."""
 _STEP = re.compile(r"Step\s+\d+\s*:", re.IGNORECASE)
 
 
@@ -74,6 +98,11 @@ def judge_messages(
     return user(template.format(question=question, steps=so_far, first=first, second=second))
 
 
+def score_messages(template: str, question: str, solution: str) -> tuple[Message, ...]:
+    """The conversation that asks how many points a whole solution gets. `template` holds {question}, {solution}."""
+    return user(template.format(question=question, solution=solution))
+
+
 def split_messages(question: str, solution: str) -> tuple[Message, ...]:
     """The conversation that asks a chat model to split a solution into steps."""
     return user(SPLIT.format(question=question, solution=solution))
@@ -83,6 +112,28 @@ def read_verdict(judgement: str) -> Verdict | None:
     """The verdict that a judgement ends with; None if there is none, which is no verdict for anybody."""
     found = _VERDICT.findall(judgement)
     return None if not found else "first" if found[-1] == "A" else "second"
+
+
+def read_score(judgement: str) -> float | None:
+    """The score that a judgement ends with, between 0 and 5; None if there is none, which is not 0."""
+    *before, last = _SCORE.split(judgement)
+    found = _POINTS.match(last) if before else None
+    score = float(found[1]) if found else math.nan
+    return score if 0 <= score <= HIGHEST_SCORE else None
+
+
+def mean_score(scores: Sequence[float | None]) -> float | None:
+    """The mean of the judgements that gave a score; None if none did. The order of judgements changes no bit of it."""
+    there = [score for score in scores if score is not None]
+    return math.fsum(there) / len(there) if there else None
+
+
+def higher(scores: Sequence[float | None]) -> Verdict | None:
+    """Which of two solutions has the higher score; None if they are equal or one has none."""
+    first, second = scores
+    if first is None or second is None or first == second:
+        return None
+    return "first" if first > second else "second"
 
 
 def read_step(text: str) -> str | None:

@@ -11,7 +11,7 @@ from squadron.core.run import Stage
 from squadron.evaluate.panels import loss_curves
 from squadron.methods.self_rewarding import algorithm, plan
 from squadron.methods.self_rewarding.config import PromptsConfig
-from squadron.methods.self_rewarding.conversations import judge_messages
+from squadron.methods.self_rewarding.conversations import lesson_messages
 from squadron.methods.self_rewarding.records import Lessons
 from squadron.methods.self_rewarding.synthetic_task import WorldConfig, base_texts, draw
 from squadron.train.library_setup import quiet_libraries
@@ -52,7 +52,6 @@ def _texts(stage: Stage, lessons: Lessons, prompts: PromptsConfig) -> Iterator[s
     for row in itertools.islice(lessons.instruction.lines(folder), _TOKENIZED):
         yield from (algorithm.solve_messages(prompts.solve, row["question"])[0]["content"], "\n".join(row["steps"]))
     for row in itertools.islice(lessons.evaluation.lines(folder), _TOKENIZED):
-        shown = row["question"], row["steps"], row["first"], row["second"]
-        yield judge_messages(prompts, *shown)[0]["content"]
+        yield lesson_messages(prompts, row)[0]["content"]
         yield row["judgement"]
     yield from ("user", "assistant")

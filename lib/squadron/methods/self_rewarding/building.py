@@ -40,12 +40,13 @@ class Built:
     error: str = ""
 
 
-def check(instruction: InstructionConfig, judging: JudgingDataConfig) -> None:
-    """See to it before any work starts that every model that data is built by is there. Raises as `check_served`."""
+def check(instruction: InstructionConfig, judging: JudgingDataConfig, continues: bool) -> None:
+    """See to it before any work starts that every model that data is built by is there, and that the policy continues a
+    turn where it `continues` solutions. Raises as `check_served`."""
     for settings in (instruction.splitter, judging.policy, judging.reward, judging.judge):
         if settings is not None:
             check_served(settings)
-    if isinstance(judging.policy, OpenAiModel) and not judging.policy.can_continue:
+    if continues and isinstance(judging.policy, OpenAiModel) and not judging.policy.can_continue:
         fix = "take a model that continues its turn, behind vLLM, SGLang, DeepSeek's beta address or Ollama"
         raise ConfigError("the server of judging.policy cannot continue a turn", where=judging.policy.base_url, fix=fix)
 
@@ -89,20 +90,24 @@ def split(sampling: Sampling, question: str, solution: str) -> Program[tuple[tup
     return (), error, answered
 
 
+def searched_problems(stage: Stage, sources: Sources, count: int, rounds: int) -> list[dict[str, Any]]:
+    """The problems that judgements are searched on: those after the first `rounds`, which the rounds leave alone; where
+    they do not suffice, also the last that rounds ask, which is said."""
+    lines = sources.training.lines(stage.run.folder)
+    rows = (lines[rounds:] + lines[:rounds][::-1])[:count]
+    if shared := max(0, len(rows) - len(lines[rounds:])):
+        stage.headline("problems searched for judgements that rounds ask, too", f"{shared:,} of {len(rows):,}")
+    return rows
+
+
 def search(
     stage: Stage, sources: Sources, config: JudgingDataConfig, prompts: PromptsConfig, rounds: int
 ) -> list[Contest]:
     """Contests between the best and the worst step at each layer of the trees, kept where two judgements with the sides
     swapped and the process reward agree. Problems that lack a reply are failed rows, which the next run tries again.
-
-    Those after the first `rounds` problems are searched, which the rounds leave alone; where they do not suffice, also
-    the last that rounds ask, which is said.
     """
     assert config.policy is not None and config.reward is not None and config.judge is not None
-    lines = sources.training.lines(stage.run.folder)
-    rows = (lines[rounds:] + lines[:rounds][::-1])[: config.problems]
-    if shared := max(0, len(rows) - len(lines[rounds:])):
-        stage.headline("problems searched for judgements that rounds ask, too", f"{shared:,} of {len(rows):,}")
+    rows = searched_problems(stage, sources, config.problems, rounds)
     programs = {row["id"]: partial(build_contests, config, prompts, row["id"], row["question"]) for row in rows}
     models = {"policy": config.policy, "reward": config.reward, "judge": config.judge}
     found = run_programs(stage, programs, models, cap_usd=config.cap_usd)

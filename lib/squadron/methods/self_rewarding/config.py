@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
@@ -14,26 +14,37 @@ from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.rewards.settings import AnyReward
 from squadron.llm.settings import AnyModel, Rehearsed
-from squadron.methods.self_rewarding.algorithm import JUDGE, NO_STEPS, SOLVE
+from squadron.methods.self_rewarding.algorithm import JUDGE, NO_STEPS, SCORE, SOLVE
 from squadron.methods.self_rewarding.synthetic_task import WorldConfig
 from squadron.search.steps import StepSearchConfig
 from squadron.search.tree import TreeSearchConfig
 from squadron.train.spec import LoraSettings, OptimizerConfig, ScheduleConfig, TrainSpec
 
+Rewarding = Literal["process", "outcome"]
+"""What is judged: pairs of next steps, or whole solutions by a score (the baseline SRLM)."""
+
+_PLACES = {
+    "solve": ("question",),
+    "judge": ("question", "steps", "first", "second"),
+    "score": ("question", "solution"),
+}
+"""What each prompt is filled in with."""
+
 
 class PromptsConfig(Config):
-    """How models are asked. The defaults say in our words what the paper's prompts ask for."""
+    """How models are asked. The defaults say in our words what the papers' prompts ask for."""
 
     solve: str = Field(SOLVE, description="holds {question}")
     judge: str = Field(JUDGE, description="holds {question}, {steps}, {first}, {second}")
+    score: str = Field(SCORE, description="rewarding by outcome: holds {question}, {solution}")
     no_steps: str = Field(NO_STEPS, description="stands in {steps} where there are none")
 
-    @field_validator("solve", "judge")
+    @field_validator("solve", "judge", "score")
     @classmethod
-    def _has_its_places(cls, value: str, info: object) -> str:
-        wanted = ("question",) if info.field_name == "solve" else ("question", "steps", "first", "second")  # type: ignore[attr-defined]
+    def _has_its_places(cls, value: str, info: ValidationInfo) -> str:
+        wanted = _PLACES[info.field_name or ""]
         try:
-            value.format(question="", steps="", first="", second="")
+            value.format(**dict.fromkeys(wanted, ""))
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"cannot be filled in: {error}; double the braces that are meant as such") from None
         if missing := [name for name in wanted if f"{{{name}}}" not in value]:
@@ -79,20 +90,45 @@ class InstructionConfig(SolvedConfig):
     sampling: Sampling = Sampling(max_tokens=4096)
 
 
+class JudgementsConfig(Config):
+    """How whole solutions are scored (rewarding by outcome), as Self-Rewarding Language Models has it."""
+
+    judgements: Annotated[int, AtMost(2)] = Field(3, ge=1, description="of a solution, whose mean is its score")
+    judging: Sampling = Field(
+        Sampling(max_tokens=1024, temperature=0.7, top_p=0.9), description="how judgements are drawn"
+    )
+
+
+class ScoringConfig(JudgementsConfig):
+    """How whole solutions are proposed and scored (rewarding by outcome), as Self-Rewarding Language Models has it."""
+
+    candidates: Annotated[int, AtMost(3)] = Field(4, ge=2, description="solutions of a problem")
+    proposing: Sampling = Field(
+        Sampling(max_tokens=2048, temperature=0.7, top_p=0.9), description="how solutions are proposed"
+    )
+
+
 class JudgingDataConfig(SpendingConfig):
-    """Where judgements come from (evaluation data, EFT): a file, or a tree search judged by a chat model."""
+    """Where judgements come from (evaluation data, EFT): a file, or a search judged by a chat model.
+
+    Rewarding by process, the search is a tree of steps, and `judge` chooses between two of them, twice. Rewarding by
+    outcome, `policy` proposes whole solutions, and `judge` scores the best and the worst by `reward`.
+    """
 
     path: RecordsPath | None = Field(
-        None, description="contests {question, steps, first, second, judgement, better}; None: search, or small world"
+        None,
+        description="contests {question, steps, first, second, judgement, better}; rewarding by outcome, scored "
+        "solutions {question, solution, judgement, score}; None: search, or small world",
     )
-    policy: AnyModel | None = Field(None, description="chat model that proposes steps in the search; None: no search")
-    reward: AnyReward | None = Field(None, description="process reward model that guides the search")
-    judge: AnyModel | None = Field(None, description="chat model that judges pairs twice, with the sides swapped")
+    policy: AnyModel | None = Field(None, description="chat model that proposes in the search; None: no search")
+    reward: AnyReward | None = Field(None, description="reward model that guides the search")
+    judge: AnyModel | None = Field(None, description="chat model that judges pairs twice, or scores solutions")
     search: TreeSearchConfig = TreeSearchConfig()
+    scoring: ScoringConfig = Field(ScoringConfig(judgements=1), description="in place of the next three, by outcome")
     proposing: Sampling = Sampling(max_tokens=512, temperature=0.7, top_p=0.95)
     judging: Sampling = Sampling(max_tokens=1024)
     problems: Annotated[int, AtMost(3)] = Field(400, ge=1, description="problems that are searched")
-    held_out: Annotated[int, AtMost(2)] = Field(500, ge=1, description="contests kept out to measure judging by")
+    held_out: Annotated[int, AtMost(2)] = Field(500, ge=1, description="rows kept out to measure judging by")
 
     @model_validator(mode="after")
     def _search_is_whole(self) -> JudgingDataConfig:
@@ -119,7 +155,7 @@ class GenerationConfig(Config):
 
 
 class ProposalsConfig(Config):
-    """How models propose steps and judge them."""
+    """How models propose and judge."""
 
     questions: Annotated[tuple[int, ...], AtMost(4)] = Field(
         (400, 800, 1200), min_length=1, description="problems of each round"
@@ -129,6 +165,7 @@ class ProposalsConfig(Config):
         Sampling(max_tokens=512, temperature=0.5, top_p=0.95), description="how steps are proposed"
     )
     judging: Sampling = Field(Sampling(max_tokens=1024), description="how contests are judged")
+    scoring: ScoringConfig = Field(ScoringConfig(), description="in place of the three above, rewarding by outcome")
     judge: AnyModel | None = Field(None, description="another model judges, to compare with; None: the model itself")
 
 
@@ -172,6 +209,9 @@ class SelfRewardingConfig(Config):
     )
     problems: ProblemsConfig | None = Field(None, description="what rounds ask; None: the small world's")
     world: WorldConfig = WorldConfig()
+    rewarding: Rewarding = Field(
+        "process", description="outcome: the baseline, Self-Rewarding Language Models, which scores whole solutions"
+    )
     prompts: PromptsConfig = PromptsConfig()
     instruction: InstructionConfig = InstructionConfig()
     judging: JudgingDataConfig = JudgingDataConfig()
@@ -207,7 +247,7 @@ class SelfRewardingConfig(Config):
 
     def rehearse(self, stand_ins: StandIns) -> SelfRewardingConfig:
         """On the first rows of the user's files."""
-        from squadron.methods.self_rewarding.rehearsal import made_up_contests, made_up_problems
+        from squadron.methods.self_rewarding.rehearsal import made_up_contests, made_up_problems, made_up_scores
 
         def problems(config: ProblemsT) -> ProblemsT:
             answer = config.answer if isinstance(config, BenchmarkConfig) else None
@@ -220,7 +260,8 @@ class SelfRewardingConfig(Config):
             rows = stand_ins.rows(taught.path, taught.split, lambda: made_up_problems(*columns))
             taught = taught.model_copy(update={"path": rows})
         if judged.path is not None:
-            judged = judged.model_copy(update={"path": stand_ins.rows(judged.path, "train", made_up_contests)})
+            made_up = made_up_scores if self.rewarding == "outcome" else made_up_contests
+            judged = judged.model_copy(update={"path": stand_ins.rows(judged.path, "train", made_up)})
         measured = measured.model_copy(update={"benchmarks": tuple(map(problems, measured.benchmarks))})
         asked = self.problems and problems(self.problems)
         return self.model_copy(

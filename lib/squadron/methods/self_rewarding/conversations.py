@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast
 
 from squadron.core.run import Stage
 from squadron.llm.batch.programs import Ask, Program
@@ -31,6 +31,25 @@ class Searched:
     judging_s: float
     cut_off: int
     unreadable: int
+    error: str = ""
+
+    @property
+    def answer(self) -> str | None:
+        """The step that the solution ends with; None if the search did not come to its end."""
+        return self.found.steps[-1] if self.found.ended == "finished" else None
+
+    @property
+    def length(self) -> int:
+        """How many steps were found."""
+        return len(self.found.steps)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on a pair as it is shown, and with its sides swapped; `error` says why a reply failed, if one did."""
+
+    shown: algorithm.Verdict | None
+    swapped: algorithm.Verdict | None
     error: str = ""
 
 
@@ -80,7 +99,14 @@ class Searcher:
         ]
 
 
-def fail_searches(stage: Stage, searched: Mapping[str, Searched]) -> None:
+class Erring(Protocol):
+    """What became of a problem, and why a reply failed, if one did."""
+
+    @property
+    def error(self) -> str: ...
+
+
+def fail_searches(stage: Stage, searched: Mapping[str, Erring]) -> None:
     """Keep searches that lack a reply as failed rows: the next run asks for it again, and goes on from there."""
     for name, one in searched.items():
         if one.error:
@@ -102,6 +128,15 @@ def judge_both(
     return [cast(ChatReply, reply) for reply in replies]
 
 
+def judge_pair(
+    model: str, prompts: PromptsConfig, sampling: Sampling, question: str, steps: Sequence[str], pair: tuple[str, str]
+) -> Program[Judged]:
+    """Which of a pair of next steps is better, asked in both orders."""
+    replies = yield from judge_both(model, prompts, sampling, question, steps, pair)
+    error = next((reply.error for reply in replies if not reply.ok), "")
+    return Judged(verdict_of(replies[0]), verdict_of(replies[1]), error)
+
+
 def ask_chat(model: str, requests: Sequence[ChatRequest], errors: list[str]) -> Program[list[ChatReply]]:
     """The replies of a chat model; why those failed that did is added to `errors`."""
     replies = [cast(ChatReply, reply) for reply in (yield Ask(model, tuple(requests)))]
@@ -114,6 +149,13 @@ def judge_messages(
 ) -> tuple[Message, ...]:
     """The conversation of one contest, in the words of a run."""
     return algorithm.judge_messages(prompts.judge, question, steps, first, second, prompts.no_steps)
+
+
+def lesson_messages(prompts: PromptsConfig, row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What a row of evaluation data asks: the score of a solution, or which of two next steps is better."""
+    if "solution" in row:
+        return algorithm.score_messages(prompts.score, row["question"], row["solution"])
+    return judge_messages(prompts, row["question"], row["steps"], row["first"], row["second"])
 
 
 def step_sampling(sampling: Sampling, *drawn_for: object) -> Sampling:

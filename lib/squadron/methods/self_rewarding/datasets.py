@@ -21,13 +21,14 @@ from squadron.data.problems import read_problems as read_problem_file
 from squadron.data.records import read_records
 from squadron.data.rows import store_lines
 from squadron.data.stepwise import Contest, solution_steps
-from squadron.methods.self_rewarding import algorithm, building, plan
+from squadron.methods.self_rewarding import algorithm, building, plan, scored_data
 from squadron.methods.self_rewarding.config import (
     BenchmarkConfig,
     InstructionConfig,
     JudgingDataConfig,
     ProblemsConfig,
     PromptsConfig,
+    Rewarding,
     SolvedConfig,
 )
 from squadron.methods.self_rewarding.records import Lessons, Sources
@@ -86,28 +87,31 @@ def build_lessons(
     world: TasksConfig,
     rounds: int,
     seed: int,
+    rewarding: Rewarding,
 ) -> Lessons:
-    """Gather solutions in steps and judged pairs of steps, and keep some pairs out.
+    """Gather solutions in steps and judged pairs of steps, or scored solutions, and keep some out.
 
     Raises InputError for rows that lack a column, and where nothing is left to learn from.
     """
     if instruction.path is None:
         drawn = draw(world, seed, rounds)
-        learned, held_out = draw_contests(drawn, seed, world.worked)
         style = random.Random(f"{seed} solutions")
         solved: Iterable[Mapping[str, Any]] = (
             {"question": problem.question, "steps": solution_steps(problem, style, world.worked)}
             for problem in drawn.solutions
         )
-        judged, measured = (list(map(_contest_of_world, some)) for some in (learned, held_out))
-    else:
-        building.check(instruction, judging)
-        solved = building.solutions(stage, instruction, judging.cap_usd)
-        if judging.path:
-            judged = _contests_of_file(judging.path)
+        if rewarding == "outcome":
+            judged, measured = scored_data.of_world(drawn, seed, world.worked)
         else:
-            judged = building.search(stage, sources, judging, prompts, rounds)
+            contests = draw_contests(drawn, seed, world.worked)
+            judged, measured = (list(map(_contest_of_world, some)) for some in contests)
+    else:
+        building.check(instruction, judging, continues=rewarding == "process")
+        solved = building.solutions(stage, instruction, judging.cap_usd)
+        judged = _judged(stage, sources, judging, prompts, rounds, rewarding)
         judged, measured = _hold_out(judged, judging.held_out, seed)
+        if rewarding == "outcome":
+            measured = scored_data.pairs(measured)
     found = Lessons(
         instruction=store_lines(stage, "instruction.jsonl", solved),
         evaluation=store_lines(stage, "evaluation.jsonl", judged),
@@ -115,11 +119,34 @@ def build_lessons(
     )
     kinds = [
         ["solutions in steps", found.instruction.count, None],
-        ["judged contests", found.evaluation.count, found.held_out.count],
+        [
+            "judged contests" if rewarding == "process" else "scored solutions",
+            found.evaluation.count,
+            found.held_out.count,
+        ],
     ]
     columns = ["lessons", "to tune on", "held out"]
     stage.show(Table(title="What the first model learns from", columns=columns, rows=kinds))
     return found
+
+
+def _judged(
+    stage: Stage,
+    sources: Sources,
+    judging: JudgingDataConfig,
+    prompts: PromptsConfig,
+    rounds: int,
+    rewarding: Rewarding,
+) -> list[dict[str, Any]]:
+    """Judged contests or scored solutions, of a file or of models."""
+    if rewarding == "process":
+        if judging.path:
+            return _contests_of_file(judging.path)
+        return building.search(stage, sources, judging, prompts, rounds)
+    if judging.path:
+        return scored_data.of_file(judging.path)
+    asked = building.searched_problems(stage, sources, judging.problems, rounds)
+    return scored_data.build(stage, asked, judging, prompts)
 
 
 def _of_benchmark(config: BenchmarkConfig) -> list[dict[str, Any]]:

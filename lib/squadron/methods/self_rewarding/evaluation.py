@@ -14,15 +14,22 @@ from squadron.evaluate.summary import Estimate
 from squadron.llm.batch.programs import run_programs
 from squadron.llm.chat import ChatReply, Sampling
 from squadron.methods.self_rewarding import algorithm, figures
-from squadron.methods.self_rewarding.config import EvaluationConfig, GenerationConfig, PromptsConfig, ProposalsConfig
+from squadron.methods.self_rewarding.config import (
+    EvaluationConfig,
+    GenerationConfig,
+    JudgementsConfig,
+    PromptsConfig,
+    ProposalsConfig,
+    Rewarding,
+)
 from squadron.methods.self_rewarding.conversations import (
     MODEL,
+    Judged,
     Searched,
     Searcher,
     fail_searches,
-    judge_both,
+    judge_pair,
     solve,
-    verdict_of,
 )
 from squadron.methods.self_rewarding.records import (
     BenchmarkResult,
@@ -31,6 +38,7 @@ from squadron.methods.self_rewarding.records import (
     Lessons,
     Sources,
 )
+from squadron.methods.self_rewarding.scoring import Scored, Scorer, score_both
 from squadron.methods.self_rewarding.tuning import open_settings
 from squadron.train.models.artifact import ModelArtifact
 
@@ -42,10 +50,10 @@ def evaluate(
     lessons: Lessons,
     prompts: PromptsConfig,
     solving: Sampling,
-    judging: Sampling,
+    judging: Sampling | JudgementsConfig,
     generation: GenerationConfig,
 ) -> Evaluation:
-    """Solve the benchmarks and judge the pairs that were kept out.
+    """Solve the benchmarks and judge the pairs that were kept out: next steps, or whole solutions by their scores.
 
     A reply that failed counts neither way: it is a failed row of the stage, asked again by the next run. A solution
     that is cut off is wrong.
@@ -59,8 +67,12 @@ def evaluate(
         for row in rows
     }
     for number, row in enumerate(contests):
-        shown = row["question"], row["steps"], (row["first"], row["second"])
-        programs[f"contest {number}"] = partial(judge_both, MODEL, prompts, judging, *shown)
+        pair = row["first"], row["second"]
+        programs[f"contest {number}"] = (
+            partial(score_both, MODEL, prompts, judging, row["question"], pair)
+            if isinstance(judging, JudgementsConfig)
+            else partial(judge_pair, MODEL, prompts, judging, row["question"], row["steps"], pair)
+        )
     answers = run_programs(stage, programs, models, unit="answer", timeout_s=generation.timeout_s)
     results = []
     for name, rows in benchmarks:
@@ -71,11 +83,11 @@ def evaluate(
         results.append(_benchmark(name, rows, replies))
     judged = []
     for number, row in enumerate(contests):
-        replies = answers[f"contest {number}"]
-        if failed := [reply.error for reply in replies if not reply.ok]:
-            stage.fail(f"contest {number}", failed[0])
+        verdicts = answers[f"contest {number}"]
+        if verdicts.error:
+            stage.fail(f"contest {number}", verdicts.error)
         else:
-            judged.append((row, replies))
+            judged.append((row, verdicts))
     evaluation = Evaluation(model=model.name, benchmarks=tuple(results), judge=_judge(judged))
     figures.show_evaluation(stage, evaluation)
     return evaluation
@@ -90,18 +102,21 @@ def scale(
     rounds: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
+    rewarding: Rewarding,
 ) -> BenchmarkResult:
-    """Test-time scaling: the share of problems solved when a model searches, judging its own steps.
+    """Test-time scaling: the share of problems solved when a model searches, judging its own steps, or takes the best
+    of its own solutions by its own scores.
 
     A search that does not come to an end is wrong; one that lacks a reply counts neither way, and is tried again by the
     next run.
     """
     name, problems = sources.benchmarks[0]
     rows = problems.lines(stage.run.folder)[: config.scaling]
-    search = Searcher(
-        prompts, config.scaling_search, rounds.proposing, rounds.judging, algorithm.draw_seed(seed, "scale")
-    )
-    programs = {row["id"]: partial(search, row["id"], row["question"]) for row in rows}
+    seed = algorithm.draw_seed(seed, "scale")
+    search: Searcher | Scorer = Scorer(prompts, rounds.scoring, seed)
+    if rewarding == "process":
+        search = Searcher(prompts, config.scaling_search, rounds.proposing, rounds.judging, seed)
+    programs: dict[str, Any] = {row["id"]: partial(search, row["id"], row["question"]) for row in rows}
     models = {MODEL: open_settings(stage, model, generation)}
     searched = run_programs(stage, programs, models, timeout_s=generation.timeout_s)
     fail_searches(stage, searched)
@@ -118,13 +133,15 @@ def compare(
     rounds: ProposalsConfig,
     generation: GenerationConfig,
     seed: int,
+    rewarding: Rewarding,
 ) -> Estimate:
     """Compare the rounds, and let the last model search."""
     searched = None
     if config.scaling:
-        searched = scale(stage, last, sources, prompts, config, rounds, generation, seed)
+        searched = scale(stage, last, sources, prompts, config, rounds, generation, seed, rewarding)
     found = gain(results[1], results[-1])
-    figures.show_rounds(stage, results, found, searched)
+    how = "with a search" if rewarding == "process" else f"by the best score of {rounds.scoring.candidates}"
+    figures.show_rounds(stage, results, found, searched, how)
     return found
 
 
@@ -152,30 +169,31 @@ def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], said: Sequence[Chat
     )
 
 
-def _searched(name: str, rows: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched]) -> BenchmarkResult:
-    found = [searched[row["id"]].found for row in rows]
+def _searched(
+    name: str, rows: Sequence[Mapping[str, Any]], searched: Mapping[str, Searched | Scored]
+) -> BenchmarkResult:
+    found = [searched[row["id"]] for row in rows]
 
-    def right(row: Mapping[str, Any]) -> bool | None:
-        one = searched[row["id"]]
-        return None if one.error else one.found.ended == "finished" and is_right(one.found.steps[-1], row["reference"])
+    def right(one: Searched | Scored, row: Mapping[str, Any]) -> bool | None:
+        return None if one.error else one.answer is not None and is_right(one.answer, row["reference"])
 
     return BenchmarkResult(
         name=name,
-        right=tuple(map(right, rows)),
-        unfinished=sum(one.ended != "finished" for one in found),
-        steps=sum(len(one.steps) for one in found) / len(found),
+        right=tuple(right(one, row) for one, row in zip(found, rows, strict=True)),
+        unfinished=sum(one.answer is None for one in found),
+        steps=sum(one.length for one in found) / len(found),
         step_tokens=float("nan"),
     )
 
 
-def _judge(judged: Sequence[tuple[Mapping[str, Any], Sequence[ChatReply]]]) -> JudgeResult:
-    """From contests and their two judgements, as they stand and with the sides swapped."""
-    verdicts = [[verdict_of(reply) for reply in replies] for _, replies in judged]
-    better = ["first" if contest["better"] == "A" else "second" for contest, _ in judged]
+def _judge(judged: Sequence[tuple[Mapping[str, Any], Judged]]) -> JudgeResult:
+    """From pairs and the verdicts on them, as they stand and with the sides swapped."""
+    said = [verdict for _, both in judged for verdict in (both.shown, both.swapped)]
+    better = ["first" if pair["better"] == "A" else "second" for pair, _ in judged]
     swapped = {"first": "second", "second": "first"}
     return JudgeResult(
-        right=tuple(shown[0] == wanted for shown, wanted in zip(verdicts, better, strict=True)),
-        right_swapped=tuple(shown[1] == swapped[wanted] for shown, wanted in zip(verdicts, better, strict=True)),
-        named_first=sum(verdict == "first" for shown in verdicts for verdict in shown),
-        unreadable=sum(verdict is None for shown in verdicts for verdict in shown),
+        right=tuple(both.shown == wanted for (_, both), wanted in zip(judged, better, strict=True)),
+        right_swapped=tuple(both.swapped == swapped[wanted] for (_, both), wanted in zip(judged, better, strict=True)),
+        named_first=said.count("first"),
+        unreadable=said.count(None),
     )

@@ -13,6 +13,7 @@ from squadron.evaluate.panels import curve, estimate_table, headline
 from squadron.evaluate.summary import Estimate
 from squadron.methods.self_rewarding.conversations import Searched
 from squadron.methods.self_rewarding.records import BenchmarkResult, Evaluation
+from squadron.methods.self_rewarding.scoring import Scored
 from squadron.search import Found
 
 _TREES = 3
@@ -81,6 +82,44 @@ def show_search(
         stage.show(tree_panel(row["question"], searched[row["id"]].found))
 
 
+def show_scoring(stage: Stage, asked: Sequence[Mapping[str, Any]], scored: Mapping[str, Scored]) -> None:
+    """What became of the problems of a round and of the judgements of solutions, and some problems with both."""
+    found = list(scored.values())
+    scores = [score for one in found for score in one.scores if score is not None]
+    preferences = sum(one.pair is not None for one in found)
+    useless = sum(one.answer is None for one in found)
+    rows: list[list[Any]] = [
+        ["problems", len(found)],
+        ["preferences", preferences],
+        ["no preference: equal scores", len(found) - preferences - useless],
+        ["no preference: no solution with a score", useless],
+        ["solutions", sum(len(one.solutions) for one in found)],
+        ["solutions that were cut off", sum(one.cut_off for one in found)],
+        ["mean score of a solution", sum(scores) / len(scores) if scores else None],
+        ["judgements", sum(one.judged for one in found)],
+        ["judgements without a score, left out", sum(one.unreadable for one in found)],
+        ["model time spent proposing [s]", sum(one.proposing_s for one in found)],
+        ["model time spent judging [s]", sum(one.judging_s for one in found)],
+    ]
+    stage.show(Table(title="The scoring of this round", columns=["what", "figure"], rows=rows))
+    for row in sorted(asked, key=lambda row: scored[row["id"]].pair is None)[:_TREES]:
+        stage.show(solutions_panel(row["question"], scored[row["id"]]))
+
+
+def solutions_panel(question: str, scored: Scored) -> Tree:
+    """The solutions of one problem: each with its score, which was chosen and which rejected."""
+    marks = dict(zip(scored.pair or (), ("chosen", "rejected"), strict=False))
+    nodes = []
+    for text, score in dict(zip(scored.solutions, scored.scores, strict=True)).items():
+        if text is not None:
+            times = scored.solutions.count(text)
+            label = f"score {'none' if score is None else f'{score:.3g}'}" + (f", ×{times}" if times > 1 else "")
+            mark: Any = marks.get(text, "passed")
+            nodes.append(TreeNode(parent=None, text=textwrap.shorten(text, _SHOWN), mark=mark, label=label))
+    note = "The mean of the judgements, and how often a text was proposed."
+    return Tree(title="Solutions and their scores", root=question, nodes=nodes, note=note)
+
+
 def tree_panel(question: str, found: Found) -> Tree:
     """The search of one problem: every candidate, which was taken, rejected, passed over, or taken back later."""
     nodes: list[TreeNode] = []
@@ -129,8 +168,10 @@ def show_evaluation(stage: Stage, result: Evaluation) -> None:
     stage.headline(f"{result.model} judges right", f"{judge.accuracy:.1%}")
 
 
-def show_rounds(stage: Stage, results: Sequence[Evaluation], gain: Estimate, searched: BenchmarkResult | None) -> None:
-    """Accuracy and judging by round, and the last model against the first tuned one."""
+def show_rounds(
+    stage: Stage, results: Sequence[Evaluation], gain: Estimate, searched: BenchmarkResult | None, how: str
+) -> None:
+    """Accuracy and judging by round, and the last model against the first tuned one; `how` it searches, in words."""
     series = [
         curve(benchmark.name, enumerate(result.benchmarks[number].score for result in results))
         for number, benchmark in enumerate(results[0].benchmarks)
@@ -158,7 +199,7 @@ def show_rounds(stage: Stage, results: Sequence[Evaluation], gain: Estimate, sea
     if searched is not None:
         first = results[-1].benchmarks[0]
         greedy = first.model_copy(update={"right": first.right[: len(searched.right)]})
-        stage.headline(f"{results[-1].model} with a search, of {searched.score.count:,}", f"{searched.accuracy:.1%}")
+        stage.headline(f"{results[-1].model} {how}, of {searched.score.count:,}", f"{searched.accuracy:.1%}")
         stage.headline(f"{results[-1].model} greedily, of the same", f"{greedy.accuracy:.1%}")
 
 

@@ -43,6 +43,17 @@ def asking(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
     return [*rows, ("asked by", _asked_by(config))]
 
 
+def scoring(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
+    """What each round of scored solutions asks, and by what."""
+    rounds = config.rounds
+    rows = []
+    for number, count in enumerate(rounds.questions, 2):
+        solutions = count * rounds.scoring.candidates
+        asked = f"{solutions:,} solutions and up to {solutions * rounds.scoring.judgements:,} judgements"
+        rows.append((f"M{number} asks", f"{count:,} problems: {asked}"))
+    return [*rows, ("asked by", _asked_by(config))]
+
+
 def optimizing(config: SelfRewardingConfig, workers: int, profile: Profile) -> Rows:
     """How each round is trained."""
     return [("each round trains", _training(config.rounds.training))]
@@ -67,13 +78,16 @@ def _problems(config: SelfRewardingConfig) -> str:
 
 def _lessons(config: SelfRewardingConfig) -> str:
     world, judging = config.world, config.judging
+    what = "judged pairs" if config.rewarding == "process" else "scored solutions"
     if config.instruction.path is None:
-        return f"{world.solutions:,} solutions and {world.contests:,} judged pairs of the small world"
+        return f"{world.solutions:,} solutions and {world.contests:,} {what} of the small world"
     split = f", split by {config.instruction.splitter.name}" if config.instruction.splitter else ""
     if judging.path is not None:
-        return f"solutions of {config.instruction.path}{split}; judged pairs of {judging.path}"
-    searched = f"{judging.problems:,} problems, {judging.search.iterations} simulations each"
-    return f"solutions of {config.instruction.path}{split}; judged pairs by tree search over {searched}"
+        return f"solutions of {config.instruction.path}{split}; {what} of {judging.path}"
+    searched = f"by tree search over {judging.problems:,} problems, {judging.search.iterations} simulations each"
+    if config.rewarding == "outcome":
+        searched = f"of {judging.problems:,} problems, the best and the worst of {judging.scoring.candidates} each"
+    return f"solutions of {config.instruction.path}{split}; {what} {searched}"
 
 
 def _asked_by(config: SelfRewardingConfig) -> str:

@@ -19,7 +19,9 @@ class Sources(Config):
 
 class Lessons(Config):
     """What the first model learns from: JSON lines `{question, steps}` (instruction data), and
-    `{question, steps, first, second, judgement, better}` (evaluation data), of which some are held out."""
+    `{question, steps, first, second, judgement, better}` or, rewarding by outcome, `{question, solution, judgement,
+    score}` (evaluation data). Held out are pairs to judge, `{question, steps, first, second, better}`; without steps,
+    of whole solutions."""
 
     instruction: RowsFile
     evaluation: RowsFile
@@ -27,12 +29,14 @@ class Lessons(Config):
 
 
 class Preferences(RowsFile):
-    """What a model made of a round's questions: JSON lines `{id, question, steps, chosen, rejected}`, and counts."""
+    """What a model made of a round's questions: JSON lines `{id, question, steps, chosen, rejected}`, and counts. If
+    `whole`, these are solutions, and there are no steps before them."""
 
     problems: int
     finished: int
     dropped: int
     unfinished: int
+    whole: bool = False
 
 
 class BenchmarkResult(Config):

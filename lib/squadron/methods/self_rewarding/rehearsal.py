@@ -1,7 +1,8 @@
-"""What plays in a rehearsal of self-rewarding: problems with solutions, contests, and replies that fit the prompts.
+"""What plays in a rehearsal of self-rewarding: problems with solutions, contests, scored solutions, and replies that
+fit the prompts.
 
-A careful step and one at random are proposed, and whoever judges prefers the careful one whichever is shown first: so
-there is something to prefer, and the whole programme is played.
+A careful step and one at random are proposed, and whoever judges prefers the careful one whichever is shown first, and
+gives a solution with a step at random fewer points: so there is something to prefer, and the whole programme is played.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ COUNT = 48
 _CAREFUL, _RANDOM = "Step {n}: Work it out carefully, which gives", "Step {n}: Take a number at random, say"
 REPLIES: Replies = (
     (r"(?s)### Solution\n(.*)$", (r"\1",)),
+    (r"(?s)### Answer\n.*at random", ("A number at random gives no points. Score: 1",)),
+    (r"### Answer\n", ("It is careful. Score: 4",)),
     (r"(?s)at random((?!carefully).)*at random((?!carefully).)*$", ("Neither is better. [[A]]",)),
     (r"(?s)carefully(?!.*carefully).*at random", ("A is careful. [[A]]",)),
     (r"(?s)at random(?!.*at random).*carefully", ("B is careful. [[B]]",)),
@@ -43,6 +46,18 @@ def made_up_problems(question: str | None, solution: str | None, answer: str | N
             solution or "solution": solved,
             answer or "answer": str(problem.answer),
         }
+
+
+def made_up_scores() -> Iterator[dict[str, Any]]:
+    """Scored solutions, two of a problem, as files of them hold."""
+    for problem in problems(COUNT // 2, seed=1):
+        for step, score in ((_CAREFUL, 4), (_RANDOM, 1)):
+            yield {
+                "question": problem.question,
+                "solution": f"{step.format(n=1)} \\boxed{{{problem.answer}}}.",
+                "judgement": f"It is {'careful' if score == 4 else 'at random'}. Score: {score}",
+                "score": score,
+            }
 
 
 def made_up_contests() -> Iterator[dict[str, Any]]:

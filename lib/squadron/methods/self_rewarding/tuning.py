@@ -12,7 +12,7 @@ from squadron.llm.chat import Message
 from squadron.llm.settings import AnyModel, HfModel, VllmModel
 from squadron.methods.self_rewarding import algorithm, plan
 from squadron.methods.self_rewarding.config import GenerationConfig, PromptsConfig
-from squadron.methods.self_rewarding.conversations import judge_messages
+from squadron.methods.self_rewarding.conversations import lesson_messages
 from squadron.methods.self_rewarding.records import Lessons
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.spec import LoraSettings, TrainSpec
@@ -67,8 +67,7 @@ def _encode(stage: Stage, lessons: Lessons, tokenizer: Any, prompts: PromptsConf
         for row in lessons.instruction.lines(folder):
             yield algorithm.solve_messages(prompts.solve, row["question"]), "\n".join(row["steps"])
         for row in lessons.evaluation.lines(folder):
-            shown = row["question"], row["steps"], row["first"], row["second"]
-            yield judge_messages(prompts, *shown), row["judgement"]
+            yield lesson_messages(prompts, row), row["judgement"]
 
     for asked, answer in conversations():
         yield encode_conversation(tokenizer, [*asked, {"role": "assistant", "content": answer}])
