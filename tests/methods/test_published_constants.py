@@ -53,6 +53,7 @@ SELF_REWARDING = [
     Constant("self_rewarding/paper:rounds.training.epochs", 1, "training: preferences"),
     Constant("self_rewarding/paper:rounds.training.optimizer.learning_rate", 5e-7, "training: preferences"),
     Constant("self_rewarding/paper:rounds.training.batch_size", 32, "training: preferences"),
+    Constant("self_rewarding/paper:rounds.training.schedule.warmup_ratio", 0.0, "training: none is given"),
     Constant("self_rewarding/paper:rounds.beta", 0.4, "Step-DPO's public code; the paper gives none"),
     Constant("self_rewarding/paper:evaluation.sampling.temperature", 0.0, "evaluation: greedy"),
     Constant("self_rewarding/-:rounds.beta", 0.4, "Step-DPO's public code; the paper gives none"),
@@ -65,6 +66,44 @@ SELF_REWARDING = [
     Constant("self_rewarding/-:tuning.optimizer.learning_rate", 1e-6, "training: supervised"),
     Constant("self_rewarding/-:judging.search.simulation_depth", 3, "evaluation data: tree search"),
     Constant("self_rewarding/-:judging.proposing.temperature", 0.7, "evaluation data: tree search"),
+]
+SRLM = [
+    Constant("self_rewarding/paper-srlm:rewarding", "outcome", "arXiv 2401.10020: whole responses are scored"),
+    Constant("self_rewarding/paper-srlm:base", "Qwen/Qwen2.5-Math-7B", "arXiv 2503.03746, experiments: base models"),
+    Constant(
+        "self_rewarding/paper-srlm:evaluation.benchmarks.name",
+        ("GSM8K", "MATH-500", "GaoKao2023En", "OlympiadBench", "AIME24", "AMC23"),
+        "arXiv 2503.03746, evaluation: benchmarks; of MATH 500 problems",
+    ),
+    Constant("self_rewarding/paper-srlm:instruction.limit", 28_889, "arXiv 2503.03746, initialisation"),
+    Constant("self_rewarding/paper-srlm:tuning.epochs", 3, "arXiv 2503.03746, training: supervised"),
+    Constant(
+        "self_rewarding/paper-srlm:tuning.optimizer.learning_rate", 1e-6, "arXiv 2503.03746, training: supervised"
+    ),
+    Constant("self_rewarding/paper-srlm:tuning.batch_size", 32, "arXiv 2503.03746, training: supervised"),
+    Constant(
+        "self_rewarding/paper-srlm:rounds.questions", (400, 800, 1200), "arXiv 2503.03746: problems of M2, M3, M4"
+    ),
+    Constant("self_rewarding/paper-srlm:rounds.training.epochs", 1, "arXiv 2503.03746, training: preferences"),
+    Constant(
+        "self_rewarding/paper-srlm:rounds.training.optimizer.learning_rate", 5e-7, "arXiv 2503.03746, preferences"
+    ),
+    Constant("self_rewarding/paper-srlm:rounds.training.batch_size", 32, "arXiv 2503.03746, training: preferences"),
+    Constant("self_rewarding/paper-srlm:rounds.training.schedule.warmup_ratio", 0.0, "arXiv 2503.03746 gives none"),
+    Constant("self_rewarding/paper-srlm:rounds.scoring.candidates", 4, "arXiv 2401.10020: N"),
+    Constant("self_rewarding/paper-srlm:rounds.scoring.proposing.temperature", 0.7, "arXiv 2401.10020: candidates"),
+    Constant("self_rewarding/paper-srlm:rounds.scoring.proposing.top_p", 0.9, "arXiv 2401.10020: candidates"),
+    Constant("self_rewarding/paper-srlm:rounds.scoring.judgements", 3, "arXiv 2401.10020: evaluations, averaged"),
+    Constant("self_rewarding/paper-srlm:rounds.scoring.judging.temperature", 0.7, "arXiv 2401.10020: evaluations"),
+    Constant("self_rewarding/paper-srlm:rounds.scoring.judging.top_p", 0.9, "arXiv 2401.10020: evaluations"),
+    Constant("self_rewarding/paper-srlm:rounds.beta", 0.1, "arXiv 2401.10020: DPO"),
+    Constant("self_rewarding/paper-srlm:evaluation.sampling.temperature", 0.0, "arXiv 2503.03746, evaluation: greedy"),
+    Constant("self_rewarding/-:rewarding", "process", "arXiv 2503.03746: the method; SRLM is its baseline"),
+    Constant("self_rewarding/-:rounds.scoring.candidates", 4, "arXiv 2401.10020: N"),
+    Constant("self_rewarding/-:rounds.scoring.judgements", 3, "arXiv 2401.10020: evaluations, averaged"),
+    Constant("self_rewarding/-:rounds.scoring.proposing.temperature", 0.7, "arXiv 2401.10020: candidates"),
+    Constant("self_rewarding/-:rounds.scoring.judging.temperature", 0.7, "arXiv 2401.10020: evaluations"),
+    Constant("squadron.methods.self_rewarding.algorithm:HIGHEST_SCORE", 5, "arXiv 2401.10020: scores from 0 to 5"),
 ]
 CROWDSELECT = [
     Constant("crowdselect/paper:pool.score", "Skywork-Reward-Llama-3.1-8B", "public code: default reward model"),
@@ -157,7 +196,7 @@ FINETUNE = [
     for preset in ("babel-9b", "babel-83b")
     for setting, value in {"optimizer.learning_rate": 4e-6, "schedule.warmup_ratio": 0.1, "max_length": 4096}.items()
 ]
-CONSTANTS = [*SELF_REWARDING, *CROWDSELECT, *ACTOR_REASONER, *COORDINATION, *FLAME, *FINETUNE]
+CONSTANTS = [*SELF_REWARDING, *SRLM, *CROWDSELECT, *ACTOR_REASONER, *COORDINATION, *FLAME, *FINETUNE]
 
 
 def find(where: str) -> Any:

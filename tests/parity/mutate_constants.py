@@ -41,6 +41,7 @@ MUTATIONS = [
     (_PAPER, "search: {width: 6, max_iterations: 20}", "search: {width: 4, max_iterations: 20}"),
     (_PAPER, "beta: 0.4", "beta: 0.5"),
     (_PAPER, "questions: [400, 800, 1200]", "questions: [400, 800, 800]"),
+    ("configs/self_rewarding/paper-srlm.yaml", "    judgements: 3", "    judgements: 1"),
     ("lib/squadron/methods/crowdselect/config.py", "Field((1.0, 1.0, 2.0)", "Field((1.0, 1.0, 1.5)"),
     ("configs/crowdselect/paper.yaml", "weights: [1, 1, 2]", "weights: [1, 2, 1]"),
     ("configs/crowdselect/paper.yaml", "learning_rate: 1.0e-5", "learning_rate: 1.0e-4"),
