@@ -1,9 +1,10 @@
-"""Self-rewarding: what the rounds are worth over three seeds, batched searches, and twenty kills.
+"""Self-rewarding: what the rounds are worth over three seeds, the baseline, batched searches, and twenty kills.
 
-    python tests/bench/bench_self_rewarding.py [seeds] [mistakes] [batching] [kills]
+    python tests/bench/bench_self_rewarding.py [seeds] [mistakes] [baseline] [batching] [kills]
 
 `seeds` runs `squadron run self_rewarding full` with three seeds; `mistakes` counts whose side their judges took;
-`batching` and `kills` use the first seed's models.
+`batching` and `kills` use the first seed's models. `baseline` runs the demo with the first seed (`baseline=0,1,2`: with
+these), rewarding by process and by outcome.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,8 +55,12 @@ def command(seed: int) -> list[str]:
 
 
 def outputs(seed: int, stage: str) -> list[Any]:
+    return outputs_of(folder(seed), stage)
+
+
+def outputs_of(run: Path, stage: str) -> list[Any]:
     """What the stages of a name ended with, in the order in which they began."""
-    found = sorted(folder(seed).glob(f"stages/{stage}-*/started.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(run.glob(f"stages/{stage}-*/started.json"), key=lambda path: path.stat().st_mtime)
     return [json.loads((path.parent / "done.json").read_text())["output"] for path in found]
 
 
@@ -109,6 +115,25 @@ def mistakes() -> bool:
         print(
             f"round {number}: the judge took the right step's side in {right:,} of {decided:,}, {right / decided:.0%}"
         )
+    return True
+
+
+def baseline(seeds: Sequence[int] = SEEDS[:1]) -> bool:
+    """The demo, rewarding by process and by outcome (SRLM), on the same problems. There is no bar."""
+    for seed, rewarding in product(seeds, ("process", "outcome")):
+        run = RUNS / f"self_rewarding-{rewarding}-{seed}"
+        shutil.rmtree(run, ignore_errors=True)
+        words = ["run", "self_rewarding", "demo", f"seed={seed}", f"rewarding={rewarding}", "--run", str(run)]
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-m", "squadron.core.cli", *words], check=True, stdout=subprocess.DEVNULL)
+        minutes = (time.monotonic() - started) / 60
+        solved, judged, _ = measured(outputs_of(run, "evaluate"))
+        (gain,) = outputs_of(run, "compare")
+        prefer = "prefer_steps" if rewarding == "process" else "prefer_solutions"
+        pairs = [one["count"] for one in outputs_of(run, prefer)]
+        print(f"{rewarding}, seed {seed}: {minutes:.1f} min; solved by M0, M1, … {percent(solved)}")
+        print(f"  judged {percent(judged)}; {sum(pairs):,} preferences")
+        print(f"  last − M1: {gain['mean']:+.1%}, 95% over problems {gain['low']:+.1%} to {gain['high']:+.1%}")
     return True
 
 
@@ -204,9 +229,18 @@ def kills() -> bool:
 
 
 def main() -> int:
-    chosen = sys.argv[1:] or ["seeds", "mistakes", "batching", "kills"]
-    parts = {"seeds": seeds, "mistakes": mistakes, "batching": batching, "kills": kills}
-    return 0 if all([parts[name]() for name in chosen]) else 1
+    parts: dict[str, Callable[..., bool]] = {
+        "seeds": seeds,
+        "mistakes": mistakes,
+        "baseline": baseline,
+        "batching": batching,
+        "kills": kills,
+    }
+    met = []
+    for word in sys.argv[1:] or list(parts):
+        name, _, chosen = word.partition("=")
+        met.append(parts[name](*([list(map(int, chosen.split(",")))] if chosen else [])))
+    return 0 if all(met) else 1
 
 
 if __name__ == "__main__":
