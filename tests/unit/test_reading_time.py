@@ -31,6 +31,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "read_thought": lambda text: read_thought(text, 5),
     "split_steps": algorithm.split_steps,
     "number_of_steps": algorithm.number_of_steps,
+    "read_score": lambda text: algorithm.read_score(f"Score: {text}"),
     "same_content": lambda text: algorithm.same_content(text, [text]),
     "shown": _shown,
 }
