@@ -79,7 +79,7 @@ def score_with(run: Path, *rows: dict[str, Any]) -> Any:
 
 def chat_with(run: Path, text: str) -> Any:
     """What the chat model that a run serves answers, as a replica would."""
-    from squadron.serve.openai import ChatCompletionRequest
+    from squadron.serve.openai_requests import ChatCompletionRequest
 
     offered: Any = find_services(Folder(run))
     service = offered.services[0]

@@ -15,7 +15,7 @@ from squadron.core.folder import Folder
 from squadron.llm.backends.hf import HfChat
 from squadron.llm.chat import ChatRequest, ModelUnavailable, Sampling
 from squadron.llm.settings import HfModel
-from squadron.serve import openai as api
+from squadron.serve import openai_requests as api
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.service import Service, compose
 from tests.llm.tiny import Adapted, store_tiny_adapters, store_tiny_chat

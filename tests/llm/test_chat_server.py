@@ -115,7 +115,7 @@ def test_a_stream_is_the_answer_in_pieces(app: Any, temperature: float) -> None:
 
 
 def test_another_replica_goes_on_where_one_was_lost(server: ChatServer) -> None:
-    from squadron.serve.openai import ChatCompletionRequest
+    from squadron.serve.openai_requests import ChatCompletionRequest
 
     request = ChatCompletionRequest(model="tiny", messages=say(WORDS[2]), max_tokens=30, temperature=1, stream=True)
 
@@ -207,7 +207,7 @@ def test_json_has_the_form_that_was_asked_for(app: Any) -> None:
         value = json.loads(answer.message.content)
         assert answer.finish_reason == "stop" and set(value) == {"count", "kind"}
         assert 0 <= value["count"] <= 9 and value["kind"] in "ab"
-    with pytest.raises(openai.UnprocessableEntityError, match="response_format"):
+    with pytest.raises(openai.BadRequestError, match="response_format"):
         chat(app, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}})
 
 
@@ -246,7 +246,7 @@ def test_nobody_gets_more_tokens_than_the_server_gives(server: ChatServer, path:
     for key, most in (("one", 5), ("two", 9)):
         assert asyncio.run(ask(key, logit_bias=bias)).usage.completion_tokens == most
         assert asyncio.run(ask(key, logit_bias=bias, max_completion_tokens=3)).usage.completion_tokens == 3
-        with pytest.raises(openai.UnprocessableEntityError, match=f"at most {most}"):
+        with pytest.raises(openai.BadRequestError, match=f"at most {most}"):
             asyncio.run(ask(key, max_tokens=10))
     completion = asyncio.run(client(app, "one").completions.create(model="tiny", prompt="say", logit_bias=bias))
     assert completion.usage.completion_tokens == 5  # not the sixteen of OpenAI's default
@@ -256,19 +256,19 @@ def test_nobody_gets_more_tokens_than_the_server_gives(server: ChatServer, path:
     ("settings", "kind", "said"),
     [
         ({"model": "another"}, openai.NotFoundError, "no model called 'another'"),
-        ({"temperature": 3}, openai.UnprocessableEntityError, "temperature"),
-        ({"messages": []}, openai.UnprocessableEntityError, "messages"),
-        ({"max_tokens": 0}, openai.UnprocessableEntityError, "max_tokens"),
-        ({"max_tokens": 81}, openai.UnprocessableEntityError, "at most 80"),
-        ({"max_tokens": 10**12}, openai.UnprocessableEntityError, "max_tokens"),
-        ({"presence_penalty": 3}, openai.UnprocessableEntityError, "presence_penalty"),
-        ({"logit_bias": {"seven": 3}}, openai.UnprocessableEntityError, "logit_bias"),
-        ({"logit_bias": {"70000": 3}}, openai.UnprocessableEntityError, "no token 70000"),
-        ({"n": 2, "stream": True}, openai.UnprocessableEntityError, "cannot be streamed"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.UnprocessableEntityError, "tools"),
-        ({"messages": say("word " * 50)}, openai.UnprocessableEntityError, "tokens; tiny holds 96"),
-        ({"messages": say("x" * 1_000_000)}, openai.UnprocessableEntityError, "1,000,000 characters"),
-        ({"messages": say("x" * 1_000_000), "stream": True}, openai.UnprocessableEntityError, "1,000,000 characters"),
+        ({"temperature": 3}, openai.BadRequestError, "temperature"),
+        ({"messages": []}, openai.BadRequestError, "messages"),
+        ({"max_tokens": 0}, openai.BadRequestError, "max_tokens"),
+        ({"max_tokens": 81}, openai.BadRequestError, "at most 80"),
+        ({"max_tokens": 10**12}, openai.BadRequestError, "max_tokens"),
+        ({"presence_penalty": 3}, openai.BadRequestError, "presence_penalty"),
+        ({"logit_bias": {"seven": 3}}, openai.BadRequestError, "logit_bias"),
+        ({"logit_bias": {"70000": 3}}, openai.BadRequestError, "no token 70000"),
+        ({"n": 2, "stream": True}, openai.BadRequestError, "cannot be streamed"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
+        ({"messages": say("word " * 50)}, openai.BadRequestError, "tokens; tiny holds 96"),
+        ({"messages": say("x" * 1_000_000)}, openai.BadRequestError, "1,000,000 characters"),
+        ({"messages": say("x" * 1_000_000), "stream": True}, openai.BadRequestError, "1,000,000 characters"),
     ],
 )
 def test_what_cannot_be_answered_is_said_at_once(app: Any, settings: Any, kind: Any, said: str) -> None:
@@ -292,7 +292,7 @@ async def _first_model(model: openai.AsyncOpenAI) -> str:
 
 
 def test_whoever_stops_listening_makes_room(server: ChatServer) -> None:
-    from squadron.serve.openai import ChatCompletionRequest
+    from squadron.serve.openai_requests import ChatCompletionRequest
 
     request = ChatCompletionRequest(model="tiny", messages=say(WORDS[0]), max_tokens=70, temperature=1, stream=True)
 
@@ -336,7 +336,7 @@ def test_whatever_is_sent_is_answered_as_the_document_says(app: Any, mode: Gener
 
 
 def test_nobody_waits_for_a_server_that_has_ended(path: str) -> None:
-    from squadron.serve.openai import ChatCompletionRequest
+    from squadron.serve.openai_requests import ChatCompletionRequest
 
     server = ChatServer(HfModel(name="tiny", path=path), max_rows=1)
     request = ChatCompletionRequest(model="tiny", messages=say(WORDS[0]), max_tokens=70, temperature=1, seed=1)

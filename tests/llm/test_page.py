@@ -129,7 +129,7 @@ def test_the_page_lets_one_try_what_is_served(url: str) -> None:
       const act = section("/v1/act");
       act.querySelector("textarea").value = '{"robots": []}';
       act.querySelector("button").click();
-      await until(() => act.querySelector("pre").textContent.startsWith("422"));
+      await until(() => act.querySelector("pre").textContent.startsWith("400"));
       return act.querySelector("pre").textContent;
     """
     stats = """

@@ -74,13 +74,13 @@ def test_a_plan_over_http_is_the_plan_of_the_library(url: str, run_folder: Path)
 @pytest.mark.parametrize(
     ("content", "status", "said"),
     [
-        ({"routes": [[[0, 0], [5, 0]], [[0.1, 0], [5, 5]]]}, 422, "robots 0 and 1 overlap at their starts"),
-        ({"routes": [[[0, 0], [5, 0]], [[3, 3]]]}, 422, "the route of robot 1 does not leave its start"),
-        ({"routes": []}, 422, "routes: "),
-        ({"routes": ROUTES, "cost": "average_completion"}, 422, "ask for average_delay"),
-        ({"routes": ROUTES, "samples": 10**9}, 422, "samples: "),
-        ({"routes": ROUTES, "limits": {"density": 0}}, 422, "limits.density: "),
-        ({"routes": [[[0, 0], [1e400, 0]]]}, 422, ""),
+        ({"routes": [[[0, 0], [5, 0]], [[0.1, 0], [5, 5]]]}, 400, "robots 0 and 1 overlap at their starts"),
+        ({"routes": [[[0, 0], [5, 0]], [[3, 3]]]}, 400, "the route of robot 1 does not leave its start"),
+        ({"routes": []}, 400, "routes: "),
+        ({"routes": ROUTES, "cost": "average_completion"}, 400, "ask for average_delay"),
+        ({"routes": ROUTES, "samples": 10**9}, 400, "samples: "),
+        ({"routes": ROUTES, "limits": {"density": 0}}, 400, "limits.density: "),
+        ({"routes": [[[0, 0], [1e400, 0]]]}, 400, ""),
     ],
 )
 def test_robots_that_cannot_be_planned_are_refused_over_http(url: str, content: object, status: int, said: str) -> None:

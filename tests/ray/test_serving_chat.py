@@ -142,7 +142,7 @@ def test_a_file_for_serve_deploy_describes_the_server(tmp_path: Path, monkeypatc
         assert httpx.get(f"{url}/health").json()["services"] == ["flame", "flame-watch", "flame-2", "flame-watch-2"]
         assert httpx.post(f"{url}/flame-2/v1/act", json={}).status_code == 401
         refused = httpx.post(f"{url}/flame-2/v1/act", json={}, headers={"Authorization": "Bearer a-key"})
-        assert refused.status_code == 422 and "robots" in refused.json()["error"]["message"]
+        assert refused.status_code == 400 and "robots" in refused.json()["error"]["message"]
         deployments = ray.serve.status().applications[APPLICATION].deployments
         assert set(deployments) == {"gateway", "flame", "flame-watch", "flame-2", "flame-watch-2"}
     finally:

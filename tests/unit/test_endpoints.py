@@ -18,7 +18,7 @@ from squadron.llm.embed import PackagedEmbedder, open_embedder
 from squadron.methods.flame.algorithm import BCPolicy, predict
 from squadron.methods.flame.endpoint import ActRequest, Observation, services
 from squadron.serve.embedding import EmbeddingServer
-from squadron.serve.openai import EmbeddingRequest
+from squadron.serve.openai_requests import EmbeddingRequest
 from squadron.serve.rollout_video import WatchRequest
 from tests.finished import store_flame_run
 

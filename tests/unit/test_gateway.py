@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
@@ -94,7 +95,7 @@ def send_to(
 
 def message(answer: httpx.Response) -> str:
     (only,) = answer.json()
-    assert only == "error" and set(answer.json()["error"]) == {"message", "type", "code"}
+    assert only == "error" and set(answer.json()["error"]) == {"message", "type", "param", "code"}
     text: str = answer.json()["error"]["message"]
     assert "Traceback" not in answer.text
     return text
@@ -110,22 +111,51 @@ def test_a_request_is_answered() -> None:
     ("content", "status", "said"),
     [
         ('{"numbers": [1', 400, "not JSON"),
-        ("", 422, "required"),
-        ('{"numbers": []}', 422, "numbers: "),
-        ('{"numbers": [1, "two"]}', 422, "numbers.1: "),
-        ('{"numbers": [1], "number": 2}', 422, "number: Extra inputs"),
-        ('{"numbers": [-1]}', 422, "a number is negative; leave it out"),
+        ("", 400, "required"),
+        ('{"numbers": []}', 400, "numbers: "),
+        ('{"numbers": [1, "two"]}', 400, "numbers.1: "),
+        ('{"numbers": [1], "number": 2}', 400, "number: Extra inputs"),
+        ('{"numbers": [-1]}', 400, "a number is negative; leave it out"),
         ('{"numbers": [429]}', 429, "too many requests wait"),
         ('{"numbers": [504]}', 504, "no answer within 0.2 s"),
-        ("[" * 5000, 400, "error parsing the body"),
+        ("[" * 5000, 400, "nested more than 100 deep"),
+        ('{"numbers": ' + "[" * 200 + "]" * 200 + "}", 400, "nested more than 100 deep"),
         ("1" * 11_000, 413, "larger than 0.01 MB"),
-        (b"\xff\xfe\x00", 400, ""),
+        (b"\xff\xfe\x00", 400, "not JSON in UTF-8"),
+        ('{"numbers": [1]}'.encode("utf-16"), 400, "not JSON in UTF-8"),
+        ('{"numbers": [NaN]}', 400, "no NaN"),
+        ('{"numbers": [-Infinity]}', 400, "no -Infinity"),
+        ('{"numbers": [1, 1e999]}', 400, "numbers.1: the number is larger"),
+        ('{"numbers": [' + "1" * 5000 + "]}", 400, "not JSON that can be read"),
+        ('{"numbers": [1], "numbers": [2]}', 400, "the key 'numbers' stands twice"),
+        (r'{"numbers": ["\ud800"]}', 400, "numbers.0: half a surrogate pair"),
+        (r'{"numbers": [1], "a": [{"\udfff": 1}]}', 400, "half a surrogate pair"),
+        ("[1]", 400, "the request"),
+        ('"numbers"', 400, "the request"),
+        ("null", 400, "the request"),
     ],
 )
 def test_what_is_wrong_with_a_request_is_said(content: bytes | str, status: int, said: str) -> None:
     answer = send(content)
     assert answer.status_code == status and said in message(answer)
+    assert answer.json()["error"]["type"] == ("invalid_request_error" if status in (400, 413) else ANY)
     assert answer.headers.get("Retry-After") == ("1" if status == 429 else None)
+
+
+@pytest.mark.parametrize(
+    ("content", "param", "code"),
+    [
+        ('{"numbers": [1, "two"]}', "numbers.1", "invalid_value"),
+        ('{"numbers": [1], "number": 2}', "number", "unknown_parameter"),
+        ('{"stream": true}', "numbers", "missing_required_parameter"),
+        ('{"numbers": 1}', "numbers", "invalid_type"),
+        ('{"numbers"', None, "invalid_json"),
+        (r'{"numbers": ["\ud800"]}', "numbers.0", "invalid_value"),
+    ],
+)
+def test_a_refusal_names_the_parameter_and_has_a_code(content: str, param: str | None, code: str) -> None:
+    error = send(content).json()["error"]
+    assert (error["param"], error["code"]) == (param, code)
 
 
 def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_too() -> None:
@@ -138,7 +168,7 @@ def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_too() -> None:
 
 def test_another_kind_of_content_is_asked_for_as_json() -> None:
     answer = send('{"numbers": [1]}', **{"Content-Type": "text/plain"})
-    assert answer.status_code == 422 and "Content-Type: application/json" in message(answer)
+    assert answer.status_code == 400 and "Content-Type: application/json" in message(answer)
 
 
 def test_paths_and_methods_that_are_not_there_are_refused_in_the_same_form() -> None:
@@ -183,7 +213,7 @@ def test_a_mistake_of_ours_is_logged_under_a_code_and_says_nothing_of_itself(cap
 def test_the_document_tells_of_every_answer() -> None:
     document = send("", path="/openapi.json", method="GET").json()
     operation = document["paths"]["/v1/sum"]["post"]
-    assert set(operation["responses"]) == {"200", "400", "401", "413", "422", "429", "500", "504"}
+    assert set(operation["responses"]) == {"200", "400", "401", "413", "429", "500", "504"}
     assert operation["security"] == [{"HTTPBearer": []}]
     errors = {
         answer["content"]["application/json"]["schema"]["$ref"]
@@ -197,7 +227,7 @@ def test_a_stream_is_server_sent_events_and_what_is_wrong_before_it_begins_an_or
     answer = send('{"numbers": [1, 2], "stream": true}')
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text == 'data: {"number": 1.0}\n\ndata: {"number": 2.0}\n\ndata: [DONE]\n\n'
-    assert send('{"numbers": [-1], "stream": true}').status_code == 422
+    assert send('{"numbers": [-1], "stream": true}').status_code == 400
     assert send('{"numbers": [429], "stream": true}').headers["Retry-After"] == "1"
     broken = send('{"numbers": [1, 500], "stream": true}')
     assert broken.status_code == 200 and "secret" not in broken.text and "[DONE]" not in broken.text

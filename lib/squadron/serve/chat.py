@@ -7,34 +7,40 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from squadron.core.errors import InputError
 from squadron.core.profile import WorkerResources
 from squadron.llm.chat import Sampling
+from squadron.llm.decoding.continuous import Piece
 from squadron.llm.settings import HfModel
 from squadron.serve import openai as api
+from squadron.serve import openai_requests as asked
 from squadron.serve.embedding import embeddings
 from squadron.serve.logprobs import chat_logprobs, completion_logprobs
 from squadron.serve.prompts import Prompts
 from squadron.serve.service import Context, Event, Route, Service, SharedBase
+from squadron.serve.tool_calls import Toolbox, tool_calls
 
 if TYPE_CHECKING:
-    from squadron.llm.decoding.continuous import Generation, Piece
+    from squadron.llm.decoding.continuous import Generation
+    from squadron.llm.decoding.grammar import Grammar
     from squadron.serve.spec import ServeSpec
+    from squadron.train.text.calls import Call, CallReader
 
 _ROUTES = (
     Route(
-        "/v1/chat/completions", "chat", api.ChatCompletionRequest, api.ChatCompletion, "Go on with a conversation",
+        "/v1/chat/completions", "chat", asked.ChatCompletionRequest, api.ChatCompletion, "Go on with a conversation",
         stream="stream_chat",
     ),
     Route(
-        "/v1/completions", "complete", api.CompletionRequest, api.Completion, "Go on with a text",
+        "/v1/completions", "complete", asked.CompletionRequest, api.Completion, "Go on with a text",
         stream="stream_complete", example={"prompt": "What is 6 times 7?", "max_tokens": 32, "temperature": 0},
     ),
     Route(
-        "/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors",
+        "/v1/embeddings", "embed", asked.EmbeddingRequest, api.Embeddings, "Turn texts into vectors",
         example={"input": ["a text", "another"]},
     ),
 )  # fmt: skip
@@ -87,47 +93,58 @@ class ChatServer:
         check_rows(loaded.model, settings.path)
         self._name, self._tokenizer, self._context = settings.name, loaded.tokenizer, loaded.context
         self._model, self._adapters = attach(loaded.model, adapters or {})
-        self._prompts = Prompts(settings.name, loaded.tokenizer, loaded.context)
-        self._grammars = Grammars(self._tokenizer)
+        self._prompts = Prompts(settings.name, loaded.tokenizer, loaded.context, self._model.config.vocab_size)
+        self._grammars = Grammars(self._tokenizer, loaded.ends)
+        self._tools = Toolbox(self._tokenizer, self._grammars, loaded.ends)
         self._engine = Engine(self._model, loaded.tokenizer, loaded.ends, loaded.context, max_rows)
 
-    async def chat(self, request: api.ChatCompletionRequest) -> api.ChatCompletion:
+    async def chat(self, request: asked.ChatCompletionRequest) -> api.ChatCompletion:
         """Answers to a conversation. Raises InputError if it does not fit, or asks for what there is not."""
-        prompt, answers = self._prompts.chat(request.messages), []
-        for number in range(request.n):
-            answers.append(asyncio.create_task(self._collect(self._chat_generation(request, prompt, number))))
+        ready = await asyncio.to_thread(self._prepare, request)
+        answers = [
+            asyncio.create_task(self._collect(self._chat_generation(request, ready, number), ready.reader()))
+            for number in range(request.n)
+        ]
         choices, written = [], 0
         for number, (pieces, tokens) in enumerate(await _all(answers)):
             logprobs = chat_logprobs(self._tokenizer, pieces) if request.logprobs else None
-            message = api.AnswerMessage(content="".join(piece.text for piece in pieces))
-            reason: Any = pieces[-1].finish_reason
+            text, calls = "".join(piece.text for piece in pieces), tool_calls(pieces[-1].calls)
+            message = api.AnswerMessage(content=text if text.strip() or not calls else None, tool_calls=calls or None)
+            reason: Any = "tool_calls" if calls else pieces[-1].finish_reason
             choices.append(api.ChatChoice(index=number, message=message, logprobs=logprobs, finish_reason=reason))
             written += tokens
         return api.ChatCompletion(
             id=api.new_id("chatcmpl"), created=api.now(), model=request.model, choices=choices,
-            usage=api.usage(len(prompt), written),
+            usage=api.usage(len(ready.prompt), written),
         )  # fmt: skip
 
-    async def stream_chat(self, request: api.ChatCompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
-        """The answer piece by piece, in the form of OpenAI's chunks."""
-        generation = self._chat_generation(request, self._prompts.chat(request.messages), 0, context.seed, streams=True)
+    async def stream_chat(self, request: asked.ChatCompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
+        """The answer piece by piece, in the form of OpenAI's chunks. Calls come at its end, each as a whole."""
+        ready = await asyncio.to_thread(self._prepare, request)
+        generation = self._chat_generation(request, ready, 0, context.seed, streams=True)
         first = context.skip == 0
 
-        def choice(piece: Piece) -> dict[str, Any]:
+        def choices(piece: Told) -> list[dict[str, Any]]:
             nonlocal first
             delta: dict[str, Any] = {"role": "assistant"} if first else {}
             first = False
             if piece.text or not piece.finish_reason:
                 delta["content"] = piece.text
             logprobs = chat_logprobs(self._tokenizer, [piece]).model_dump() if request.logprobs else None
-            return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish_reason}
+            told = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish_reason}
+            if not piece.calls:
+                return [told]
+            calls = [{"index": n, **call.model_dump()} for n, call in enumerate(tool_calls(piece.calls))]
+            last = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "tool_calls"}
+            return [told | {"delta": delta | {"tool_calls": calls}, "finish_reason": None}, last]
 
-        async for events in self._chunks(request, generation, context, "chat.completion.chunk", choice):
+        chunks = self._chunks(request, generation, context, "chat.completion.chunk", choices, ready.reader())
+        async for events in chunks:
             yield events
 
-    async def complete(self, request: api.CompletionRequest) -> api.Completion:
+    async def complete(self, request: asked.CompletionRequest) -> api.Completion:
         """Ways to go on with texts. Raises InputError if one does not fit."""
-        prompts = [self._prompts.encode(text) for text in _list(request.prompt)]
+        prompts = [self._prompts.encode(prompt, "prompt") for prompt in request.prompts]
         answers = [
             asyncio.create_task(self._collect(self._completion_generation(request, prompt, number)))
             for prompt in prompts
@@ -137,6 +154,8 @@ class ChatServer:
         for number, (pieces, tokens) in enumerate(await _all(answers)):
             logprobs = completion_logprobs(self._tokenizer, pieces) if request.logprobs is not None else None
             text, reason = "".join(piece.text for piece in pieces), pieces[-1].finish_reason
+            if request.echo:
+                text = self._said(request.prompts[number // request.n]) + text
             choice: Any = {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
             choices.append(api.CompletionChoice(**choice))
             written += tokens
@@ -145,26 +164,26 @@ class ChatServer:
             usage=api.usage(sum(map(len, prompts)), written),
         )  # fmt: skip
 
-    async def stream_complete(self, request: api.CompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
+    async def stream_complete(self, request: asked.CompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
         """One way to go on with a text, piece by piece."""
-        (prompt,) = [self._prompts.encode(text) for text in _list(request.prompt)]
+        (prompt,) = [self._prompts.encode(prompt, "prompt") for prompt in request.prompts]
         generation = self._completion_generation(request, prompt, 0, context.seed, streams=True)
 
-        def choice(piece: Piece) -> dict[str, Any]:
+        def choices(piece: Told) -> list[dict[str, Any]]:
             logprobs = (
                 completion_logprobs(self._tokenizer, [piece]).model_dump() if request.logprobs is not None else None
             )
-            return {"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish_reason}
+            return [{"index": 0, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish_reason}]
 
-        async for events in self._chunks(request, generation, context, "text_completion", choice):
+        async for events in self._chunks(request, generation, context, "text_completion", choices):
             yield events
 
-    async def embed(self, request: api.EmbeddingRequest) -> api.Embeddings:
+    async def embed(self, request: asked.EmbeddingRequest) -> api.Embeddings:
         """The mean of each text's last hidden states, of length 1. Raises InputError for a text that is empty or does
         not fit."""
         from squadron.llm.backends.mean_states import mean_states
 
-        encoded = [self._prompts.encode(text) for text in request.texts]
+        encoded = [self._prompts.encode(given, "input") for given in request.inputs]
         vectors = await asyncio.to_thread(mean_states, self._model, encoded, self._adapters.get(request.model))
         return embeddings(request, vectors, request.model, sum(map(len, encoded)))
 
@@ -172,17 +191,32 @@ class ChatServer:
         """End what is being answered."""
         self._engine.close()
 
+    def _prepare(self, request: asked.ChatCompletionRequest) -> _Ready:
+        text = self._prompts.text(request)
+        grammar = None
+        if request.response_format.type != "text":
+            form = request.response_format.json_schema
+            grammar = self._grammars.json(form.schema_ if form is not None else None, "response_format")
+        elif request.offered:
+            grammar = self._tools.grammar(request)
+        return _Ready(self._prompts.encode(text, "messages"), grammar, partial(self._tools.reader, request, text))
+
+    def _said(self, prompt: str | Sequence[int]) -> str:
+        return prompt if isinstance(prompt, str) else str(self._tokenizer.decode(prompt))
+
     def _chat_generation(
-        self, request: api.ChatCompletionRequest, prompt: Sequence[int], number: int, seed: int | None = None,
+        self, request: asked.ChatCompletionRequest, ready: _Ready, number: int, seed: int | None = None,
         streams: bool = False,
     ) -> Generation:  # fmt: skip
         most = request.max_completion_tokens or request.max_tokens
         told = (request.top_logprobs or 0) if request.logprobs else None
-        grammar = self._grammars.of(*_form(request.response_format))
-        return self._generation(request, prompt, most, told, number, seed, streams, grammar)
+        grammar = ready.grammar.copy() if ready.grammar is not None else None
+        generation = self._generation(request, ready.prompt, most, told, number, seed, streams, grammar)
+        generation.keeps_special = bool(request.offered)
+        return generation
 
     def _completion_generation(
-        self, request: api.CompletionRequest, prompt: Sequence[int], number: int, seed: int | None = None,
+        self, request: asked.CompletionRequest, prompt: Sequence[int], number: int, seed: int | None = None,
         streams: bool = False,
     ) -> Generation:  # fmt: skip
         return self._generation(request, prompt, request.max_tokens, request.logprobs, number, seed, streams, None)
@@ -210,29 +244,33 @@ class ChatServer:
         return bias
 
     async def _chunks(
-        self, request: Any, generation: Generation, context: Context, kind: str, choice: Callable[[Piece], Any]
-    ) -> AsyncIterator[list[Event]]:
-        """Pieces of an answer as OpenAI's chunks of this kind, with what `choice` makes of each."""
+        self, request: Any, generation: Generation, context: Context, kind: str,
+        choices: Callable[[Told], list[dict[str, Any]]], reader: CallReader | None = None,
+    ) -> AsyncIterator[list[Event]]:  # fmt: skip
+        """Pieces of an answer as OpenAI's chunks of this kind, with what `choices` makes of each."""
         chunk = {"id": context.id, "object": kind, "created": context.created, "model": request.model}
         read = len(generation.prompt)
         with_usage = request.stream_options is not None and request.stream_options.include_usage
-        async with contextlib.aclosing(self._stream(generation, context.skip)) as some:
+        async with contextlib.aclosing(self._stream(generation, context.skip, reader)) as some:
             async for pieces in some:
                 events = []
                 for piece in pieces:
                     written = piece.completion_tokens
-                    data = json.dumps({**chunk, "choices": [choice(piece)]})
-                    events.append(Event(len(piece.text), data, read, written))
+                    for number, choice in enumerate(choices(piece)):
+                        data = json.dumps({**chunk, "choices": [choice]})
+                        events.append(Event(0 if number else len(piece.text), data, read, written))
                     if piece.finish_reason and with_usage:
                         data = json.dumps({**chunk, "choices": [], "usage": api.usage(read, written).model_dump()})
                         events.append(Event(0, data, read, written))
                 yield events
 
-    async def _collect(self, generation: Generation) -> tuple[list[Piece], int]:
-        pieces = [piece async for some in self._stream(generation, 0) for piece in some]
+    async def _collect(self, generation: Generation, reader: CallReader | None = None) -> tuple[list[Told], int]:
+        pieces = [piece async for some in self._stream(generation, 0, reader) for piece in some]
         return pieces, pieces[-1].completion_tokens
 
-    async def _stream(self, generation: Generation, skip: int) -> AsyncGenerator[list[Piece], None]:
+    async def _stream(
+        self, generation: Generation, skip: int, reader: CallReader | None = None
+    ) -> AsyncGenerator[list[Told], None]:
         """Pieces as they come, those that have come together in one; the first `skip` characters are left out.
 
         Whoever stops listening ends the answer. Raises InputError if it cannot be given.
@@ -249,11 +287,13 @@ class ChatServer:
                 pieces = [await arrived.get()]
                 while not arrived.empty():
                     pieces.append(arrived.get_nowait())
-                for place, piece in enumerate(pieces):
+                told = []
+                for piece in pieces:
                     if piece.finish_reason == "error":
                         raise RuntimeError(piece.error)
-                    pieces[place], skip = _without(piece, skip)
-                if kept := [piece for piece in pieces if piece.text or piece.finish_reason]:
+                    one, skip = _without(_told(piece, reader), skip)
+                    told.append(one)
+                if kept := [piece for piece in told if piece.text or piece.finish_reason]:
                     yield kept
                 if pieces[-1].finish_reason:
                     return
@@ -261,23 +301,36 @@ class ChatServer:
             generation.cancelled = True
 
 
-def _form(wanted: api.ResponseFormat | None) -> tuple[bool, dict[str, Any] | None]:
-    """Whether an answer is to be JSON, and of which form."""
-    schema = wanted.json_schema.schema_ if wanted is not None and wanted.json_schema is not None else None
-    return wanted is not None and wanted.type != "text", schema
+@dataclass(frozen=True)
+class _Ready:
+    """What a conversation is answered from: its tokens, what the answer keeps to, and what reads calls from it."""
+
+    prompt: list[int]
+    grammar: Grammar | None
+    reader: Callable[[], CallReader | None]
 
 
-def _without(piece: Piece, skip: int) -> tuple[Piece, int]:
-    from dataclasses import replace
+@dataclass(frozen=True)
+class Told(Piece):
+    """A piece, as it is told: the last one with the calls of tools."""
 
+    calls: list[Call] = field(default_factory=list)
+
+
+def _told(piece: Piece, reader: CallReader | None) -> Told:
+    text = piece.text if reader is None else reader.feed(piece.text)
+    calls: list[Call] = []
+    if reader is not None and piece.finish_reason:
+        rest, calls = reader.finish()
+        text += rest
+    return Told(text, piece.logprobs, piece.finish_reason, piece.completion_tokens, piece.error, calls)
+
+
+def _without(piece: Told, skip: int) -> tuple[Told, int]:
     if skip == 0:
         return piece, 0
     cut = min(skip, len(piece.text))
     return replace(piece, text=piece.text[cut:], logprobs=()), skip - cut
-
-
-def _list(texts: str | list[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else texts
 
 
 async def _all(tasks: Sequence[asyncio.Task[Any]]) -> list[Any]:

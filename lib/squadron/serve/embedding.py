@@ -12,6 +12,7 @@ from squadron.core.errors import InputError
 from squadron.core.profile import WorkerResources
 from squadron.llm.embed import AnyEmbedder, Vectors, open_embedder
 from squadron.serve import openai as api
+from squadron.serve.openai_requests import EmbeddingRequest
 from squadron.serve.service import Route, Service
 
 _AT_ONCE = 32
@@ -21,7 +22,7 @@ def embedding_service(name: str, settings: AnyEmbedder, resources: WorkerResourc
     """A service of an embedder, which clients call `name`."""
     example = {"input": ["a text", "another"]}
     route = Route(
-        "/v1/embeddings", "embed", api.EmbeddingRequest, api.Embeddings, "Turn texts into vectors", example=example
+        "/v1/embeddings", "embed", EmbeddingRequest, api.Embeddings, "Turn texts into vectors", example=example
     )
     load = partial(EmbeddingServer, name, settings)
     return Service(name, load, (route,), resources or WorkerResources(), max_parallel=_AT_ONCE, models=(name,))
@@ -35,12 +36,17 @@ class EmbeddingServer:
         self._waiting: list[tuple[list[str], asyncio.Future[Vectors]]] = []
         self._working: asyncio.Task[None] | None = None
 
-    async def embed(self, request: api.EmbeddingRequest) -> api.Embeddings:
-        """A vector for each text. Raises InputError for one that is empty."""
-        if any(not text.strip() for text in request.texts):
-            raise InputError("input: an empty text has no vector")
+    async def embed(self, request: EmbeddingRequest) -> api.Embeddings:
+        """A vector for each text. Raises InputError for one that is empty, or tokens, which are not this model's: its
+        clients do not know them."""
+        texts = [given for given in request.inputs if isinstance(given, str)]
+        if len(texts) < len(request.inputs):
+            fix = "send text; LangChain does with check_embedding_ctx_length=False"
+            raise InputError(f"input: {self._name} takes texts, and no ids of tokens", where="input", fix=fix)
+        if any(not text.strip() for text in texts):
+            raise InputError("input: an empty text has no vector", where="input")
         future: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request.texts, future))
+        self._waiting.append((texts, future))
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
         vectors = await future
@@ -68,7 +74,7 @@ def _deal_out(vectors: Vectors, together: Sequence[tuple[list[str], asyncio.Futu
         start += len(some)
 
 
-def embeddings(request: api.EmbeddingRequest, vectors: Any, model: str, tokens: int) -> api.Embeddings:
+def embeddings(request: EmbeddingRequest, vectors: Any, model: str, tokens: int) -> api.Embeddings:
     """Vectors in the form that was asked for."""
     import numpy as np
 

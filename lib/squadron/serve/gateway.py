@@ -18,6 +18,7 @@ from squadron import __version__
 from squadron.core.errors import SquadronError
 from squadron.serve import openai
 from squadron.serve.auth_limits import Allowance, Guard, Key
+from squadron.serve.body import CheckedRoute
 from squadron.serve.errors import ERRORS, error_response, handle_errors, unforeseen
 from squadron.serve.metrics import Meter, Metered
 from squadron.serve.page import render
@@ -72,7 +73,8 @@ class Front:
 def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: Sequence[Key]) -> FastAPI:
     """The application that answers for these services, to who presents one of the keys; none: to anybody."""
     front = Front(services, asker, spec)
-    app = FastAPI(title="Squadron", version=__version__, redoc_url=None, docs_url=None)
+    app = _Application(title="Squadron", version=__version__, redoc_url=None, docs_url=None)
+    app.router.route_class = CheckedRoute
     for path, several in paths(services).items():
         _add_route(app, path, several, front)
     _add_own_routes(app, front)
@@ -81,6 +83,16 @@ def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: S
     app.add_middleware(Guard, keys=tuple(keys), max_mb=max_mb, requests=requests, tokens=front.tokens)
     app.add_middleware(Metered, meter=front.meter)
     return app
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's document, without the 422 that it writes down for itself: what is wrong is answered with 400."""
+        document = super().openapi()
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+        return document
 
 
 def _add_own_routes(app: FastAPI, front: Front) -> None:
@@ -122,7 +134,7 @@ def _add_own_routes(app: FastAPI, front: Front) -> None:
 
     @app.get(
         "/v1/models/{model:path}", summary="One of them", dependencies=security, response_model=openai.ModelCard,
-        responses=common | {404: ERRORS[404], 422: ERRORS[422]},
+        responses=common | {400: ERRORS[400], 404: ERRORS[404]},
     )  # fmt: skip
     async def find_model(model: str) -> Any:
         return next((card for card in models if card.id == model), _no_such_model(model))
@@ -224,7 +236,9 @@ def _refusal(error: Exception, spec: ServeSpec) -> Any:
     if isinstance(error, TimeoutError):
         return error_response(504, f"no answer within {spec.timeout_s:g} s", "timeout_error")
     assert isinstance(error, SquadronError)
-    return error_response(422, error.what + (f"; {error.fix}" if error.fix else ""), "invalid_request_error")
+    message = error.what + (f"; {error.fix}" if error.fix else "")
+    code = getattr(error, "code", "invalid_value")
+    return error_response(400, message, "invalid_request_error", param=error.where or None, code=code)
 
 
 def _too_long(request: Any, most: int | None) -> Any:
@@ -232,7 +246,8 @@ def _too_long(request: Any, most: int | None) -> Any:
     asked = _tokens_asked(request)
     if most is None or asked is None or asked <= most:
         return None
-    return error_response(422, f"max_tokens: at most {most:,} here", "invalid_request_error")
+    said = f"max_tokens: at most {most:,} here"
+    return error_response(400, said, "invalid_request_error", param="max_tokens", code="invalid_value")
 
 
 def _capped(request: Any, most: int | None) -> Any:
@@ -249,4 +264,4 @@ def _tokens_asked(request: Any) -> int | None:
 
 def _no_such_model(model: str) -> Any:
     said = f"no model called {model!r} is served here; GET /v1/models lists those that are"
-    return error_response(404, said, "invalid_request_error", code="model_not_found")
+    return error_response(404, said, "invalid_request_error", param="model", code="model_not_found")

@@ -79,7 +79,7 @@ class ServeSpec(Config):
     timeout_s: float = Field(60.0, gt=0, description="after which a request is given up with 504")
     drain_s: float = Field(30.0, ge=0, description="that a replica which is to end is given for what it has begun")
     max_body_mb: float = Field(8.0, gt=0, description="larger requests are refused with 413")
-    max_tokens: int | None = Field(None, ge=1, description="the longest answer that may be asked for, with 422")
+    max_tokens: int | None = Field(None, ge=1, description="the longest answer that may be asked for, with 400")
     requests_per_minute: float | None = Field(None, gt=0, description="of one key; more are sent away with 429")
     tokens_per_minute: float | None = Field(None, gt=0, description="of one key, prompts and answers together")
     keys: dict[str, KeyLimits] = Field({}, description="limits of single keys, by their names")

@@ -16,6 +16,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from squadron.core.errors import ConfigError, InputError, SquadronError
 from squadron.serve import openai as api
+from squadron.serve import openai_requests as asked
 from squadron.serve.service import Context
 from squadron.serve.spec import ServeSpec
 from squadron.serve.sse import Relay
@@ -145,8 +146,13 @@ def _kind(method: str) -> tuple[Any, str, Any]:
 
 
 def _converted(theirs: Any, request: BaseModel, **changed: Any) -> Any:
+    if isinstance(request, asked.ChatCompletionRequest) and request.offered:
+        fix = "serve it with engine=own"
+        raise InputError("tools: vLLM, which serves this model, is offered none here", where="tools", fix=fix)
+    left_out = {"tools", "tool_choice", "parallel_tool_calls", "modalities", "verbosity", "function_call", "best_of"}
     try:
-        return theirs(**request.model_dump(mode="json", exclude_none=True, by_alias=True) | changed)
+        given = request.model_dump(mode="json", exclude_none=True, exclude=left_out, by_alias=True)
+        return theirs(**given | changed)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -37,8 +37,8 @@ class Generation:
     """A request for an answer: `emit` is called with its pieces, from the engine's thread.
 
     With `streams` there is a piece for what has become certain at each token, else one at the end. Bias, penalties and
-    grammar are those of a `Sampler`, `top_logprobs` and `adapter` those of an `Answer`. One that is `cancelled` gets no
-    more pieces.
+    grammar are those of a `Sampler`, `top_logprobs` and `adapter` those of an `Answer`. With `keeps_special`, special
+    tokens are part of the text. One that is `cancelled` gets no more pieces.
     """
 
     prompt: tuple[int, ...]
@@ -51,6 +51,7 @@ class Generation:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     adapter: str | None = None
+    keeps_special: bool = False
     cancelled: bool = False
 
 
@@ -143,7 +144,7 @@ class _Stream:
         from tokenizers.decoders import DecodeStream
 
         self._generation, self._tokenizer, self._backend = generation, tokenizer, tokenizer.backend_tokenizer
-        self._decode = DecodeStream(skip_special_tokens=True)
+        self._decode = DecodeStream(skip_special_tokens=not generation.keeps_special)
         self._text, self._sent, self._sent_logprobs = "", 0, 0
         self._stop: int | None = None  # where the first stop begins
         asked, prompt = generation.sampling, generation.prompt
@@ -194,7 +195,8 @@ class _Stream:
 
     def _unfinished(self) -> str:
         """Text at the end that waits for the rest of a character, which does not come."""
-        whole = str(self._tokenizer.decode(self.answer.tokens, skip_special_tokens=True))
+        hidden = not self._generation.keeps_special
+        whole = str(self._tokenizer.decode(self.answer.tokens, skip_special_tokens=hidden))
         return whole[len(self._text) :] if whole.startswith(self._text) else ""
 
     def _held_back(self) -> int:

@@ -142,13 +142,13 @@ def encode_rendered(tokenizer: Any, row: Rendered) -> dict[str, Any]:
     return {"input_ids": ids, "labels": labels, "length": len(ids)}
 
 
-def prompt_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
+def prompt_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
     """A conversation as the text that the assistant goes on from: the opening of its turn, or the words of that turn
     which the conversation ends with."""
     begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
     if begun is None:
-        return apply_template(tokenizer, messages, answer_next=True)
-    return apply_template(tokenizer, messages[:-1], answer_next=True) + str(begun)
+        return apply_template(tokenizer, messages, tools, answer_next=True)
+    return apply_template(tokenizer, messages[:-1], tools, answer_next=True) + str(begun)
 
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:
