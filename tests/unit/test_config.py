@@ -106,6 +106,13 @@ def test_secrets_never_reach_a_dump() -> None:
     assert mask_secrets({"max_tokens": 5, "token": "x"}) == {"max_tokens": 5, "token": "***"}
 
 
+def test_a_masked_secret_is_not_taken_for_the_secret(tmp_path: Path) -> None:
+    path = _write(tmp_path, to_yaml(Outer(training=Inner(api_key="sk-1234"))))
+    with pytest.raises(ConfigError, match=r"training\.api_key is a secret that was masked\n.*line 4"):
+        load_config(Outer, path)
+    assert load_config(Outer, path, ["training.api_key=sk-1234"]).training.api_key == "sk-1234"
+
+
 def test_flatten_joins_nested_keys() -> None:
     assert flatten({"a": {"b": 1}, "c": [2], "d": {}}) == {"a.b": 1, "c": [2], "d": {}}
 
@@ -240,6 +247,7 @@ def test_aliases_and_merges_that_end_are_read(tmp_path: Path) -> None:
         (["training={learning_rate: 1, learning_rate: 2}"], "set twice"),
         (["seed=\udcff"], "no text in UTF-8"),
         (["training.learning_rat=1"], "did you mean learning_rate"),
+        (["seed.a=1"], r"seed: .*valid integer.*\[command line: seed\.a=1\]"),
     ],
 )
 def test_words_that_contradict_each_other_are_refused(words: list[str], said: str) -> None:

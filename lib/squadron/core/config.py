@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -112,6 +112,10 @@ def load_config(model: type[ConfigT], path: str | Path | None = None, overrides:
     check_overlap(words, "command line")
     origins = {key: f"command line: {key}={text}" for key, text in words.items()}
     values, lines = ({}, {}) if path is None else read_mapping(_read_file(Path(path)), str(path))
+    for key in masked_keys(values):
+        if not any(one in words for one in prefixes(key)):
+            fix = f"give it again, by {key}=… or in the file"
+            raise ConfigError(f"{key} is a secret that was masked", where=f"{path}, line {lines[key]}", fix=fix)
     return _settle(model, values, words, origins, _places(path, lines))
 
 
@@ -145,6 +149,16 @@ def mask_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: "***" if _names_secret(k, v) else mask_secrets(v) for k, v in value.items()}
     return [mask_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+def masked_keys(value: Any, key: str = "") -> Iterator[str]:
+    """The keys of secrets that `mask_secrets` has masked."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        inner = f"{key}.{name}" if key else str(name)
+        if item == "***" and _names_secret(name, item):
+            yield inner
+        yield from masked_keys(item, inner)
 
 
 def identity(value: Any) -> Any:
@@ -242,8 +256,10 @@ def _places(path: Any, lines: Mapping[str, int]) -> dict[str, str]:
 
 
 def _place(key: str, origins: Mapping[str, str], places: Mapping[str, str]) -> str:
-    """Where the nearest part of a key comes from."""
-    found = next((known[one] for known in (origins, places) for one in [*prefixes(key), ""] if known.get(one)), "")
+    """Where a key, a part of it, or the nearest that it is a part of comes from."""
+    parts = [one for one in origins if key and one.startswith(f"{key}.")]
+    near = [(origins, prefixes(key)), (origins, parts), (places, [*prefixes(key), ""])]
+    found = next((known[one] for known, keys in near for one in keys if known.get(one)), "")
     return f"  [{found}]" if found else ""
 
 
@@ -266,6 +282,8 @@ def _describe(problem: Any, key: str, known: Mapping[str, Iterable[str]]) -> str
     if problem["type"] == "extra_forbidden":
         parent, _, name = key.rpartition(".")
         return f"there is no such setting; {suggest(name, known.get(parent, ()))}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{problem['ctx']['discriminator'].strip(chr(39))} is missing, which says of what kind it is"
     if problem["type"] != "missing" and not isinstance(problem["input"], Mapping):
         message += f" (got {problem['input']!r})"
     return message

@@ -65,6 +65,11 @@ class InputPath(str):
         copies that editors keep are not."""
         return not (name.startswith(".") or "/." in name or name.endswith((".md", "~", ".tmp")))
 
+    @classmethod
+    def enters(cls, name: str) -> bool:
+        """Whether a folder in a folder holds files that may be read."""
+        return not name.rpartition("/")[2].startswith(".")
+
     @property
     def is_local(self) -> bool:
         """Whether there is such a file or folder on this machine."""
@@ -112,7 +117,7 @@ class InputPath(str):
         try:
             if not os.path.isdir(place):
                 return _digest_file(place)
-            names = sorted(name for name in _walk(place) if self.reads(name))
+            names = sorted(name for name in _walk(place, self.enters) if self.reads(name))
             return _hash([[name, _digest_file(os.path.join(place, name))] for name in names])
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", where=error.filename or place) from None
@@ -208,15 +213,16 @@ def _digest_file(path: str) -> str:
     return _known[path][1]
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """The files of a folder and below, relative to it; links to folders are followed, each folder once."""
+def _walk(folder: str, enters: Callable[[str], bool]) -> Iterator[str]:
+    """The files of a folder and of those below that it `enters`, relative to it; links to folders are followed, each
+    folder once."""
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if enters(os.path.relpath(os.path.join(place, name), folder)))
         for name in files:
             path = os.path.join(place, name)
             if os.path.isfile(path):

@@ -57,6 +57,11 @@ class RecordsPath(InputPath):
         """A file of lines or a table, or a part of one that Spark wrote as a folder."""
         return all(is_part(one) for one in name.split("/"))
 
+    @classmethod
+    def enters(cls, name: str) -> bool:
+        """A folder of parts is named as its table."""
+        return cls.reads(name)
+
 
 def is_part(name: str) -> bool:
     """Whether a file in a folder is read as a part of its records: neither one that is hidden, as macOS and shells keep

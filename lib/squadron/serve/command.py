@@ -27,8 +27,8 @@ def command(options: argparse.Namespace) -> None:
     from squadron.serve.runs import gather_services
     from squadron.serve.spec import ServeSpec
 
-    others = [word for word in options.settings if "=" not in word]
-    settings = [word for word in options.settings if "=" in word]
+    settings = [word for word in options.settings if "=" in word and "/" not in word.partition("=")[0]]
+    others = [word for word in options.settings if word not in settings]
     runs = [Folder(folder) for folder in (options.folder, *others)]
     services = gather_services(runs)
     spec = load_config(ServeSpec, overrides=settings)
