@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from datetime import date
 from pathlib import Path, PurePath
@@ -292,6 +293,7 @@ class Others(Config):
     sizes: dict[int, float] = {}
     places: list[Inner | str] = []
     chosen: set[str] = set()
+    limit: float = math.inf
 
 
 def test_settings_of_other_types_are_read_by_these(tmp_path: Path) -> None:
@@ -308,6 +310,7 @@ def test_settings_of_other_types_are_read_by_these(tmp_path: Path) -> None:
         assert (read.mode, read.sizes, read.places, read.chosen) == (
             Mode.SLOW, {1: 1e-3}, [Inner(api_key="no"), "on"], {"no"}
         )  # fmt: skip
+        assert read.limit == math.inf
         assert read_config(Others, to_yaml(read).encode(), "c.yaml") == read.model_copy(
             update={"places": [Inner(api_key="***"), "on"]}
         )

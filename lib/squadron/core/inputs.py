@@ -44,9 +44,10 @@ class InputPath(str):
 
     @classmethod
     def _named(cls, text: str) -> InputPath:
+        """The path that a setting names: a leading `~` is home, and `file:///` a path of this machine."""
         if not text.strip() or "\0" in text:
             raise ValueError("no file, folder or model has such a name")
-        return cls(os.path.expanduser(text))
+        return cls(os.path.expanduser(text.removeprefix("file://") if text.startswith("file:///") else text))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What is known of it travels along: a worker need not read the weights of a model to know which it is."""

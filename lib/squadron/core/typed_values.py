@@ -177,8 +177,10 @@ def _tags(kind: type[BaseModel]) -> list[tuple[str, Any]]:
 
 
 def _annotation(one: FieldInfo) -> Any:
-    """A field's annotation with what `Field` says of infinity."""
-    return Annotated[one.annotation, *one.metadata] if one.metadata else one.annotation
+    """A field's annotation with what `Field` says of infinity, or a default that is infinite."""
+    infinite = isinstance(one.default, float) and not math.isfinite(one.default)
+    said = [*one.metadata, *([types.SimpleNamespace(allow_inf_nan=True)] if infinite else [])]
+    return Annotated[one.annotation, *said] if said else one.annotation
 
 
 def _item(kinds: _Kinds, at: int) -> tuple[Any, ...]:
@@ -266,8 +268,6 @@ def _number(text: str, kinds: _Kinds) -> bool | int | float:
 def _checked(value: float, kinds: _Kinds) -> Any:
     """A truth or a number that may stand there."""
     if kinds.any or not kinds.numbers:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{value} is not a finite number")
         return value
     truth = isinstance(value, bool)
     if truth != (bool in kinds.numbers) and (truth or kinds.numbers == [bool]):
