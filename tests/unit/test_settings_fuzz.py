@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -126,24 +127,39 @@ def test_what_is_written_is_read_back_equal(values: dict[str, Any]) -> None:
     assert from_values(Everything, json.loads(json.dumps(written)), {}) == config
 
 
+def _alike(value: Any) -> st.SearchStrategy[Any]:
+    """Values of the same type."""
+    kinds = {bool: st.booleans(), int: st.integers(), float: floats, str: texts}
+    return kinds[type(value)]
+
+
+def _attempt(make: Callable[[], Config], key: str) -> Config | None:
+    """What is read; None for what is refused by the key, or by settings that do not agree."""
+    try:
+        return make()
+    except ConfigError as error:
+        named = ("no text in UTF-8", f"  {key}: ", f"  {key.rpartition('.')[0] or 'settings'}: ", "  settings: ")
+        assert any(said in str(error) for said in named), error
+        return None
+
+
 @fuzzed
 @given(st.sampled_from(CONFIGS), st.data())
-def test_settings_of_every_method_are_read_back_with_any_text_in_them(
+def test_settings_of_every_method_are_read_alike_from_files_and_words(
     named: tuple[str, str], data: st.DataObject
 ) -> None:
     job, name = named
-    kind = registry.load_job(job).config_type
-    config: Config = load_config(kind, registry.find_config(job, name))
-    base = config.model_dump(mode="json")
-    key = data.draw(st.sampled_from([key for key, value in flatten(base).items() if isinstance(value, str)]))
-    try:
-        config = from_values(kind, base, {key: data.draw(texts)})
-    except ConfigError as error:
-        assert key in str(error) or "settings: " in str(error) or key.rpartition(".")[0] in str(error)
-        return
-    written = config.model_dump(mode="json")
-    assume(mask_secrets(written) == written)
-    assert read_config(kind, to_yaml(config).encode(), "config.yaml") == config
+    kind, path = registry.load_job(job).config_type, registry.find_config(job, name)
+    base = load_config(kind, path).model_dump(mode="json")
+    leaves = {key: value for key, value in flatten(base).items() if isinstance(value, bool | int | float | str)}
+    key = data.draw(st.sampled_from(sorted(leaves)))
+    value = data.draw(_alike(leaves[key]))
+    config = _attempt(lambda: from_values(kind, base, {key: value}), key)
+    if ".settings." not in key and not (isinstance(value, str) and value.lower() in ("null", "none")):
+        word = value if isinstance(value, str) else json.dumps(value)
+        assert _attempt(lambda: load_config(kind, path, [f"{key}={word}"]), key) == config
+    if config is not None and mask_secrets(written := config.model_dump(mode="json")) == written:
+        assert read_config(kind, to_yaml(config).encode(), "config.yaml") == config
 
 
 @fuzzed
