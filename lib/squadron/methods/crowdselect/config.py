@@ -48,7 +48,7 @@ class PoolConfig(Config):
     """The instructions to choose from."""
 
     path: RecordsPath | None = Field(
-        None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: small tasks"
+        None, description="a .jsonl, .jsonl.gz, .json or .parquet file, a folder, or a hub data set; None: small tasks"
     )
     split: str = Field("train", description="of a hub data set")
     subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")

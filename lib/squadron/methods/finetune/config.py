@@ -56,7 +56,7 @@ class RecordsConfig(Config):
     """Which records there are, and which are held out."""
 
     path: RecordsPath | None = Field(
-        None, description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set; None: arithmetic"
+        None, description="a .jsonl, .jsonl.gz, .json or .parquet file, a folder, or a hub data set; None: arithmetic"
     )
     split: str = Field("train", description="of a hub data set")
     subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")

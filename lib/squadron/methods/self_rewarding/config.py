@@ -55,7 +55,7 @@ class PromptsConfig(Config):
 class ProblemsConfig(Config):
     """A file of problems."""
 
-    path: RecordsPath = Field(description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a hub data set")
+    path: RecordsPath = Field(description="a .jsonl, .jsonl.gz, .json or .parquet file, a folder, or a hub data set")
     split: str = Field("train", description="of a hub data set")
     subset: str | None = Field(None, description="of a hub data set that has several, such as main of openai/gsm8k")
     question: str | None = Field(None, description="column of the problem; None: question or problem")
