@@ -30,7 +30,7 @@ def finetune(run: Run, config: FinetuneConfig) -> None:
     goal, settings, spec = config.objective, config.data, config.training
     data = run.stage(read_data, goal, settings.only(RecordsConfig))  # every record checked, some held out
     model = run.stage(prepare_model, data, goal, settings, config.model.only(StartConfig))  # found, or from scratch
-    rows = run.stage(encode, data, model, goal, settings, spec.max_length)  # records → token ids
+    rows = run.stage(encode, data, model, goal, settings, spec.max_length, spec.packing)  # records → token ids
     trained = run.stage(train, rows, data, model, goal, config.model, config.dpo, spec)  # Ray Train, DeepSpeed
     exported = run.stage(export, trained, data, model, goal, config.model, spec, config.export)  # reloaded, compared
     run.stage(compare, exported, data, model, goal, settings, config.samples)  # held-out prompts, before and after

@@ -13,8 +13,9 @@ from squadron.core.folder import Folder
 from squadron.data.records import read_records
 from squadron.data.rows import ArrowRows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
-from squadron.methods.finetune.encoding import check_template, cut, encoder
+from squadron.methods.finetune.encoding import check_template, encoder
 from squadron.train.models.families import make_family_model
+from squadron.train.text.fitting import cut
 from squadron.train.text.tokenizer import load_tokenizer, train_tokenizer
 
 TALK = [
@@ -251,7 +252,7 @@ def test_a_row_that_is_cut_before_its_targets_teaches_nothing_and_is_left_out(tm
     write_rows(folder, "records.arrow", rows, EXAMPLE_TYPES)
     task = {"id": "train-0", "file": "records.arrow", "start": 0, "stop": 2}
     model = ModelArtifact.model_validate({"source": str(tmp_path / "words")})
-    counts = encode_chunk(task, folder, folder, model, "sft", DataConfig(too_long="cut"), 20, ())
-    assert (counts["rows"], counts["all"], counts["too_long"]) == (1, 2, 2)
+    counts = encode_chunk(task, folder, folder, model, "sft", DataConfig(too_long="cut"), 20, False, ())
+    assert (counts["rows"], counts["seen"], counts["long"], counts["empty"]) == (1, 2, 2, 1)
     (row,) = ArrowRows(folder, ["train-0.arrow"])[:]
     assert row["number"] == 1

@@ -31,6 +31,7 @@ from squadron.train.models.base import find_model, load_config
 from squadron.train.models.builders import Architecture, FromConfig, Pretrained
 from squadron.train.models.cache import cached_models
 from squadron.train.models.random_init import make_small_model
+from squadron.train.spec import TrainSpec
 from squadron.train.tuning import encode_rows
 
 TEXTS = ["what is six times seven? it is forty two.", "user", "assistant"] * 4
@@ -155,13 +156,13 @@ def test_an_artifact_that_is_not_what_was_written_is_refused(tmp_path: Path, url
 
 def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path) -> None:
     stage = make_stage(tmp_path)
-    rows = [{"input_ids": list(range(count)), "length": count} for count in (3, 9, 5)]
-    assert [row["length"] for row in encode_rows(stage, "rows.arrow", rows, 5, "raise it")] == [3, 5]
+    ids = [list(range(count)) for count in (3, 9, 5)]
+    rows = [{"input_ids": tokens, "labels": tokens, "length": len(tokens)} for tokens in ids]
+    kept = encode_rows(stage, "rows.arrow", rows, TrainSpec(max_length=5), "training.max_length")
+    assert [row["length"] for row in kept] == [3, 5]
     assert ["rows of more than 5 tokens, left out", "1 of 3"] in stage.folder.read_json("headlines.json")
-    half = encode_rows(stage, "half.arrow", rows, 5, "raise it", length=lambda row: row["length"] / 2)
-    assert len(half) == 3
-    with pytest.raises(InputError, match="all 3 rows are longer than 2 tokens"):
-        encode_rows(stage, "none.arrow", rows, 2, "raise it")
+    with pytest.raises(InputError, match="no row is left to train on: rows of more than 2 tokens, left out: 3 of 3"):
+        encode_rows(stage, "none.arrow", rows, TrainSpec(max_length=2), "training.max_length")
 
 
 def test_models_that_were_trained_before_are_taken_from_the_cache(

@@ -22,14 +22,15 @@ from squadron.train.models.builders import PolicyWithReference
 from squadron.train.objectives import Objective
 from squadron.train.planning.allocation import place
 from squadron.train.spec import TrainSpec
+from squadron.train.text.fitting import tokens
 
 _FINISHED = "finished.json"
 _START_TIMEOUT_S = 1800.0  # other runs may hold the cores for a while
 
 
 def row_length(row: Row) -> int:
-    """Tokens of an encoded row."""
-    return int(row["length"])
+    """Tokens of an encoded row, all of which stand in one where rows are packed."""
+    return tokens(row, packed=True)
 
 
 @dataclass(frozen=True)

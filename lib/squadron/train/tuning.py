@@ -6,9 +6,8 @@ exported as files that later stages load.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from squadron.core.folder import relative
@@ -19,6 +18,7 @@ from squadron.train.models.builders import FromConfig, PolicyWithReference
 from squadron.train.models.random_init import store_small_model
 from squadron.train.objectives.layout import SUPERVISED_TYPES
 from squadron.train.spec import LoraSettings, TrainSpec
+from squadron.train.text.fitting import Fitting, TooLong
 from squadron.train.text.tokenizer import store_tokenizer
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def tune_small(stage: Stage, texts: Iterable[str], models: Sequence[SmallModel])
         name = one.name.format(size=f"{(start.parameters or 0) / 1000:.0f}k")
         file = f"{one.lessons}.arrow"
         if not stage.folder.exists(file):
-            write_rows(stage.folder, file, one.encode(start.load_tokenizer(stage.run.folder)), SUPERVISED_TYPES)
+            rows = one.encode(start.load_tokenizer(stage.run.folder))
+            encode_rows(stage, file, rows, one.spec, "training.max_length", of=one.lessons)
         tunings.append(Tuning(name, start, open_rows(stage, file), one.spec))
     return tune(stage, tunings)
 
@@ -113,34 +114,24 @@ def encode_rows(
     stage: Stage,
     name: str,
     rows: Iterable[Row],
-    longest: int | None,
-    fix: str,
+    spec: TrainSpec,
+    where: str,
     types: Mapping[str, str] = SUPERVISED_TYPES,
-    length: Callable[[Row], float] = itemgetter("length"),
+    too_long: TooLong = "leave_out",
+    of: str = "",
 ) -> ArrowRows:
-    """Write rows of these `types` and of at most `longest` tokens by their `length`.
+    """Write rows of these `types` as `spec` takes them.
 
-    Those that are longer are left out and counted.
+    Those of more than `spec.max_length` tokens are cut or left out, those with nothing to learn are left out. All are
+    counted, `of` what they are.
 
-    Raises InputError, with what to do, if none is left.
+    Raises InputError, at the setting `where` for the length, if none is left.
     """
-    from squadron.core.errors import InputError
-
-    left_out = 0
-
-    def fitting() -> Iterator[Row]:
-        nonlocal left_out
-        for row in rows:
-            if longest is None or length(row) <= longest:
-                yield row
-            else:
-                left_out += 1
-
-    count = write_rows(stage.folder, name, fitting(), types)
-    if not count:
-        raise InputError(f"all {left_out:,} rows are longer than {longest:,} tokens", fix=fix)
-    if left_out:
-        stage.headline(f"rows of more than {longest:,} tokens, left out", f"{left_out:,} of {count + left_out:,}")
+    fitting = Fitting(spec.max_length, too_long, spec.packing)
+    if not write_rows(stage.folder, name, fitting.rows(rows), types):
+        raise fitting.none_left("to train on", where)
+    for label, count in fitting.counts().items():
+        stage.headline(f"{label}, {of}" if of else label, count)
     return open_rows(stage, name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from squadron.core.errors import ConfigError
 from squadron.core.run import Stage
-from squadron.data.rows import ArrowRows, write_rows
+from squadron.data.rows import ArrowRows
 from squadron.evaluate.panels import headline, loss_curves
 from squadron.evaluate.scores import Scores
 from squadron.evaluate.summary import Estimate, estimate
@@ -28,8 +28,7 @@ from squadron.methods.crowdselect.records import (
     Students,
     StudentScores,
 )
-from squadron.train.objectives.layout import SUPERVISED_TYPES
-from squadron.train.tuning import Tuning, open_rows, tune
+from squadron.train.tuning import Tuning, encode_rows, tune
 
 
 def train_students(stage: Stage, selection: Selection, crowd: ResponseModels, config: LearningConfig) -> Students:
@@ -125,22 +124,11 @@ def _encode(stage: Stage, choice: Choice, tokenizer: Any, config: LearningConfig
     """The choice as token ids; what is over the length that is trained on is cut off, and counted."""
     from squadron.train.text.conversations import encode_conversation
 
-    limit = config.training.max_length
-    cut = 0
-
     def rows() -> Iterator[dict[str, Any]]:
-        nonlocal cut
         for record in choice.rows(stage.run.folder):
             asked = {"role": "user", "content": record["instruction"]}
             said = {"role": "assistant", "content": record["response"]}
-            row = encode_conversation(tokenizer, [asked, said])
-            if limit is not None and row["length"] > limit:
-                cut += 1
-                row = {name: row[name][:limit] for name in ("input_ids", "labels")} | {"length": limit}
-            yield row
+            yield encode_conversation(tokenizer, [asked, said])
 
-    name = f"rows/{os.path.basename(choice.path)}"
-    write_rows(stage.folder, name, rows(), SUPERVISED_TYPES)
-    if cut:
-        stage.headline(f"rows cut to {limit} tokens, {choice.arm}", f"{cut:,} of {choice.count:,}")
-    return open_rows(stage, name)
+    name, where = f"rows/{os.path.basename(choice.path)}", "students.training.max_length"
+    return encode_rows(stage, name, rows(), config.training, where, too_long="cut", of=choice.arm)

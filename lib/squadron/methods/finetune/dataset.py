@@ -12,14 +12,15 @@ from squadron.core.panels import Table
 from squadron.core.profile import WorkerResources
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
-from squadron.data.records import Record, read_records
+from squadron.data.records import Label, Record, read_records
 from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.methods.finetune.config import DataConfig, ObjectiveName, RecordsConfig
-from squadron.methods.finetune.encoding import ROW_TYPES, Encode, cut, encoder
+from squadron.methods.finetune.encoding import ROW_TYPES, Encode, encoder
 from squadron.methods.finetune.examples import EXAMPLE_TYPES, Example, read_example, to_row
 from squadron.methods.finetune.records import Dataset, Rows
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.objectives.layout import IGNORED
+from squadron.train.text.fitting import Fitting, tokens
 
 CHUNK = 4096
 """Records that one task encodes."""
@@ -30,7 +31,8 @@ def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Da
 
     Nothing is trained before every record was checked. Those held out stand in a file of their own.
 
-    Raises InputError for an empty file, a record without a column that the objective reads, a label of a class too few.
+    Raises InputError for an empty file, a record that the objective cannot be learned from, and labels of one class or
+    of two types.
     """
     found = [(record.where, read_example(objective, data, record)) for record in find_records(data)]
     records = [example for _, example in found]
@@ -40,7 +42,7 @@ def read_data(stage: Stage, objective: ObjectiveName, data: RecordsConfig) -> Da
     count = min(data.held_out_most, int(data.held_out * len(records)) or int(data.held_out > 0))
     held_out = set(random.Random(data.seed).sample(range(len(records)), count))
     rows = [to_row(example, number, where) for number, (where, example) in enumerate(found)]
-    classes = _classes(objective, data, records)
+    classes = _classes(data, found) if objective == "classification" else ()
     stage.headline("records, and held out", f"{len(rows) - count:,} + {count:,}")
     return Dataset(
         train=store_rows(stage, "train.arrow", (row for row in rows if row["record"] not in held_out), EXAMPLE_TYPES),
@@ -57,10 +59,12 @@ def encode(
     objective: ObjectiveName,
     settings: DataConfig,
     max_length: int | None,
+    packing: bool,
 ) -> Rows:
-    """Turn records into token ids, and count what is too long.
+    """Turn records into token ids, and count what is too long, and what has nothing to learn and is left out.
 
-    Raises InputError if rows are longer than `max_length` and `settings.too_long` is "refuse".
+    Raises InputError if rows are longer than `max_length` and `settings.too_long` is "refuse", and if no row is left
+    to train on, or to measure the held-out loss with.
     """
     tasks: list[dict[str, Any]] = [
         {"id": f"{kind}-{start:09d}", "file": file, "start": start, "stop": min(start + CHUNK, count)}
@@ -73,7 +77,7 @@ def encode(
     run, limit = stage.run.folder, max_length or model.context
     arguments: dict[str, Any] = {
         "run": run, "folder": stage.folder, "model": model, "objective": objective, "settings": settings,
-        "limit": limit, "classes": data.classes,
+        "limit": limit, "packing": packing, "classes": data.classes,
     }  # fmt: skip
     answers = map_rows(stage, tasks, encode_chunk, unit="chunk", resources=WorkerResources(), **arguments)
     if failures := stage.failures():
@@ -83,21 +87,26 @@ def encode(
         raise InputError(
             f"{len(failures)} of {len(tasks)} chunks of records cannot be encoded: {said}", where=where, fix=fix
         )
-    long = sum(answer["too_long"] for answer in answers)
-    longest = max(answer["longest"] for answer in answers)
-    total = sum(answer["all"] for answer in answers)
-    stage.show(_lengths(answers, total, limit, long, settings.too_long))
-    if long and settings.too_long == "refuse":
+    fitting = Fitting(limit, settings.too_long, packing)
+    for answer in answers:
+        fitting.add(answer)
+    stage.show(_lengths(answers, fitting))
+    if fitting.long and settings.too_long == "refuse":
         raise InputError(
-            f"{long:,} of {total:,} rows have more than {limit:,} tokens; the longest has {longest:,}",
+            f"{fitting.long:,} of {fitting.seen:,} rows have more than {limit:,} tokens; "
+            f"the longest has {fitting.longest:,}",
             where="training.max_length",
-            fix=f"set training.max_length={longest}, or data.too_long to cut or leave_out",
+            fix=f"set training.max_length={fitting.longest}, or data.too_long to cut or leave_out",
         )
     place = relative(stage.folder, run)
     named = [(task["id"], answer) for task, answer in zip(tasks, answers, strict=True) if answer["rows"]]
     train = [answer for name, answer in named if name.startswith("train")]
     if not train:
-        raise InputError("no row is left to train on", where="training.max_length", fix=f"set it to {longest} or more")
+        raise fitting.none_left("to train on", "training.max_length")
+    if data.held_out.count and len(train) == len(named):
+        raise fitting.none_left("to measure the held-out loss with", "training.max_length", "set data.held_out=0")
+    for name, count in fitting.counts().items():
+        stage.headline(name, count)
     return Rows(
         train=tuple(f"{place}/{name}.arrow" for name, _ in named if name.startswith("train")),
         held_out=tuple(f"{place}/{name}.arrow" for name, _ in named if name.startswith("held_out")),
@@ -105,8 +114,9 @@ def encode(
         held_out_rows=sum(answer["rows"] for name, answer in named if name.startswith("held_out")),
         tokens=sum(answer["tokens"] for answer in train),
         targets=sum(answer["targets"] for answer in train),
-        longest=min(longest, limit),
-        too_long=long,
+        longest=min(fitting.longest, limit),
+        too_long=fitting.long,
+        nothing_to_learn=fitting.empty,
     )
 
 
@@ -118,27 +128,28 @@ def encode_chunk(
     objective: ObjectiveName,
     settings: DataConfig,
     limit: int,
+    packing: bool,
     classes: Sequence[Any],
 ) -> dict[str, Any]:
     """Encode a chunk of records into an Arrow file of its own, and say how long they are. Runs on a worker."""
+    fitting = Fitting(limit, settings.too_long, packing, causal=objective != "process_reward")
     encode_record = encoder(objective, settings, model.load_tokenizer(run), classes)
     records = ArrowRows(run, [task["file"]])
     rows, lengths = [], []
     for number in range(task["start"], task["stop"]):
         for row in encode_row(encode_record, records[number]):
-            lengths.append(row["length"])
-            if row["length"] <= limit:
-                rows.append(row)
-            elif settings.too_long == "cut" and _targets(shorter := cut(row, limit)):
-                rows.append(shorter)  # without a target there is nothing to learn from
+            lengths.append(tokens(row, packing))
+            if (fitted := fitting.fit(row)) is not None:
+                rows.append(fitted)
     write_rows(folder, f"{task['id']}.arrow", rows, ROW_TYPES[objective] | {"number": "int64"})
     return {
         "rows": len(rows),
-        "all": len(lengths),
+        "seen": fitting.seen,
         "tokens": sum(row.get("packed_length", row["length"]) for row in rows),
         "targets": sum(_targets(row) for row in rows),
-        "too_long": sum(length > limit for length in lengths),
-        "longest": max(lengths),
+        "long": fitting.long,
+        "empty": fitting.empty,
+        "longest": fitting.longest,
         "histogram": _histogram(lengths),
     }
 
@@ -166,14 +177,23 @@ def find_records(data: RecordsConfig) -> Iterator[Record]:
         yield Record(f"arithmetic, problem {number}", values)
 
 
-def _classes(objective: ObjectiveName, data: RecordsConfig, records: Sequence[Example]) -> tuple[Any, ...]:
-    if objective != "classification":
-        return ()
-    found = sorted({record["label"] for record in records}, key=lambda label: (str(type(label)), label))
-    if len(found) < 2:
+def _classes(data: RecordsConfig, found: Sequence[tuple[str, Example]]) -> tuple[Label, ...]:
+    """The labels, in order. All are texts, numbers, or true and false: `1`, `"1"` and `true` may be three classes, or
+    one, which nobody but their author knows."""
+    first = found[0][1]["label"]
+    for where, example in found:
+        if _kind(label := example["label"]) != _kind(first):
+            what = f"the label {label!r:.60} is {_kind(label)}, that of the first record, {first!r:.60}, {_kind(first)}"
+            raise InputError(what, where=where, fix="write all labels as texts, or all as numbers")
+    labels = sorted({example["label"] for _, example in found})
+    if len(labels) < 2:
         fix = "set data.columns.label"
-        raise InputError(f"all records have the same label, {found[0]!r}", where=data.path or "", fix=fix)
-    return tuple(found)
+        raise InputError(f"all records have the same label, {first!r:.60}", where=data.path or "", fix=fix)
+    return tuple(labels)
+
+
+def _kind(label: Label) -> str:
+    return "a text" if isinstance(label, str) else "true or false" if isinstance(label, bool) else "a number"
 
 
 def _targets(row: Mapping[str, Any]) -> int:
@@ -191,14 +211,13 @@ def _histogram(lengths: Sequence[int]) -> dict[str, int]:
     return counts
 
 
-def _lengths(answers: Sequence[Mapping[str, Any]], total: int, limit: int, long: int, policy: str) -> Table:
+def _lengths(answers: Sequence[Mapping[str, Any]], fitting: Fitting) -> Table:
     counts: dict[int, int] = {}
     for answer in answers:
         for bound, count in answer["histogram"].items():
             counts[int(bound)] = counts.get(int(bound), 0) + count
     rows: list[list[Any]] = [
-        [f"up to {bound:,}", counts[bound], f"{counts[bound] / total:.1%}"] for bound in sorted(counts)
+        [f"up to {bound:,}", counts[bound], f"{counts[bound] / fitting.seen:.1%}"] for bound in sorted(counts)
     ]
-    done = {"refuse": "refused", "cut": "cut", "leave_out": "left out"}[policy]
-    note = f"{long:,} rows of more than {limit:,} tokens were {done}." if long else ""
+    note = "; ".join(f"{name}: {count}" for name, count in fitting.counts().items())
     return Table(title="Rows by length", columns=["tokens", "rows", "share"], rows=rows, note=note)

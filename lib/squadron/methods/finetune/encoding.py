@@ -11,6 +11,7 @@ from squadron.methods.finetune.config import DataConfig, ObjectiveName
 from squadron.train.models.errors import check_chat_template
 from squadron.train.objectives.layout import IDS, IGNORED, PREFERENCE_TYPES, SUPERVISED_TYPES
 from squadron.train.text.conversations import encode_answers, encode_turns, token_ids
+from squadron.train.text.fitting import pair_row, reward_row
 from squadron.train.text.templates import render, template_form
 from squadron.train.text.tokenizer import added_tokens
 
@@ -18,7 +19,7 @@ Row = dict[str, Any]
 Encode = Callable[[Mapping[str, Any]], list[Row]]
 ROW_TYPES: dict[ObjectiveName, dict[str, str]] = {
     "sft": SUPERVISED_TYPES,
-    "dpo": PREFERENCE_TYPES | {"packed_length": "int64"},
+    "dpo": PREFERENCE_TYPES,
     "reward": {"chosen_ids": IDS, "rejected_ids": IDS, "length": "int64", "packed_length": "int64"},
     "process_reward": SUPERVISED_TYPES,
     "classification": {"input_ids": IDS, "label": "int64", "length": "int64"},
@@ -72,12 +73,9 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
             prompt, (chosen, rejected) = encode_answers(tokenizer, messages, sides, tools, ended=data.end_of_sequence)
         else:
             prompt, (chosen, rejected) = text.prompt(example["prompt"]), map(text.answer, sides)
-        row = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         if objective == "reward":
-            row = {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}
-        longest = len(prompt) + max(len(chosen), len(rejected))
-        packed = 2 * len(prompt) + len(chosen) + len(rejected)
-        return [{**row, "length": longest, "packed_length": packed}]
+            return [reward_row(prompt + chosen, prompt + rejected)]
+        return [pair_row(prompt, chosen, rejected)]
 
     def process(example: Mapping[str, Any]) -> list[Row]:
         if (messages := text.asked(example)) is not None:
@@ -89,6 +87,8 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
         labels = [IGNORED] * len(ids)
         for step, right in zip(example["steps"], example["labels"], strict=True):
             tokens = text.ids(f"{step}\n")
+            if not tokens:
+                raise InputError(f"the step {step!r} has no token", where="steps", fix="leave it out")
             ids, labels = ids + tokens, labels + [IGNORED] * (len(tokens) - 1) + [int(right)]
         return [{"input_ids": ids, "labels": labels, "length": len(ids)}]
 
@@ -104,19 +104,6 @@ def encoder(objective: ObjectiveName, data: DataConfig, tokenizer: Any, classes:
         "classification": classified,
     }
     return choice[objective]
-
-
-def cut(row: dict[str, Any], limit: int) -> dict[str, Any]:
-    """The row with what is over `limit` tokens taken off its end; a prompt is never cut."""
-    if "prompt_ids" in row:
-        room = max(0, limit - len(row["prompt_ids"]))
-        row = row | {name: row[name][:room] for name in ("chosen_ids", "rejected_ids")}
-        row["packed_length"] = 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
-        return row | {"length": limit}
-    if "label" in row:  # which is told by the last token
-        return row | {"input_ids": row["input_ids"][: limit - 1] + row["input_ids"][-1:], "length": limit}
-    names = [name for name in ("input_ids", "labels", "chosen_ids", "rejected_ids") if name in row]
-    return row | {name: row[name][:limit] for name in names} | {"length": limit}
 
 
 class _Text:

@@ -51,8 +51,7 @@ def _read_as(objective: ObjectiveName, data: RecordsConfig, record: Record) -> E
         case "process_reward":
             return _read_steps(data.columns, record)
         case "classification":
-            label = record.label(data.columns.label, "data.columns.label")
-            return {"text": _text(record, data.columns.text or "text"), "label": label}
+            return _read_classified(data.columns, record)
 
 
 def to_row(example: Example, number: int, where: str) -> dict[str, Any]:
@@ -98,11 +97,26 @@ def _read_preference(columns: ColumnsConfig, record: Record) -> Example:
 def _read_steps(columns: ColumnsConfig, record: Record) -> Example:
     prompt = _prompt(columns, record)
     steps = record.texts(columns.steps, "data.columns.steps")
-    labels = record.labels(columns.labels, "data.columns.labels")
+    labels = record.items(columns.labels, "data.columns.labels")
+    for number, label in enumerate(labels, start=1):
+        if label not in (0, 1):  # true and false are 1 and 0
+            what = f"a label of a step is true or false, or 1 or 0, not {label!r:.60}"
+            fix = "give one of these for each step; say from which score on a step is right"
+            raise InputError(what, where=f"{record.where}, {columns.labels} {number}", fix=fix)
     if len(steps) != len(labels):
-        raise InputError("there are not as many labels as steps", where=record.where)
+        what = f"there are {len(steps)} steps and {len(labels)} labels"
+        raise InputError(what, where=record.where, fix="give each step a label")
+    labels = [int(label) for label in labels]
     example = {"prompt" if isinstance(prompt, str) else "messages": prompt, "steps": steps, "labels": labels}
     return _with_system(example, columns, record) | _tools(columns, record)
+
+
+def _read_classified(columns: ColumnsConfig, record: Record) -> Example:
+    label = record.label(columns.label, "data.columns.label")
+    if isinstance(label, str) and not label.strip():
+        what = f"the column {columns.label!r} is empty in this record"
+        raise InputError(what, where=record.where, fix="give its class, or leave the record out")
+    return {"text": _text(record, columns.text or "text"), "label": label}
 
 
 def _text(record: Record, column: str) -> str:

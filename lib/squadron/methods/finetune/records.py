@@ -30,6 +30,7 @@ class Rows(Config):
     targets: int
     longest: int
     too_long: int
+    nothing_to_learn: int
 
 
 class Trained(Config):

@@ -47,7 +47,9 @@ def compare(
     quiet_libraries()
     run = stage.run.folder
     records = data.held_out.rows(run)[:count]
-    prompts, references = _prompts(stage, model, objective, settings, records)
+    prompts, references = _prompts(stage, model, objective, settings, records, config.max_new_tokens)
+    if not (count := len(prompts)):
+        return SampleScores(scored=0, right_before=0, right_after=0)
     base = model.locate(run)
     tokenizer = model.load_tokenizer(run)
     # A model cannot begin from nothing.
@@ -120,9 +122,15 @@ def _load(path: str, adapter: str | None, rows: int | None) -> Any:
 
 
 def _prompts(
-    stage: Stage, model: ModelArtifact, objective: ObjectiveName, settings: DataConfig, records: Sequence[Any]
+    stage: Stage,
+    model: ModelArtifact,
+    objective: ObjectiveName,
+    settings: DataConfig,
+    records: Sequence[Any],
+    room: int,
 ) -> tuple[list[list[int]], list[str]]:
-    """The prompts as ids, and the reference answers as text. Of a conversation, its first answer is asked for."""
+    """The prompts as ids, and the reference answers as text. Of a conversation, its first answer is asked for. Prompts
+    that leave no `room` for an answer in what the model reads are left out, and counted."""
     tokenizer = model.load_tokenizer(stage.run.folder)
     encode = encoder(objective, settings.model_copy(update={"train_on": "completion"}), tokenizer)
     prompts, references = [], []
@@ -137,8 +145,13 @@ def _prompts(
                 row["input_ids"][:begins],
                 list(takewhile(lambda label: label != IGNORED, row["labels"][begins:])),
             )
+        if len(asked) + room > model.context:
+            continue
         prompts.append(list(asked))
         references.append(tokenizer.decode(said, skip_special_tokens=True))
+    if left_out := len(records) - len(prompts):
+        what = f"held-out prompts that leave no room for {room:,} tokens, left out"
+        stage.headline(what, f"{left_out:,} of {len(records):,}")
     return prompts, references
 
 

@@ -18,6 +18,7 @@ from squadron.methods.finetune.examples import Example, read_example, to_row
 from squadron.train.library_setup import quiet_libraries
 from squadron.train.models.families import read_template
 from squadron.train.objectives.layout import IGNORED
+from squadron.train.text.fitting import Fitting
 from squadron.train.text.tokenizer import load_tokenizer, train_tokenizer
 
 _SCRATCH_RECORDS = 2000
@@ -43,7 +44,10 @@ def show_row(config: FinetuneConfig, number: int) -> Iterator[str]:
     )
     turns = _taught_turns(example, config)
     yield f"[bold]Record {number:,}[/bold] ({plain(record.where)}): {_count(len(rows), 'row')}"
-    for place, row in enumerate(rows, start=1):
+    limit = config.training.max_length
+    fitting = Fitting(limit, data.too_long, config.training.packing, causal=objective != "process_reward")
+    for place, encoded in enumerate(rows, start=1):
+        row = fitting.fit(encoded) or encoded
         for name, ids, labels in _sequences(row):
             taught = sum(label != IGNORED for label in labels)
             stretches = sum(1 for is_target, _ in groupby(label != IGNORED for label in labels) if is_target)
@@ -52,6 +56,8 @@ def show_row(config: FinetuneConfig, number: int) -> Iterator[str]:
             title = f"[bold]{name or f'Row {place}'}[/bold]"
             yield f"\n{title}: {_count(len(ids), 'token')}, {taught:,} of them targets{of_turns}"
             yield _marked(tokenizer, ids, labels)
+    for what, how_many in fitting.counts().items():
+        yield f"\n[yellow]{what}: {how_many}[/yellow]"
 
 
 def _tokenizer(config: FinetuneConfig) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +48,7 @@ def train(
     model cannot fit.
     """
     from squadron.train.loop import fit
+    from squadron.train.multi_run import row_length
     from squadron.train.panels import Counts, measure_losses, show_curves, show_speed
     from squadron.train.planning.allocation import place
     from squadron.train.planning.checks import check_fits
@@ -56,7 +56,7 @@ def train(
     workers, resources = place(stage, spec)
     check_fits(stage, model, spec, config.lora, workers, resources, rows.longest)
     folder = stage.run.folder
-    source = RowSource(ArrowRows(folder, rows.train), _length)
+    source = RowSource(ArrowRows(folder, rows.train), row_length)
     total = spec.steps or source.steps(spec)
     with progress(total, "train", "step") as bar:
 
@@ -174,7 +174,3 @@ def make_objective(objective: ObjectiveName, model: ModelArtifact, dpo: DpoConfi
             return reward.ProcessReward(model.pad_token_id)
         case "classification":
             return reward.Classification(model.pad_token_id)
-
-
-def _length(row: Mapping[str, Any]) -> int:
-    return int(row.get("packed_length", row["length"]))

@@ -135,8 +135,8 @@ def optimize(
     The reference is the model that they came from.
 
     A row's prompt is the question and the steps before; its answers are one step each, without an end of sequence, as
-    in Step-DPO. Whole solutions end as the template ends a turn. Rows of more than `spec.max_length` tokens are left
-    out, and counted.
+    in Step-DPO. Whole solutions end as the template ends a turn. Rows of which one side has more than
+    `spec.max_length` tokens are left out, and counted.
     """
     from squadron.train.objectives.language import DirectPreference
 
@@ -145,10 +145,9 @@ def optimize(
         stage,
         "rows.arrow",
         preference_rows(model.load_tokenizer(stage.run.folder), records, prompts, preferences.whole),
-        spec.max_length,
-        "raise rounds.training.max_length",
+        spec,
+        "rounds.training.max_length",
         PREFERENCE_TYPES,
-        length=lambda row: row["length"] / 2,
     )
     objective = DirectPreference(beta, chunk=spec.loss_chunk)
     return train_model(stage, Tuning(f"M{number}", model, rows, spec, lora, objective, reference=True))
@@ -157,9 +156,9 @@ def optimize(
 def preference_rows(
     tokenizer: Any, records: Sequence[dict[str, Any]], prompts: PromptsConfig, whole: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Preferences as token ids: `prompt_ids`, `chosen_ids`, `rejected_ids`, and the `length` of both conversations.
-    Only `whole` solutions have an end."""
+    """Preferences as token ids: the steps so far, and one step of each side; only `whole` solutions have an end."""
     from squadron.train.text.conversations import encode_answers, prompt_text, token_ids
+    from squadron.train.text.fitting import pair_row
 
     for record in records:
         asked = algorithm.solve_messages(prompts.solve, record["question"])
@@ -169,8 +168,7 @@ def preference_rows(
         else:
             before = prompt_text(tokenizer, asked) + "".join(f"{step}\n" for step in record["steps"])
             prompt, chosen, rejected = (token_ids(tokenizer, text) for text in (before, *sides))
-        length = 2 * len(prompt) + len(chosen) + len(rejected)
-        yield {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected, "length": length}
+        yield pair_row(prompt, chosen, rejected)
 
 
 def _judge(config: ProposalsConfig) -> str:

@@ -47,7 +47,7 @@ def fine_tune(
     Both are in one supervised training. Rows longer than `spec.max_length` tokens are left out, and counted.
     """
     rows = _encode(stage, lessons, base.load_tokenizer(stage.run.folder), prompts)
-    fitting = encode_rows(stage, "rows.arrow", rows, spec.max_length, "raise tuning.max_length")
+    fitting = encode_rows(stage, "rows.arrow", rows, spec, "tuning.max_length")
     return train_model(stage, Tuning("M1", base, fitting, spec, lora))
 
 

@@ -37,6 +37,8 @@ class Contrastive:
         if len({len(mined) for mined in negatives}) > 1:
             raise InputError("rows hold different numbers of negative_ids", fix="give every row as many")
         documents = [row["positive_ids"] for row in rows] + [ids for mined in negatives for ids in mined]
+        if not all(len(ids) for ids in (*documents, *(row["query_ids"] for row in rows))):
+            raise InputError("a query or document has no token", fix="leave rows without text out")
         query, query_mask = padded([np.asarray(row["query_ids"]) for row in rows], self.pad_token_id)
         document, document_mask = padded([np.asarray(ids) for ids in documents], self.pad_token_id)
         return {"query": query, "query_mask": query_mask, "document": document, "document_mask": document_mask}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from squadron.core.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,7 +17,9 @@ IGNORED = -100
 IDS = "list<int64>"
 """Token ids, or one number for each of them, in a file of rows."""
 SUPERVISED_TYPES = {"input_ids": IDS, "labels": IDS, "length": "int64"}
-PREFERENCE_TYPES = {"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS, "length": "int64"}
+PREFERENCE_TYPES = {
+    "prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS, "length": "int64", "packed_length": "int64",
+}  # fmt: skip
 """The columns of rows in a file, for `write_rows`."""
 
 
@@ -27,6 +31,7 @@ def end_to_end(ids: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[
     """
     import torch
 
+    ids, labels = [_whole(sequence) for sequence in ids], [_whole(sequence) for sequence in labels]
     lengths = np.array([len(sequence) for sequence in ids])
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     flat_labels = np.concatenate(labels)
@@ -47,6 +52,7 @@ def padded(ids: Sequence[np.ndarray | Sequence[int]], fill: int = 0) -> tuple[to
     """Sequences as rows of equal length, filled on the right, and the mask of what is real: both [B, T]."""
     import torch
 
+    ids = [_whole(sequence) for sequence in ids]
     longest = max(len(sequence) for sequence in ids)
     rows = np.full((len(ids), longest), fill, np.int64)
     mask = np.zeros((len(ids), longest), np.int64)
@@ -54,3 +60,12 @@ def padded(ids: Sequence[np.ndarray | Sequence[int]], fill: int = 0) -> tuple[to
         rows[row, : len(sequence)] = sequence
         mask[row, : len(sequence)] = 1
     return torch.as_tensor(rows), torch.as_tensor(mask)
+
+
+def _whole(numbers: np.ndarray | Sequence[int]) -> np.ndarray:
+    """Token ids or labels as integers. Raises InputError for other numbers: 0.9 is no class, and would become 0."""
+    found = np.asarray(numbers)
+    if found.size and found.dtype.kind not in "iu":
+        what = f"token ids and labels are whole numbers, these are {found.dtype}: {found.ravel()[:5].tolist()}"
+        raise InputError(what, fix="give whole numbers")
+    return found.astype(np.int64, copy=False)

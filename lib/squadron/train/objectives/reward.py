@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from squadron.core.errors import InputError
 from squadron.train.batching.batches import Row
 from squadron.train.objectives.language import preference_loss
 from squadron.train.objectives.layout import IGNORED, padded
@@ -60,6 +61,7 @@ class ProcessReward:
     def collate(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         ids, mask = padded([np.asarray(row["input_ids"]) for row in rows], self.pad_token_id)
         labels, _ = padded([np.asarray(row["labels"]) for row in rows], IGNORED)
+        _classes(labels[labels != IGNORED])
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     def weight(self, batch: dict[str, torch.Tensor]) -> float:
@@ -81,11 +83,9 @@ class Classification:
     pad_token_id: int
 
     def collate(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        import torch
-
         ids, mask = padded([np.asarray(row["input_ids"]) for row in rows], self.pad_token_id)
-        labels = torch.as_tensor([int(row["label"]) for row in rows])
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        labels, _ = padded([np.asarray([row["label"]]) for row in rows])
+        return {"input_ids": ids, "attention_mask": mask, "labels": _classes(labels)[:, 0]}
 
     def weight(self, batch: dict[str, torch.Tensor]) -> float:
         return float(len(batch["labels"]))
@@ -95,6 +95,13 @@ class Classification:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logits_BC = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return _cross_entropy(logits_BC, batch["labels"])
+
+
+def _classes(labels: torch.Tensor) -> torch.Tensor:
+    """Labels as they are. Raises InputError for one below 0, which the loss would take for none at all."""
+    if len(labels) and int(labels.min()) < 0:
+        raise InputError(f"{int(labels.min())} is no class", fix="number classes from 0")
+    return labels
 
 
 def _cross_entropy(logits_KC: torch.Tensor, labels_K: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
