@@ -14,8 +14,7 @@ from squadron.core.rows import map_rows
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows
 from squadron.llm.embed import AnyEmbedder, Embedder, open_embedder
-from squadron.llm.providers import resources
-from squadron.llm.settings import HfModel
+from squadron.llm.providers import card_share
 from squadron.methods.crowdselect.config import EmbeddingConfig
 from squadron.methods.crowdselect.records import Embeddings, Pool
 
@@ -37,7 +36,7 @@ def embed_instructions(stage: Stage, pool: Pool, config: EmbeddingConfig) -> Emb
         "settings": config.model,
         "folder": stage.folder,
     }
-    share = resources(HfModel(name="embedder", path=""), stage.run.profile)
+    share = card_share(stage.run.profile, None)
     answers = map_rows(stage, chunks, embed_chunk, unit="chunk", timeout_s=3600, resources=share, **shared)
     if failures := stage.failures():
         what = f"{len(failures)} of {len(chunks)} chunks of instructions have no embeddings: {failures[0]['error']}"

@@ -21,8 +21,7 @@ from squadron.data.rows import ArrowRows, write_rows
 from squadron.llm.batch.collect import QUESTION_TYPES, CollectConfig, collect, read_answers
 from squadron.llm.chat import Sampling
 from squadron.llm.parsing import Unreadable, read_json, read_number
-from squadron.llm.providers import resources
-from squadron.llm.settings import HfModel
+from squadron.llm.providers import card_share
 from squadron.methods.crowdselect.config import SelectionConfig
 from squadron.methods.crowdselect.records import ResponseModels
 from squadron.train.objectives.layout import IGNORED
@@ -124,7 +123,7 @@ def ifd_losses(
     loss_2N = np.full((2, len(questions)), np.nan)
     starts = range(0, len(asked), _CHUNK)
     chunks = [{"id": f"ifd-{start:09d}", "start": start, "stop": min(start + _CHUNK, len(asked))} for start in starts]
-    share = resources(HfModel(name="ifd", path=""), stage.run.profile)
+    share = card_share(stage.run.profile, None)
     shared: dict[str, Any] = {"folder": stage.folder, "base": base}
     for answer in map_rows(stage, chunks, chunk_losses, unit="chunk", timeout_s=4 * 3600, resources=share, **shared):
         rows = asked[answer["start"] : answer["stop"]]
