@@ -256,3 +256,31 @@ def test_a_row_that_is_cut_before_its_targets_teaches_nothing_and_is_left_out(tm
     assert (counts["rows"], counts["seen"], counts["long"], counts["empty"]) == (1, 2, 2, 1)
     (row,) = ArrowRows(folder, ["train-0.arrow"])[:]
     assert row["number"] == 1
+
+
+@pytest.mark.parametrize(
+    ("objective", "example"),
+    [
+        ("sft", {"prompt": "12", "completion": "7"}),
+        ("dpo", {"prompt": "12", "chosen": "7", "rejected": "8"}),
+        ("reward", {"prompt": "12", "chosen": "7", "rejected": "8"}),
+        ("process_reward", {"prompt": "12", "steps": ["7", "8"], "labels": [1, 0]}),
+        ("classification", {"text": "12", "label": "yes"}),
+    ],
+)
+def test_the_rows_of_every_objective_come_back_as_they_were_encoded(
+    tmp_path: Path, tokenizer: Any, objective: Any, example: dict[str, Any]
+) -> None:
+    from squadron.methods.finetune.dataset import encode_chunk
+    from squadron.methods.finetune.examples import EXAMPLE_TYPES, to_row
+    from squadron.train.models.artifact import ModelArtifact
+
+    folder = Folder(tmp_path / "run")
+    tokenizer.save_pretrained(tmp_path / "words")
+    write_rows(folder, "records.arrow", [to_row(example, 7, "a.jsonl:8")], EXAMPLE_TYPES)
+    task = {"id": "train-0", "file": "records.arrow", "start": 0, "stop": 1}
+    model = ModelArtifact.model_validate({"source": str(tmp_path / "words")})
+    encode_chunk(task, folder, folder, model, objective, DataConfig(), 64, ("no", "yes"))
+    (row,) = ArrowRows(folder, ["train-0.arrow"])
+    (wanted,) = encoder(objective, DataConfig(), load_tokenizer(str(tmp_path / "words")), ("no", "yes"))(example)
+    assert {name: np.asarray(value).tolist() for name, value in row.items()} == {**wanted, "number": 7}
