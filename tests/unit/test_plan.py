@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from squadron.core import registry
+from squadron.core import hub, registry
 from squadron.core.cli import main
-from squadron.core.config import Config, from_values, load_config
+from squadron.core.config import Config, fingerprint, from_values, load_config
 from squadron.core.folder import Folder
 from squadron.core.plan import differing, plan_stages
 from squadron.core.profile import Profile
@@ -70,3 +71,18 @@ def test_all_settings_are_shown_where_asked(capsys: pytest.CaptureFixture[str]) 
     assert main(["plan", "flame", "--full"]) == 0
     full = capsys.readouterr().out
     assert "fewer" not in short and "weight_decay: 1.0e-05" in full and "weight_decay" not in short
+
+
+def test_a_plan_knows_what_an_earlier_run_was_told_by_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the hub cannot be reached, its stages are those of the run."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "commits.json").write_text(json.dumps({"datasets/org/told@main": "a" * 40}))
+    found = registry.load_job("finetune")
+    config = load_config(found.config_type, None, ["data.path=org/told"])
+    before = fingerprint(config)
+    plan_stages(found, config, Folder(tmp_path), Profile(name="auto"))
+    assert fingerprint(config) != before
+    hub.commits.clear()
+    assert fingerprint(config) == before

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from squadron.core.config import Config, tells_class
 from squadron.core.folder import Folder
-from squadron.core.inputs import find_inputs, walk_settings
+from squadron.core.inputs import find_inputs, recall, walk_settings
 from squadron.core.job import Estimate, Job
 from squadron.core.profile import Profile
 from squadron.core.run import Stage
@@ -81,6 +81,7 @@ def inspect_machine(folder: Folder) -> Machine:
 
 def plan_stages(job: Job, config: Config, folder: Folder, profile: Profile) -> Planner:
     """Walk the recipe: name, purpose and state of every stage, and what the stages estimate."""
+    recall(folder)
     planner = Planner(folder, profile)
     job.recipe(planner, config)
     return planner
