@@ -51,7 +51,8 @@ def damaged(data: bytes) -> bytes:
         ("a.json", b'[{"a": 1}, 2]', "a.json, item 2", "expected a JSON object, found a number"),
         ("a.json", LINE + b'{"a"\n', "a.json:2", "not valid JSON"),
         ("a.parquet", LINE, "a.parquet", "no Parquet"),
-        ("a.csv", b"a,b\n", "a.csv", r"no \.jsonl"),
+        ("a.csv", b"a,b\n", "a.csv", r"does not say(.|\n)*give a \.jsonl"),
+        ("a.jsonl.zst", b"(", "a.jsonl.zst", "does not say"),
     ],
 )
 def test_what_cannot_be_kept_as_it_is_is_refused_by_its_place(
@@ -98,6 +99,11 @@ def test_of_a_folder_what_is_hidden_is_left_out_and_a_folder_of_parts_is_read(tm
     (parts / "part-0.jsonl").unlink()
     with pytest.raises(InputError, match=r"no \.jsonl(.|\n)*info\.json"):
         read(parts)
+    (parts / "part-0.jsonl").write_bytes(LINE)
+    (parts / "part-1.jsonl.zst").write_bytes(b"(")
+    with pytest.raises(InputError, match="gzip alone") as refused:
+        read(tmp_path)
+    assert refused.value.where == str(parts / "part-1.jsonl.zst")
 
 
 def test_odd_types_of_tables_are_values_of_json(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import math
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ Placed = tuple[str, dict[str, Any]]
 """Where a record stands, and its values."""
 
 _SUFFIX = re.compile(r".+\.(?P<kind>jsonl|ndjson|json|parquet)(?P<gz>(?<!parquet)\.gz)?", re.IGNORECASE)
+_PACKED = re.compile(r".+\.(jsonl|ndjson|parquet)\.(zst|zstd|bz2|xz|lz4|zip|7z|br)", re.IGNORECASE)
 _KNOWN = "give a .jsonl, .jsonl.gz, .json or .parquet file"
 _DEEPEST = 100
 """Levels of lists and objects in a value. Python's own end is at some thousand, less wherever it has already got to."""
@@ -92,8 +94,12 @@ def kind_of(value: Any) -> str:
 
 
 def _read_folder(folder: Folder) -> Iterator[Placed]:
-    """All files of lines and tables, by name."""
+    """All files of lines and tables, by name. Raises InputError where some of them could only be left out."""
+    if os.path.isfile(folder.path):
+        raise InputError("its name does not say that this file holds records", where=folder.url, fix=_KNOWN)
     there = folder.ls()
+    if packed := next(filter(_PACKED.fullmatch, there), None):
+        raise InputError("of packed files those of gzip alone are read", where=folder.file(packed), fix="unpack it")
     names = [name for name in there if is_part(name)]
     if not names:
         shown = f"; here are {', '.join(there[:8])}" if there else ""
