@@ -93,6 +93,15 @@ def test_what_one_answer_cannot_take_is_no_matter_of_the_others() -> None:
     assert {len(one.tokens) for place, one in enumerate(answers) if place != 1} == {8}
 
 
+def test_logits_that_cannot_be_adjusted_end_one_answer_alone() -> None:
+    model, prompts = random_model("llama"), random_prompts(3)
+    answers = [Answer(tuple(prompt), Sampler(Sampling()), 8) for prompt in prompts]
+    answers[1].sampler = Sampler(Sampling(), bias={10**9: 1.0})  # there is no such token
+    generate(model, answers)
+    assert answers[1].finish_reason == "error" and answers[1].error.startswith("IndexError")
+    assert {len(one.tokens) for place, one in enumerate(answers) if place != 1} == {8}
+
+
 @pytest.mark.parametrize("kind", ["no positions", "convolutions", "no repetition"])
 def test_a_model_that_answers_cannot_join_is_refused_before_it_is_served(kind: str) -> None:
     with pytest.raises(ConfigError, match="cannot share a batch"):

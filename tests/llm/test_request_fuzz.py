@@ -65,7 +65,8 @@ STARTS: list[tuple[str, dict[str, Any]]] = [
     (
         "/v1/chat/completions",
         {
-            "messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "n": 2, "logprobs": True, "top_logprobs": 2,
+            "messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "n": 2, "logprobs": True,
+            "top_logprobs": 2,
             "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}, "stop": ["q"],
         },
     ),
@@ -89,11 +90,13 @@ DEEP: Any = 0
 for _ in range(90):
     DEEP = {"type": "array", "items": DEEP} if isinstance(DEEP, dict) else {"type": "object"}
 ODD = [
-    None, True, False, 0, -1, 1, 2, 17, 2**31, 2**63, 10**30, 0.0, -0.5, 1.5, 1e300, "", " ", "a", "none", "required",
-    "auto", "text", "base64", "json_object", "\x00", "\ud800", "x\udfff", "é😀", "a" * 3000, [], [None], [[]], {}, {"": 0}, [1],
-    ["a"], [[1]], {"type": "text"}, {"type": "object", "properties": {"x": {"$ref": "#"}}}, {"enum": []}, {"pattern": "("},
-    {"type": "string", "pattern": "^(a+)+$", "minLength": 10**9}, {"$ref": "#/nowhere"}, {"allOf": [SCHEMA] * 3}, DEEP,
-    CALL, TOOL, SCHEMA, PARTS, {"type": "json_schema", "json_schema": {"schema": DEEP}}, "<|im_end|>", "<tool_call>", "{{ 1 }}",
+    None, True, False, 0, -1, 1, 2, 17, 2**31, 2**63, 10**30, 0.0, -0.5, 1.5, 1e300,
+    "", " ", "a", "none", "required", "auto", "text", "base64", "json_object", "\x00", "\ud800", "x\udfff", "é😀",
+    "<|im_end|>", "<tool_call>", "{{ 1 }}", "a" * 3000,
+    [], [None], [[]], [1], ["a"], [[1]], {}, {"": 0}, {"type": "text"}, {"enum": []}, {"pattern": "("},
+    {"type": "object", "properties": {"x": {"$ref": "#"}}}, {"$ref": "#/nowhere"}, {"allOf": [SCHEMA] * 3}, DEEP,
+    {"type": "string", "pattern": "^(a+)+$", "minLength": 10**9},
+    {"type": "json_schema", "json_schema": {"schema": DEEP}}, CALL, TOOL, SCHEMA, PARTS,
 ]  # fmt: skip
 odd = st.sampled_from(ODD) | st.text(max_size=4) | st.integers() | st.floats()
 
@@ -133,7 +136,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Sends a body to a path of a server of a small model; the answer."""
     path = make_family_model(tmp_path_factory.mktemp("model") / "tiny", "qwen2.5", context=512)
     server, loop = ChatServer(HfModel(name="tiny", path=path), max_rows=4), asyncio.new_event_loop()
-    app = make_app([chat_service("tiny", path)], Here(server), ServeSpec(max_tokens=40, timeout_s=20), [])
+    app = make_app([chat_service("tiny", path)], Here(server), ServeSpec(max_tokens=40, timeout_s=300), [])
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, raise_app_exceptions=False), base_url="http://test"
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from squadron.core.errors import InputError
+from squadron.core.errors import InputError, SquadronError
 from squadron.serve import openai as api
 from squadron.serve.openai_requests import ChatCompletionRequest
 from squadron.serve.prompts import as_tools
@@ -21,7 +22,12 @@ class Toolbox:
     """Tools for one model, whose answers stop at one of `ends`."""
 
     def __init__(self, tokenizer: Any, grammars: Grammars, ends: Collection[int]) -> None:
+        from squadron.train.text.calls import call_form
+
         self._tokenizer, self._grammars, self._ends = tokenizer, grammars, ends
+        if getattr(tokenizer, "chat_template", None):
+            with contextlib.suppress(SquadronError):  # now, and not while the first request for tools waits
+                call_form(tokenizer)
 
     def reader(self, request: ChatCompletionRequest, prompt: str) -> CallReader | None:
         """What reads calls from an answer to this prompt; None if nothing is offered.

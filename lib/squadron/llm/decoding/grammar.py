@@ -77,6 +77,10 @@ class Grammar:
         logits_V.masked_fill_(~allowed_V.to(logits_V.device), float("-inf"))
 
     def accept(self, token: int) -> bool:
-        """Take a token; whether the answer is whole, so that nothing can follow."""
-        self._matcher.consume_token(token)
+        """Take a token; whether the answer is whole, so that nothing can follow.
+
+        Raises RuntimeError for one that is not allowed, as where the grammar has become too large to go on with.
+        """
+        if not self._matcher.consume_token(token):
+            raise RuntimeError(f"the grammar ends here: {self._matcher.get_error().partition(chr(10))[0]}")
         return bool(self._matcher.is_stopped())

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from squadron.llm.decoding.grammar import Grammar
 
 
+_GREEDY = 1e-5
+"""A temperature at which a draw is the likeliest token; logits divided by less overflow."""
+
+
 class Sampler:
     """What chooses the tokens of one answer: a generator of its own, seeded by `sampling`, so that the answer does not
     depend on others; and what changes the logits of its tokens.
@@ -36,9 +40,19 @@ class Sampler:
         self._changes = dict(bias or {})  # what is added to the logits of tokens
         self._held: set[int] = set()
         self._generator: torch.Generator | None = None
+        self._failed: Exception | None = None
 
     def adjust(self, logits_BV: torch.Tensor, row: int) -> None:
-        """Add biases, take off penalties, and take away what the grammar does not allow, in a row of these."""
+        """Add biases, take off penalties, and take away what the grammar does not allow, in a row of these.
+
+        What goes wrong is raised by `accept`, so that it ends this answer alone and not those that share its batch.
+        """
+        try:
+            self._adjust(logits_BV, row)
+        except Exception as error:
+            self._failed = error
+
+    def _adjust(self, logits_BV: torch.Tensor, row: int) -> None:
         if self._changes:
             tokens: Any = list(self._changes)
             logits_BV[row, tokens] += logits_BV.new_tensor(list(self._changes.values()))
@@ -46,7 +60,11 @@ class Sampler:
             self._grammar.mask(logits_BV[row])
 
     def accept(self, token: int) -> bool:
-        """Take a token; whether the answer is whole by its grammar, so that nothing can follow."""
+        """Take a token; whether the answer is whole by its grammar, so that nothing can follow.
+
+        Raises what has gone wrong with it."""
+        if self._failed is not None:
+            raise self._failed
         penalty = self._frequency + (self._presence if token not in self._held else 0.0)
         self._held.add(token)
         if penalty:
@@ -70,7 +88,7 @@ def score(logits_BV: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
     alike: defaultdict[tuple[float, float], list[int]] = defaultdict(list)
     for row, sampler in enumerate(samplers):
         sampler.adjust(logits_BV, row)
-        if sampler.sampling.temperature > 0:
+        if sampler.sampling.temperature > _GREEDY:
             alike[sampler.sampling.temperature, sampler.sampling.top_p].append(row)
     score_BV = logits_BV.clone() if alike else logits_BV
     for (temperature, top_p), rows in alike.items():
