@@ -288,4 +288,3 @@ def test_whole_solutions_end_where_a_turn_does(tmp_path: Path) -> None:
         assert whole[f"{side}_ids"][0] == step[f"{side}_ids"][0]
         assert tokenizer.eos_token_id in whole[f"{side}_ids"] and tokenizer.eos_token_id not in step[f"{side}_ids"]
         assert record[side] in tokenizer.decode(whole[f"{side}_ids"])
-    assert whole["length"] == 2 * len(whole["prompt_ids"]) + len(whole["chosen_ids"]) + len(whole["rejected_ids"])
