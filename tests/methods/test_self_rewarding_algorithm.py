@@ -145,7 +145,7 @@ def test_questions_with_braces_are_asked_as_they_are() -> None:
     assert "(none)" in asked and asked.index("{a}") < asked.index("{b}")
 
 
-@pytest.mark.parametrize("prompt", ["Solve it.", "{question} {answer}", "{question", "{} {question}"])
+@pytest.mark.parametrize("prompt", ["Solve it.", "{question} {questions}", "{question", "{ question }"])
 def test_a_prompt_without_its_places_is_refused(prompt: str) -> None:
     with pytest.raises(ValueError):
         PromptsConfig(solve=prompt)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from squadron.core.blanks import fill_in
 from squadron.llm.chat import ChatModel, ChatRequest, Closing, user
 from squadron.llm.parsing import Unreadable, read_number
 from squadron.llm.rewards.reward import Answered, Score
-from squadron.llm.rewards.settings import JudgeReward, fill_in
+from squadron.llm.rewards.settings import JudgeReward
 
 
 class Judge(Closing):

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from squadron.core.blanks import fill_in
 from squadron.llm.backends.batches import in_batches
 from squadron.llm.chat import Closing, ModelUnavailable
 from squadron.llm.rewards.reward import Answered, RewardModel, Score, scored
-from squadron.llm.rewards.settings import ClassifierReward, LabelTokenReward, LocalReward, fill_in
+from squadron.llm.rewards.settings import ClassifierReward, LabelTokenReward, LocalReward
 from squadron.train.models.builders import Head, auto_class, local_folder
 from squadron.train.models.errors import explaining_load_errors
 from squadron.train.objectives.layout import padded

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from squadron.core.blanks import check_blanks
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, Model
@@ -23,7 +23,7 @@ between {low} (useless) and {high} (nothing to be mended).
 
 ### Response
 {response}"""
-_BLANK = re.compile(r"\{(\w+)\}")
+_ASKED = ("instruction", "response")
 
 
 class LocalReward(Config):
@@ -66,7 +66,7 @@ class LabelTokenReward(LocalReward):
     @field_validator("template")
     @classmethod
     def _holds_the_answer(cls, value: str | None) -> str | None:
-        return value if value is None else _about_the_answer(value)
+        return value if value is None else check_blanks(value, _ASKED)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> LabelTokenReward:
@@ -88,7 +88,7 @@ class JudgeReward(Config):
     @field_validator("rubric")
     @classmethod
     def _asks_about_the_answer(cls, value: str) -> str:
-        return _about_the_answer(value)
+        return check_blanks(value, _ASKED, ("reference", "low", "high"))
 
     @model_validator(mode="after")
     def _scale_has_a_length(self) -> JudgeReward:
@@ -113,17 +113,3 @@ class VerifierReward(Config):
 AnyReward = Annotated[
     ClassifierReward | LabelTokenReward | JudgeReward | ColumnReward | VerifierReward, Field(discriminator="provider")
 ]
-
-
-def fill_in(text: str, **blanks: str) -> str:
-    """The text with `{name}` replaced where `blanks` has the name; other braces are left as they are.
-
-    All in one go, so that a response which holds "{reference}" is left as it is.
-    """
-    return _BLANK.sub(lambda blank: blanks.get(blank[1], blank[0]), text)
-
-
-def _about_the_answer(text: str) -> str:
-    if missing := {"instruction", "response"} - set(_BLANK.findall(text)):
-        raise ValueError(f"needs {' and '.join(f'{{{name}}}' for name in sorted(missing))}")
-    return text

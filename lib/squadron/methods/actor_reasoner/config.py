@@ -6,13 +6,14 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from squadron.core.blanks import check_blanks
 from squadron.core.config import Config, decisive, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, StandIns
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.llm.settings import AnyModel, Rehearsed
-from squadron.methods.actor_reasoner.prompts import EXAMPLE, PROMPT, question
+from squadron.methods.actor_reasoner.prompts import EXAMPLE, PROMPT, fields
 from squadron.sim.driving.spec import DriversConfig, SceneName, TrafficConfig
 from squadron.train.models.builders import FromConfig
 from squadron.train.models.random_init import SmallModelConfig
@@ -36,10 +37,7 @@ class ReasonerConfig(Config):
     @field_validator("template")
     @classmethod
     def _can_be_filled_in(cls, value: str) -> str:
-        try:
-            question(EXAMPLE, value, 8)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"cannot be filled in: {error}; double the braces that are meant as such") from None
+        check_blanks(value, (), fields(EXAMPLE, 8))
         if "{situation}" not in value and "{other_speed}" not in value:
             raise ValueError("needs {situation}, or fields of it such as {other_speed}")
         return value

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from squadron.core.blanks import fill_in
 from squadron.llm.parsing import Unreadable
 from squadron.methods.actor_reasoner.algorithm import ACTIONS, LONGEST_BETWEEN_S, SLOWER
 from squadron.sim.driving.drivers import GO_FIRST, NOTHING, YIELD
@@ -112,10 +113,14 @@ class Thought:
 
 
 def question(situation: Situation, template: str, words: int) -> str:
-    """What the Reasoner is asked: a template with the fields of `SITUATION`, with {situation} for all that, {brief} for
-    the same in few signs, and {words}, the most that a display may have."""
-    one = situation
-    fields = {
+    """What the Reasoner is asked: a template with its `fields` filled in."""
+    return fill_in(template, **fields(situation, words))
+
+
+def fields(one: Situation, words: int) -> dict[str, object]:
+    """What a template may hold: the fields of `SITUATION`, {situation} for all that, {brief} for the same in few signs,
+    and {words}, the most that a display may have."""
+    seen: dict[str, object] = {
         "scene": one.scene,
         "own_m": f"{one.own_m:.0f}",
         "own_speed": f"{one.own_speed:.1f}",
@@ -135,7 +140,7 @@ def question(situation: Situation, template: str, words: int) -> str:
         "last": ACTIONS[one.last],
         "display": one.display or "nothing",
     }
-    return template.format(situation=SITUATION.format(**fields), brief=_brief(one), words=words, **fields)
+    return {**seen, "situation": fill_in(SITUATION, **seen), "brief": _brief(one), "words": words}
 
 
 def _brief(one: Situation) -> str:

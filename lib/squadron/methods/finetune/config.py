@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from squadron.core.blanks import check_blanks
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, Model, StandIns
@@ -70,7 +71,9 @@ class RecordsConfig(Config):
 class DataConfig(RecordsConfig):
     """What to learn from."""
 
-    prompt_format: str = Field("{prompt}", description="what a prompt is put into, in the place of {prompt}")
+    prompt_format: str = Field(
+        "{prompt}", description="what a prompt is put into, in the place of {prompt}; other braces are text"
+    )
     chat: bool = Field(False, description="put prompt and completion into the model's chat template")
     train_on: Literal["completion", "all"] = Field("completion", description="which tokens have a target (sft)")
     mask_history: bool = Field(False, description="only the last answer of a conversation is a target (sft)")
@@ -79,11 +82,10 @@ class DataConfig(RecordsConfig):
         "refuse", description="what to do with rows of more than training.max_length tokens, which are counted"
     )
 
-    @model_validator(mode="after")
-    def _format_has_a_place(self) -> DataConfig:
-        if "{prompt}" not in self.prompt_format:
-            raise ValueError("prompt_format has no {prompt}")
-        return self
+    @field_validator("prompt_format")
+    @classmethod
+    def _has_a_place(cls, value: str) -> str:
+        return check_blanks(value, ("prompt",))
 
 
 class ScratchConfig(SmallModelConfig):

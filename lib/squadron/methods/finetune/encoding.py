@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from squadron.core.blanks import fill_in
 from squadron.core.errors import InputError
 from squadron.data.conversations import Message, as_messages
 from squadron.methods.finetune.config import DataConfig, ObjectiveName
@@ -163,4 +164,4 @@ class _Text:
         return self.ids(text) + self.end
 
     def _shaped(self, prompt: str) -> str:
-        return self._data.prompt_format.replace("{prompt}", prompt)
+        return fill_in(self._data.prompt_format, prompt=prompt)

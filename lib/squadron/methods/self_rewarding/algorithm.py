@@ -12,13 +12,14 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from squadron.core.blanks import fill_in
 from squadron.llm.chat import Message, user
 
 Verdict = Literal["first", "second"]
 
 SOLVE = """\
 Solve the following problem step by step. Write each step on a line of its own that begins with "Step n: ", where n
-counts the steps, and put the final answer into \\boxed{{}} in the last step.
+counts the steps, and put the final answer into \\boxed{} in the last step.
 
 {question}"""
 
@@ -79,8 +80,8 @@ _STEP = re.compile(r"Step\s+\d+\s*:", re.IGNORECASE)
 
 
 def solve_messages(template: str, question: str) -> tuple[Message, ...]:
-    """The conversation that asks for a whole solution. `template` holds {question}; braces of its own are doubled."""
-    return user(template.format(question=question))
+    """The conversation that asks for a whole solution. `template` holds {question}; other braces are text."""
+    return user(fill_in(template, question=question))
 
 
 def step_messages(template: str, question: str, steps: Sequence[str]) -> tuple[Message, ...]:
@@ -95,17 +96,17 @@ def judge_messages(
     """The conversation that asks which of two next steps is better. `template` holds {question}, {steps}, {first} and
     {second}; `none` stands for no steps."""
     so_far = "\n".join(steps) or none
-    return user(template.format(question=question, steps=so_far, first=first, second=second))
+    return user(fill_in(template, question=question, steps=so_far, first=first, second=second))
 
 
 def score_messages(template: str, question: str, solution: str) -> tuple[Message, ...]:
     """The conversation that asks how many points a whole solution gets. `template` holds {question}, {solution}."""
-    return user(template.format(question=question, solution=solution))
+    return user(fill_in(template, question=question, solution=solution))
 
 
 def split_messages(question: str, solution: str) -> tuple[Message, ...]:
     """The conversation that asks a chat model to split a solution into steps."""
-    return user(SPLIT.format(question=question, solution=solution))
+    return user(fill_in(SPLIT, question=question, solution=solution))
 
 
 def read_verdict(judgement: str) -> Verdict | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from squadron.core.blanks import check_blanks
 from squadron.core.config import Config, operational
 from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, Model, StandIns
@@ -32,7 +33,8 @@ _PLACES = {
 
 
 class PromptsConfig(Config):
-    """How models are asked. The defaults say in our words what the papers' prompts ask for."""
+    """How models are asked; braces around other names are text. The defaults say in our words what the papers' prompts
+    ask for."""
 
     solve: str = Field(SOLVE, description="holds {question}")
     judge: str = Field(JUDGE, description="holds {question}, {steps}, {first}, {second}")
@@ -42,14 +44,7 @@ class PromptsConfig(Config):
     @field_validator("solve", "judge", "score")
     @classmethod
     def _has_its_places(cls, value: str, info: ValidationInfo) -> str:
-        wanted = _PLACES[info.field_name or ""]
-        try:
-            value.format(**dict.fromkeys(wanted, ""))
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"cannot be filled in: {error}; double the braces that are meant as such") from None
-        if missing := [name for name in wanted if f"{{{name}}}" not in value]:
-            raise ValueError(f"needs {', '.join(f'{{{name}}}' for name in missing)}")
-        return value
+        return check_blanks(value, _PLACES[info.field_name or ""])
 
 
 class ProblemsConfig(Config):
