@@ -158,6 +158,13 @@ def test_a_refusal_names_the_parameter_and_has_a_code(content: str, param: str |
     assert (error["param"], error["code"]) == (param, code)
 
 
+@pytest.mark.parametrize("model", ["none", "%ED%A0%80", "%FF", "%00", "a/b", "%F0%9F%98%80", "x" * 5000])
+def test_a_model_that_is_not_there_has_any_name(model: str) -> None:
+    answer = send("", path=f"/v1/models/{model}", method="GET")
+    assert answer.status_code == 404 and "no model called" in message(answer)
+    assert answer.json()["error"]["code"] == "model_not_found"
+
+
 def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_too() -> None:
     async def endless() -> Any:
         for _ in range(100):

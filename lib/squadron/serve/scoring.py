@@ -103,7 +103,7 @@ class ScoreServer:
         for number, row in enumerate(request.rows):
             if row.kind != takes:
                 wanted = " and ".join(_EXAMPLES[takes])
-                raise InputError(f"rows.{number}: {self._name} scores rows that have {wanted}")
+                raise InputError(f"rows.{number}: {self._name} scores rows that have {wanted}", where=f"rows.{number}")
         with self._lock:
             scores = sorted(self._scorer.score(request.rows), key=lambda one: one.index)
         return ScoreAnswer(model=request.model, data=tuple(scores))

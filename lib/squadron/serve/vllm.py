@@ -152,6 +152,8 @@ def _converted(theirs: Any, request: BaseModel, **changed: Any) -> Any:
     left_out = {"tools", "tool_choice", "parallel_tool_calls", "modalities", "verbosity", "function_call", "best_of"}
     try:
         given = request.model_dump(mode="json", exclude_none=True, exclude=left_out, by_alias=True)
+        if isinstance(request, asked.ChatCompletionRequest):  # by role, vLLM knows messages without each other's fields
+            given["messages"] = [one.model_dump(exclude_unset=True, exclude_none=True) for one in request.messages]
         return theirs(**given | changed)
     except ValidationError as error:
         first = error.errors()[0]
