@@ -55,16 +55,16 @@ MUTATIONS = [
 
 def read_as(path: Path, text: str) -> None:
     """From now on the module or preset at `path` reads as `text`."""
-    get_code, read_text = importlib.machinery.SourceFileLoader.get_code, Path.read_text
+    get_code, read_bytes = importlib.machinery.SourceFileLoader.get_code, Path.read_bytes
 
     def changed_code(self: Any, name: str) -> Any:
         return compile(text, self.path, "exec") if Path(self.path) == path else get_code(self, name)
 
-    def changed_text(self: Path, *arguments: Any, **named: Any) -> str:
-        return text if self == path else read_text(self, *arguments, **named)
+    def changed_bytes(self: Path) -> bytes:
+        return text.encode() if self == path else read_bytes(self)
 
     importlib.machinery.SourceFileLoader.get_code = changed_code  # type: ignore[method-assign]
-    Path.read_text = changed_text  # type: ignore[method-assign]
+    Path.read_bytes = changed_bytes  # type: ignore[method-assign]
 
 
 def anything_wrong() -> bool:

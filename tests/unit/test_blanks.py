@@ -1,4 +1,4 @@
-"""Formats and prompts in settings: what is named is filled in, every other brace is text, and typing errors are said."""
+"""Formats and prompts in settings: what is named is filled in, other braces are text, and typing errors are said."""
 
 from __future__ import annotations
 
