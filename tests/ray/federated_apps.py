@@ -103,7 +103,7 @@ def train_unruly(message: Message, context: Context) -> Message:
     arrays = step(message.content["arrays"], client, add=float(drift.sum()) + visits)
     if client in config.get("spoil", []):
         arrays["bias"] = Array(np.array([1.0, np.nan, np.inf], np.float32))
-    metrics = MetricRecord({"num-examples": client + 1, "visits": visits})
+    metrics = MetricRecord({"num-examples": config.get("examples", client + 1), "visits": visits})
     return Message(RecordDict({"arrays": arrays, "m": metrics}), reply_to=message)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import FedAvg, Strategy
 
@@ -99,6 +102,44 @@ def test_a_wrapped_strategy_survives_with_its_clipping_norm(grid: RayGrid, tmp_p
     run(grid, tmp_path / "parts", 2, strategy())
     assert same(whole.arrays, run(grid, tmp_path / "parts", 4, last := strategy()).arrays)
     assert last.clipping_norm == first.clipping_norm != 0.1  # type: ignore[attr-defined]
+
+
+class Wanders(FedAvg):
+    """Adds to each model what it drew and learned in all rounds before."""
+
+    def __init__(self) -> None:
+        super().__init__(fraction_train=0.5, fraction_evaluate=0.0)
+        self.random, self.last, self.seen = random.Random(1), deque([0.0], maxlen=3), Counter[int]()
+        self.by_client: defaultdict[int, list[float]] = defaultdict(lambda: [0.5])
+        self.step, self.network = torch.zeros(3), torch.nn.Linear(3, 1, bias=False)
+        torch.nn.init.ones_(self.network.weight)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 0.1)
+
+    def aggregate_train(self, server_round: int, replies: Any) -> Any:
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        for reply in replies:
+            self.seen[reply.metadata.src_node_id] += 1
+            self.by_client[reply.metadata.src_node_id].append(self.random.gauss())
+        self.optimizer.zero_grad()
+        self.network(self.step + torch.randn(3)).square().sum().backward()
+        self.optimizer.step()
+        self.step = self.step + self.network.weight.detach()[0] + self.last[0]
+        self.last.append(sum(map(sum, self.by_client.values())) + sum(self.seen.values()))
+        return ArrayRecord({**arrays, "bias": Array(arrays["bias"].numpy() + self.step.numpy())}), metrics
+
+
+def test_a_strategy_that_keeps_random_numbers_networks_and_counters_resumes_exactly(
+    grid: RayGrid, tmp_path: Path
+) -> None:
+    whole = run(grid, tmp_path / "whole", 4, Wanders())
+    run(grid, tmp_path / "parts", 2, Wanders())
+    assert same(whole.arrays, run(grid, tmp_path / "parts", 4, Wanders()).arrays)
+
+
+def test_replies_without_examples_stop_the_round_by_name(grid: RayGrid, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"round 1 \(train\)[^$]*num-examples is 0 for all of client"):
+        run(grid, tmp_path, 2, config={"examples": 0})
+    assert (tmp_path / "round-00000.npz").exists()
 
 
 _DRIVER = """

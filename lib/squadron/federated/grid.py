@@ -147,6 +147,10 @@ class RayGrid(Grid):
     def client_states(self, states: Mapping[int, bytes]) -> None:
         self._states = dict(states)
 
+    def client_name(self, reply: Message) -> str:
+        """What the client of a reply is called: by its partition id."""
+        return f"client {self._nodes.get(reply.metadata.src_node_id, {}).get('partition-id', '?')}"
+
     def set_run(self, run: Run) -> None:
         self._run = run
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run.run_id, SUPERLINK_NODE_ID, 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,14 +18,19 @@ from flwr.app.exception import AppExitException
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import config_to_str
 
+from squadron.core import console
 from squadron.core.config import Config
-from squadron.core.errors import ConfigError, InputError, WorkerError
+from squadron.core.errors import ConfigError, SquadronError, WorkerError
 from squadron.core.folder import Folder
 from squadron.federated.grid import ClientFailure, RayGrid
-from squadron.federated.state import ServerState, load_state, prepare_save, save_best, settings_of
+from squadron.federated.memory import take_apart
+from squadron.federated.records import BufferTable
+from squadron.federated.replies import check_model, check_replies, check_strategy, explain
+from squadron.federated.state import ServerState, load_state, prepare_save, save_best
 
 _PHASES = ("train", "evaluate", "server")  # each has its own random numbers
 _SHOWN_CAUSES = 3
+_OF_REPLIES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 Metrics = dict[str, Any]  # of numbers and lists of numbers
 
@@ -45,6 +51,10 @@ class RoundRecord(Config):
         """The metric of this name: the server's, else the clients' evaluation, else their training."""
         for metrics in (self.server, self.evaluate, self.train):
             if name in metrics:
+                if isinstance(metrics[name], list):
+                    raise ConfigError(
+                        f"the metric {name!r} is a list of numbers, which has no best", fix="name a number"
+                    )
                 return float(metrics[name])
         return None
 
@@ -105,9 +115,12 @@ def federate(
     strategy, model, seed, configuration or number of clients; WorkerError if all clients of a round fail;
     InputError if their replies do not fit together.
     """
+    for said in check_strategy(strategy):
+        console.say(f"  [yellow]{console.plain(said)}[/yellow]")
     _check_client_counts(strategy, len(grid.get_node_ids()))
+    memory = take_apart(strategy, BufferTable())
     made_with = {
-        "strategy": settings_of(strategy),
+        "strategy": memory.settings(),
         "model": {name: f"{array.dtype}{list(array.shape)}" for name, array in initial_arrays.items()},
         "clients": len(grid.get_node_ids()),
         "seed": seed,
@@ -116,11 +129,11 @@ def federate(
     }
     clients: dict[int, bytes] = {}
     with _quiet_flower(), ThreadPoolExecutor(1, "save") as saver:
-        resumed = load_state(folder, strategy, made_with)
+        resumed = load_state(folder, strategy, made_with, memory.born, grid)
         if resumed is None:  # strategies write into their configurations, round by round: these are ours to keep
             configs = {"train": train_config or ConfigRecord(), "evaluate": evaluate_config or ConfigRecord()}
             records = RecordDict({name: ConfigRecord(dict(config)) for name, config in configs.items()})
-            state = ServerState(0, initial_arrays, records, [], made_with)
+            state = ServerState(0, initial_arrays, records, [], made_with, memory.born)
         else:
             state, clients = resumed
         grid.client_states = clients
@@ -162,11 +175,14 @@ def _play(run: _Run, number: int) -> RoundRecord:
 def _train(run: _Run, number: int) -> dict[str, Any]:
     """Send the model out, and put the strategy's new one in its place."""
     state, config = run.state, run.state.configs.config_records["train"]
-    with _seeded(run.seed, number, "train"), _explained(number):
+    replies: list[Message] = []
+    with _seeded(run.seed, number, "train"), _explained(run, number, replies):
         messages = run.strategy.configure_train(number, state.arrays, config, run.grid)
-        replies = _ask(run, number, messages)
+        replies += _ask(run, number, messages)
+        check_replies(run.strategy, number, "train", replies, run.grid.client_name)
         arrays, metrics = run.strategy.aggregate_train(number, replies)
     if arrays is not None:
+        check_model(number, arrays)
         state.arrays = arrays
     return {"clients": len(replies), "aggregated": arrays is not None, "train": dict(metrics or {})}
 
@@ -174,9 +190,12 @@ def _train(run: _Run, number: int) -> dict[str, Any]:
 def _evaluate(run: _Run, number: int) -> Metrics:
     """Let clients judge the model, as many as the strategy asks."""
     state, config = run.state, run.state.configs.config_records["evaluate"]
-    with _seeded(run.seed, number, "evaluate"), _explained(number):
+    replies: list[Message] = []
+    with _seeded(run.seed, number, "evaluate"), _explained(run, number, replies):
         messages = run.strategy.configure_evaluate(number, state.arrays, config, run.grid)
-        return dict(run.strategy.aggregate_evaluate(number, _ask(run, number, messages)) or {})
+        replies += _ask(run, number, messages)
+        check_replies(run.strategy, number, "evaluate", replies, run.grid.client_name)
+        return dict(run.strategy.aggregate_evaluate(number, replies) or {})
 
 
 def _ask(run: _Run, number: int, messages: Iterable[Message]) -> list[Message]:
@@ -241,22 +260,31 @@ def _check_client_counts(strategy: Any, available: int) -> None:
 def _seeded(seed: int, number: int, phase: str) -> Iterator[None]:
     """Strategies sample with the global generators: give each phase its own numbers, then put the old ones back."""
     python, numpy = random.getstate(), np.random.get_state()
-    words = np.random.SeedSequence([seed, number, _PHASES.index(phase)]).generate_state(2)
+    torch = sys.modules.get("torch")
+    tensors = torch.get_rng_state() if torch else None
+    words = np.random.SeedSequence([seed, number, _PHASES.index(phase)]).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
+    if torch:
+        torch.manual_seed(int(words[2]))
     try:
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+        if torch:
+            torch.set_rng_state(tensors)
 
 
 @contextlib.contextmanager
-def _explained(number: int) -> Iterator[None]:
+def _explained(run: _Run, number: int, replies: list[Message]) -> Iterator[None]:
+    """Say what the replies of a round have to do with what a strategy raises."""
     try:
         yield
-    except AppExitException as error:
-        raise InputError(f"the strategy cannot use the replies of round {number}: {error}") from error
+    except SquadronError:
+        raise
+    except (AppExitException, *_OF_REPLIES) as error:
+        raise explain(error, number, replies, run.grid.client_name) from error
 
 
 @contextlib.contextmanager

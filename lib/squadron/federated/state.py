@@ -5,31 +5,27 @@
     best.npz                the model of the best round
     history.json            the history again, for people
 
-Nothing is pickled. A strategy is taken apart attribute by attribute, wrapped strategies and all.
+Nothing is pickled: a strategy is taken apart by `memory`.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from squadron.core.config import flatten as flatten_settings
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
+from squadron.federated.memory import put_back, take_apart
 from squadron.federated.records import BufferTable, flatten, read_npz, unflatten, write_npz
 
-_VERSION = 1
-_SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "deque": deque}
-_RECORDS = (ArrayRecord, ConfigRecord, MetricRecord)
+_VERSION = 2
 
 
 @dataclass
@@ -41,6 +37,7 @@ class ServerState:
     configs: RecordDict
     history: list[Any]
     made_with: dict[str, Any]  # a resumed run must match it
+    born: dict[str, str]  # what the strategy had at its beginning, as `take_apart` says it
     clients: dict[int, int] = field(default_factory=dict)  # node id -> round that left its state
 
 
@@ -60,7 +57,7 @@ def prepare_save(
         "round": state.round,
         "made_with": state.made_with,
         "records": flatten(RecordDict({"arrays": state.arrays, **state.configs}), buffers),
-        "strategy": take_apart(strategy, buffers),
+        "strategy": take_apart(strategy, buffers, state.born).tree,
         "history": list(state.history),
         "clients": list(state.clients.items()),
     }
@@ -76,7 +73,7 @@ def prepare_save(
 
 
 def load_state(
-    folder: Folder, strategy: Strategy, made_with: dict[str, Any]
+    folder: Folder, strategy: Strategy, made_with: dict[str, Any], born: dict[str, str], grid: Any = None
 ) -> tuple[ServerState, dict[int, bytes]] | None:
     """The newest whole state with the states of its clients, its strategy's memory put back into `strategy`.
 
@@ -93,11 +90,14 @@ def load_state(
         except InputError as error:
             damage = error
             continue
+        if about.get("version") != _VERSION:
+            fix = "use another folder, or resume with the version that saved it"
+            raise ConfigError("this round was saved by another version", where=folder.file(name), fix=fix)
         _refuse_other(about["made_with"], made_with, folder.file(name))
-        put_back(strategy, about["strategy"], arrays)
+        put_back(strategy, about["strategy"], arrays, grid)
         records = unflatten(about["records"], arrays)
         model = cast(ArrayRecord, records.pop("arrays"))
-        return ServerState(about["round"], model, records, about["history"], made_with, clients), states
+        return ServerState(about["round"], model, records, about["history"], made_with, born, clients), states
     if damage is not None:
         raise damage
     return None
@@ -118,75 +118,6 @@ def load_best(folder: Folder) -> tuple[ArrayRecord, dict[str, Any]] | None:
     return cast(ArrayRecord, unflatten(about.pop("records"), arrays)["arrays"]), about
 
 
-def settings_of(strategy: Strategy) -> Any:
-    """What a strategy was made with, as JSON, to compare with what a saved state was made with."""
-    return _as_json(take_apart(strategy, BufferTable()))
-
-
-def take_apart(value: Any, buffers: BufferTable, where: str = "strategy") -> Any:
-    """A strategy, or anything that one holds, as JSON; arrays go into `buffers`.
-
-    Functions are settings, not state: only their names are noted. Objects with `state_dict` and `load_state_dict` are
-    asked for theirs. Raises ConfigError for an object that cannot be saved.
-    """
-    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, np.generic)):
-        return value
-    if isinstance(value, np.ndarray | np.generic):
-        return {"ndarray": buffers.add(_npy(np.asarray(value))), "scalar": isinstance(value, np.generic)}
-    if isinstance(value, bytes):
-        return {"bytes": buffers.add(_npy(np.frombuffer(value, np.uint8)))}
-    if isinstance(value, _RECORDS):
-        return {"record": flatten(RecordDict({"": value}), buffers)}
-    if isinstance(value, RecordDict):
-        return {"records": flatten(value, buffers)}
-    for kind, sequence in _SEQUENCES.items():
-        if type(value) is sequence:
-            return {kind: [take_apart(item, buffers, f"{where}[{i}]") for i, item in enumerate(value)]}
-    if isinstance(value, dict):
-        pairs = [[take_apart(k, buffers, where), take_apart(v, buffers, f"{where}[{k!r}]")] for k, v in value.items()]
-        return {"dict": pairs}
-    if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-        return {"state_dict": take_apart(value.state_dict(), buffers, where), "class": _name(type(value))}
-    if callable(value) and not isinstance(value, Strategy):
-        return {"function": _name(value)}
-    if hasattr(value, "__dict__"):
-        attributes = {k: take_apart(v, buffers, f"{where}.{k}") for k, v in vars(value).items()}
-        return {"object": _name(type(value)), "attributes": attributes}
-    raise ConfigError(
-        f"{where} is a {_name(type(value))}, which cannot be saved with the run",
-        fix="give it state_dict() and load_state_dict(), or keep numbers, arrays and containers of them",
-    )
-
-
-def put_back(current: Any, saved: Any, arrays: dict[str, bytes]) -> Any:
-    """The value that `take_apart` took apart. Objects are changed in place, starting from `current`."""
-    if not isinstance(saved, dict):
-        return saved
-    if "ndarray" in saved:
-        array = np.load(io.BytesIO(arrays[saved["ndarray"]]), allow_pickle=False)
-        return array[()] if saved["scalar"] else array
-    if "bytes" in saved:
-        return np.load(io.BytesIO(arrays[saved["bytes"]]), allow_pickle=False).tobytes()
-    if "record" in saved:
-        return unflatten(saved["record"], arrays)[""]
-    if "records" in saved:
-        return unflatten(saved["records"], arrays)
-    for kind, sequence in _SEQUENCES.items():
-        if kind in saved:
-            return sequence(put_back(None, item, arrays) for item in saved[kind])
-    if "dict" in saved:
-        return {put_back(None, key, arrays): put_back(None, item, arrays) for key, item in saved["dict"]}
-    if "state_dict" in saved:
-        current.load_state_dict(put_back(None, saved["state_dict"], arrays))
-    elif "object" in saved:
-        found = _name(type(current))
-        if found != saved["object"]:
-            raise ConfigError(f"the saved state holds a {saved['object']} where the strategy has a {found}")
-        for name, item in saved["attributes"].items():
-            setattr(current, name, put_back(getattr(current, name, None), item, arrays))
-    return current
-
-
 def _refuse_other(saved: dict[str, Any], now: dict[str, Any], where: str) -> None:
     before, after = _settings(saved), _settings(_as_json(now))
     changed = [key for key in {**before, **after} if json.dumps(before.get(key)) != json.dumps(after.get(key))]
@@ -202,7 +133,7 @@ def _refuse_other(saved: dict[str, Any], now: dict[str, Any], where: str) -> Non
 def _settings(made_with: dict[str, Any]) -> dict[str, Any]:
     """Settings by name; what kind of strategy it is comes first."""
     flat = flatten_settings(made_with)
-    return {key.replace(".attributes", "").replace(".object", ""): value for key, value in flat.items()}
+    return {key.replace(".attributes", "").replace(".class", ""): value for key, value in flat.items()}
 
 
 def _remove_old(folder: Folder, oldest: int, clients_too: bool) -> None:
@@ -232,14 +163,6 @@ def _round_file(number: int) -> str:
 
 def _client_file(node_id: int, number: int) -> str:
     return f"{node_id}-{number:05d}.npz"
-
-
-def _npy(array: np.ndarray[Any, Any]) -> bytes:
-    return Array(np.ascontiguousarray(array) if array.ndim else array).data
-
-
-def _name(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
 def _as_json(value: Any) -> Any:
