@@ -44,7 +44,7 @@ def make_route(points: Sequence[Sequence[float]] | np.ndarray, name: str = "the 
     """
     try:
         points_P2 = np.asarray(points, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} is not a list of points", fix="give [x, y] pairs in metres") from None
     if points_P2.size == 0:
         raise InputError(f"{name} is empty: a robot needs a path", fix="give at least its start and its goal")

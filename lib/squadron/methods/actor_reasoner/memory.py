@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from squadron.core.errors import InputError
+from squadron.core.json_text import from_json
 from squadron.methods.actor_reasoner.algorithm import ACTIONS, FEATURES, WEIGHTS
 from squadron.sim.driving.spec import STYLES
 
@@ -28,6 +29,7 @@ NOBODY = -1
 """Of a recall in a memory that holds nothing."""
 _DIGITS = 6
 _FIRST = 64
+_WIDEST = 2**16
 _ARRAYS = ("numbers_N5", "vector_NE", "action_N", "age_N")
 
 
@@ -152,13 +154,10 @@ class Memory:
     def load(cls, path: Path) -> Memory:
         """Read what `save` wrote. Raises InputError for any other file, and for one of another version."""
         about, arrays = _read(path)
-        memory = cls(**about["memory"])
-        for style, part, words in zip(STYLES, memory._parts, about["words"], strict=True):
+        memory = cls(about.memory.capacity, about.memory.width, partition=about.memory.partition)
+        for style, part, words in zip(STYLES, memory._parts, about.words, strict=True):
             rows = [arrays[f"{style}.{name}"] for name in _ARRAYS]
-            if {len(array) for array in rows} != {len(words)} or rows[1].shape[1:] != (memory.width,):
-                raise InputError(f"its memories of {style} drivers do not agree in number or width", where=str(path))
-            if not np.isin(rows[2], np.arange(len(ACTIONS))).all():
-                raise InputError("it remembers decisions that there are not", where=str(path))
+            _check(rows, len(words), memory.width, style, path)
             for place, (numbers, vector, action, age) in enumerate(zip(*rows, strict=True)):
                 part.put(place, numbers, vector, int(action), int(age), words[place])
                 memory._written = max(memory._written, int(age) + 1)
@@ -194,22 +193,65 @@ def _apart(vectors_NE: np.ndarray, vector_E: np.ndarray) -> np.ndarray:
     return 2 - 2 * (vectors_NE @ vector_E)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+class _Settings(BaseModel, extra="forbid", strict=True):
+    """How a memory was made."""
+
+    capacity: int = Field(ge=1)
+    width: int = Field(ge=1, le=_WIDEST)
+    partition: bool = True
+
+
+class _About(BaseModel, extra="forbid", strict=True):
+    """What a file says of its memory, besides the arrays."""
+
+    format: str
+    version: int
+    memory: _Settings
+    words: list[list[str]] = Field(min_length=len(STYLES), max_length=len(STYLES))
+
+
+def _read(path: Path) -> tuple[_About, dict[str, np.ndarray]]:
     from safetensors import SafetensorError, safe_open
 
     fix = "give a memory file that a run of actor_reasoner has written"
     try:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+            said = (file.metadata() or {}).get(_ABOUT, "{}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise InputError(f"this memory cannot be read: {error}", where=str(path), fix=fix) from None
-    if about.get("format") != FORMAT:
-        raise InputError("this file holds no memory of a car", where=str(path), fix=fix)
-    if about.get("version") != VERSION:
-        what = f"this memory is of version {about.get('version')}, and version {VERSION} is read here"
+    try:
+        version = _version(said)
+    except ValueError:
+        raise InputError("this file holds no memory of a car", where=str(path), fix=fix) from None
+    if version != VERSION:
+        what = f"this memory is of version {version}, and version {VERSION} is read here"
         raise InputError(what, where=str(path), fix="build it again with this version of Squadron")
+    try:
+        about = _About.model_validate_json(said)
+    except ValueError:
+        raise InputError("this memory lacks its description", where=str(path), fix=fix) from None
     missing = [f"{style}.{name}" for style in STYLES for name in _ARRAYS if f"{style}.{name}" not in arrays]
-    if missing or not {"memory", "words"} <= about.keys():
-        raise InputError(f"this memory lacks {', '.join(missing) or 'its description'}", where=str(path), fix=fix)
+    if missing:
+        raise InputError(f"this memory lacks {', '.join(missing)}", where=str(path), fix=fix)
     return about, arrays
+
+
+def _version(said: str) -> object:
+    """The version of the format that a description names. Raises ValueError if it is none of a memory."""
+    about = from_json(said.encode())
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError("no memory")
+    return about.get("version")
+
+
+def _check(rows: list[np.ndarray], count: int, width: int, style: str, path: Path) -> None:
+    """Raise InputError unless the arrays of a style are those of so many memories."""
+    shapes = [(count, len(FEATURES)), (count, width), (count,), (count,)]
+    whole = all(array.dtype.kind == kind for array, kind in zip(rows, "ffii", strict=True))
+    if [array.shape for array in rows] != shapes or not whole:
+        raise InputError(f"its memories of {style} drivers do not agree in number or width", where=str(path))
+    if not (np.isfinite(rows[0]).all() and np.isfinite(rows[1]).all()):
+        raise InputError(f"its memories of {style} drivers hold numbers that are not finite", where=str(path))
+    if not np.isin(rows[2], np.arange(len(ACTIONS))).all():
+        raise InputError("it remembers decisions that there are not", where=str(path))

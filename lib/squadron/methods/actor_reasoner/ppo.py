@@ -75,7 +75,10 @@ class PpoPolicy:
             raise InputError(what, where=path, fix="train the policy again")
         layers = _check_layers(arrays, path)
         weights, biases = (tuple(arrays[f"{n}.{kind}"] for n in range(layers)) for kind in ("weight", "bias"))
-        return PpoPolicy(weights, biases, int(notes["decide_every"]))
+        every = notes.get("decide_every")
+        if not isinstance(every, int) or every < 1:
+            raise InputError("the policy does not say how often it decides", where=path, fix="train the policy again")
+        return PpoPolicy(weights, biases, every)
 
     def logits(self, seen_BF: np.ndarray) -> np.ndarray:
         """How much each action is preferred (B, A), before the softmax."""
@@ -255,8 +258,10 @@ def _unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     arrays = load(data)
     size = int.from_bytes(data[:8], "little")
-    notes = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(_NOTES, "{}")
-    return arrays, json.loads(notes)
+    notes = json.loads(json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(_NOTES, "{}"))
+    if not isinstance(notes, dict):
+        raise ValueError("its notes are of another shape")
+    return arrays, notes
 
 
 @contextlib.contextmanager

@@ -173,6 +173,7 @@ def save_planner(folder: Folder, config: ModelConfig, weights: Mapping[str, torc
 
 def load_planner(folder: Folder) -> GraphVae:
     """A network that `save_planner` wrote. Raises InputError if the folder holds none, or its parts do not fit."""
+    import torch
     from pydantic import ValidationError
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -180,8 +181,16 @@ def load_planner(folder: Folder) -> GraphVae:
     from squadron.methods.coordination.model import GraphVae
 
     try:
-        model = GraphVae(ModelConfig.model_validate_json(folder.read_bytes("config.json")))
-        model.load_state_dict(load(folder.read_bytes("model.safetensors")))
+        config = ModelConfig.model_validate_json(folder.read_bytes("config.json"))
+        weights = load(folder.read_bytes("model.safetensors"))
+        if max(config.layers, config.hidden, config.latent) > sum(weight.numel() for weight in weights.values()):
+            raise RuntimeError("its settings are those of a larger network")
+        with torch.device("meta"):  # before the weights fit it, it takes no memory
+            GraphVae(config).load_state_dict(weights, assign=True)
+        model = GraphVae(config)
+        model.load_state_dict(weights)
+        if not all(torch.isfinite(weight).all() for weight in weights.values()):
+            raise RuntimeError("its weights are not finite")
     except (OSError, ValidationError, SafetensorError, RuntimeError) as error:
         raise InputError(f"no planner can be loaded: {error}", where=str(folder)) from None
     return model.eval()
