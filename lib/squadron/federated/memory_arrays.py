@@ -11,7 +11,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from squadron.core.errors import ConfigError
-from squadron.federated.memory import Kind, Node, Putting, Taking, exactly, instance
+from squadron.federated.memory_walk import Kind, Node, Putting, Taking, exactly, instance
 from squadron.federated.reach import name_of
 from squadron.federated.records import SharedArray, buffer_of, flatten, unflatten
 

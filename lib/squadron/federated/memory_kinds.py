@@ -15,7 +15,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from squadron.core.errors import ConfigError
-from squadron.federated.memory import Kind, Node, Putting, Taking, exactly, instance
+from squadron.federated.memory_walk import Kind, Node, Putting, Taking, exactly, instance
 from squadron.federated.reach import cells, find, is_own, is_part, name_of, part_name
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from squadron.core.errors import ConfigError
-from squadron.federated.memory import Kind, Node, Putting, Taking, exactly, instance
 from squadron.federated.memory_arrays import load, npy
+from squadron.federated.memory_walk import Kind, Node, Putting, Taking, exactly, instance
 from squadron.federated.reach import is_own, name_of
 
 _PLAIN = frozenset(vars(torch.nn.Module()))
