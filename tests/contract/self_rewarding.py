@@ -17,13 +17,12 @@ FILES: dict[str, list[Any]] = {
 OWN = [
     "problems={path: FILES/problems.jsonl}", "instruction.path=FILES/solutions.jsonl",
     "judging.path=FILES/contests.jsonl", "evaluation.benchmarks=[{name: own, path: FILES/test.jsonl}]",
-    "base=FILES",
 ]  # fmt: skip
 
 
 def own(said: str, *words: str, **files: list[Any]) -> Refused:
     """Files of one's own, some of which cannot be used, and a model that is not there."""
-    return Refused(said, [*OWN, *words], FILES | {f"{name}.jsonl": rows for name, rows in files.items()})
+    return Refused(said, [*OWN, "base=FILES", *words], FILES | {f"{name}.jsonl": rows for name, rows in files.items()})
 
 
 CONTRACT = Contract(
