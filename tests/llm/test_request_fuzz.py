@@ -26,7 +26,7 @@ from squadron.serve.spec import ServeSpec
 from squadron.train.models.families import make_family_model
 from tests.llm.here import Here
 
-EXAMPLES = int(os.environ.get("SQUADRON_FUZZ", "200"))
+EXAMPLES = int(os.environ.get("SQUADRON_FUZZ", "150"))
 MANY: dict[str, Any] = {
     "suppress_health_check": list(HealthCheck),
     "deadline": None,

@@ -7,17 +7,21 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from squadron.llm.decoding.call_grammar import call_grammar
+from squadron.llm.decoding.grammar import Grammars
 from squadron.llm.settings import HfModel
 from squadron.serve.chat import ChatServer, chat_service
 from squadron.serve.gateway import make_app
 from squadron.serve.spec import ServeSpec
 from squadron.train.models.families import make_family_model
+from squadron.train.text.calls import call_form
 from tests.llm.here import Here
 
 PARAMETERS = {
@@ -141,6 +145,34 @@ def test_a_model_that_has_learned_to_calls_a_tool_where_it_may(client_of: Any) -
         assert answer.message.tool_calls is None and answer.finish_reason in ("stop", "length")
     cut = ask(client, tools=[free, CLOCK], temperature=0, max_tokens=8).choices[0]
     assert cut.finish_reason == "length" and SAID.startswith(cut.message.content) and not cut.message.tool_calls
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama3.1", "gptoss"])
+def test_an_answer_is_free_until_it_calls_a_tool(tmp_path: Path, family: str) -> None:
+    """And then held to the schema; another call or text may follow."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(make_family_model(tmp_path, family))
+    ends = {tokenizer.eos_token_id}
+    around = call_form(tokenizer).around
+    assert around is not None
+    text = call_grammar(tokenizer, around, {"weather": PARAMETERS, "clock": None}, ends, required=False)
+    grammars = Grammars(tokenizer, ends)
+    before, between, behind = around
+    good = before + "weather" + between + '{"city":"Paris","days":2}' + behind
+
+    def takes(answer: str) -> bool:
+        grammar = grammars.lark(text, "tools")
+        try:
+            for token in tokenizer(answer, add_special_tokens=False)["input_ids"]:
+                grammar.accept(token)
+        except RuntimeError:
+            return False
+        return True
+
+    assert all(map(takes, [good, "Hello {} there.", f"I look. {good}", good + good, f"<think>\nso</think>\n{good}"]))
+    assert takes(good.replace("weather", "clock").replace("days", "anything"))
+    assert not any(map(takes, [good.replace("Paris", "Pisa"), good.replace("days", "day"), good.replace("we", "wo")]))
 
 
 def test_what_a_model_cannot_do_is_said(client_of: Any) -> None:

@@ -121,7 +121,7 @@ typed = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("name", CALLING)
 @given(st.data())
-@settings(max_examples=12)
+@settings(max_examples=15)
 def test_what_a_template_writes_is_read_back(name: str, data: st.DataObject) -> None:
     tokenizer = tokenizer_of(name)
     form = template_form(tokenizer)
@@ -137,7 +137,7 @@ def test_what_a_template_writes_is_read_back(name: str, data: st.DataObject) -> 
 
 @pytest.mark.parametrize("name", CALLING)
 @given(st.data())
-@settings(max_examples=12)
+@settings(max_examples=15)
 def test_what_is_no_call_is_text_as_it_was_written(name: str, data: st.DataObject) -> None:
     """Calls cut off, of tools that are not there, with arguments that are none, and plain text."""
     tokenizer = tokenizer_of(name)
