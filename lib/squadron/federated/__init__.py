@@ -14,8 +14,8 @@
     for record in result.history: print(record.round, record.train, record.server, record.failures)
 
 A strategy may keep what it likes between rounds: arrays, tensors, networks and their optimizers, random numbers,
-containers, objects, closures, class attributes, module globals. All of it is saved with each round and put back exactly,
-or refused with its place, before the first round where it is there by then. Its `start` is never called.
+containers, objects, closures, class attributes, module globals. All of it is saved with each round and put back
+exactly, or refused with its place: before the first round, if it is there by then. Its `start` is never called.
 
 `on_round(round, record, arrays)` follows each round; the same call again resumes after the last saved round. Clients
 see their round in the message's config record as "server-round"; random, numpy and torch are seeded for every visit, so
