@@ -211,6 +211,20 @@ def test_json_has_the_form_that_was_asked_for(app: Any) -> None:
         chat(app, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}})
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_schema_that_grows_too_large_amid_an_answer_is_refused(app: Any, streams: bool) -> None:
+    large = {"type": "string", "pattern": "^(a+)+$", "minLength": 10**9}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": large}}
+    with pytest.raises(openai.APIError, match="cannot be held to this schema") as caught:
+        answer = chat(app, response_format=form, max_tokens=80, stream=streams)
+        asyncio.run(_all_chunks(answer))
+    assert caught.value.param == "response_format" and caught.value.type == "invalid_request_error"
+
+
+async def _all_chunks(stream: Any) -> list[Any]:
+    return [chunk async for chunk in stream]
+
+
 def test_completions_and_embeddings(app: Any, path: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 
+from squadron.core.errors import InputError
 from squadron.llm.decoding.call_grammar import call_grammar
 from squadron.llm.decoding.grammar import Grammars
 from squadron.llm.settings import HfModel
@@ -166,7 +167,7 @@ def test_an_answer_is_free_until_it_calls_a_tool(tmp_path: Path, family: str) ->
         try:
             for token in tokenizer(answer, add_special_tokens=False)["input_ids"]:
                 grammar.accept(token)
-        except RuntimeError:
+        except InputError:
             return False
         return True
 

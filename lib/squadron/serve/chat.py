@@ -290,7 +290,7 @@ class ChatServer:
                 told = []
                 for piece in pieces:
                     if piece.finish_reason == "error":
-                        raise RuntimeError(piece.error)
+                        raise piece.refused or RuntimeError(piece.error)
                     one, skip = _without(_told(piece, reader), skip)
                     told.append(one)
                 if kept := [piece for piece in told if piece.text or piece.finish_reason]:
@@ -323,7 +323,7 @@ def _told(piece: Piece, reader: CallReader | None) -> Told:
     if reader is not None and piece.finish_reason:
         rest, calls = reader.finish()
         text += rest
-    return Told(text, piece.logprobs, piece.finish_reason, piece.completion_tokens, piece.error, calls)
+    return Told(text, piece.logprobs, piece.finish_reason, piece.completion_tokens, calls=calls)
 
 
 def _without(piece: Told, skip: int) -> tuple[Told, int]:

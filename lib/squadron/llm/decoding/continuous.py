@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from squadron.core.errors import ConfigError
+from squadron.core.errors import ConfigError, InputError
 from squadron.llm.chat import Sampling
 from squadron.llm.decoding.decoder import Answer, Decoder, FinishReason, Logprob
 from squadron.llm.decoding.rows import has_rows
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Piece:
     """What has been added to an answer, and how many tokens that has by now. The last piece of one has a
-    `finish_reason`."""
+    `finish_reason`, and where the request has brought about its error, `refused`."""
 
     text: str
     logprobs: tuple[Logprob, ...] = ()
     finish_reason: FinishReason | None = None
     completion_tokens: int = 0
     error: str = ""
+    refused: InputError | None = None
 
 
 @dataclass(eq=False)
@@ -165,7 +166,8 @@ class _Stream:
             if self._generation.cancelled:
                 self.answer.finish_reason = "stop"
             elif self.answer.finish_reason == "error":
-                self._generation.emit(Piece("", finish_reason="error", error=self.answer.error))
+                refused = self.answer.refused
+                self._generation.emit(Piece("", finish_reason="error", error=self.answer.error, refused=refused))
             elif self.answer.finish_reason is not None:
                 self._text = self._text + self._unfinished() if self._stop is None else self._text[: self._stop]
                 self._emit(len(self._text))

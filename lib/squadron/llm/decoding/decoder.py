@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from squadron.core.errors import InputError
 from squadron.llm.decoding.rows import Rows
 from squadron.llm.decoding.sampling import Sampler, score
 
@@ -49,6 +50,7 @@ class Answer:
     logprobs: list[Logprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     error: str = ""
+    refused: InputError | None = None
 
     def add(self, token: int) -> bool:
         """Take a token, unless the answer is over; whether it is part of the answer."""
@@ -66,8 +68,9 @@ class Answer:
         return True
 
     def fail(self, error: Exception) -> None:
-        """End with an error."""
+        """End with an error; one that the request has brought about is `refused`."""
         self.finish_reason = "error"
+        self.refused = error if isinstance(error, InputError) else None
         self.error = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 

@@ -48,20 +48,21 @@ class Grammars:
         matcher = LLMatcher(self._vocabulary, grammar)
         if error := matcher.get_error():
             raise InputError(f"{where}: {error.splitlines()[0]}", where=where)
-        return Grammar(matcher, self._vocabulary.vocab_size)
+        return Grammar(matcher, self._vocabulary.vocab_size, where)
 
 
 class Grammar:
-    """What one answer may go on with."""
+    """What one answer may go on with; `where` is where the request has it."""
 
-    def __init__(self, matcher: Any, size: int) -> None:
+    def __init__(self, matcher: Any, size: int, where: str) -> None:
         from llguidance.torch import allocate_token_bitmask
 
-        self._matcher, self._size, self._bits = matcher, size, allocate_token_bitmask(1, size)
+        self._matcher, self._size, self._where = matcher, size, where
+        self._bits = allocate_token_bitmask(1, size)
 
     def copy(self) -> Grammar:
         """The same for another answer, of which nothing has been said."""
-        return Grammar(self._matcher.deep_copy(), self._size)
+        return Grammar(self._matcher.deep_copy(), self._size, self._where)
 
     def mask(self, logits_V: torch.Tensor) -> None:
         """Take away, in place, what may not come next; tokens behind those that the tokenizer knows, too."""
@@ -79,8 +80,9 @@ class Grammar:
     def accept(self, token: int) -> bool:
         """Take a token; whether the answer is whole, so that nothing can follow.
 
-        Raises RuntimeError for one that is not allowed, as where the grammar has become too large to go on with.
+        Raises InputError for one that is not allowed, as where the schema has grown too large to go on with.
         """
         if not self._matcher.consume_token(token):
-            raise RuntimeError(f"the grammar ends here: {self._matcher.get_error().partition(chr(10))[0]}")
+            said = self._matcher.get_error().partition("\n")[0] or "no token can follow"
+            raise InputError(f"{self._where}: an answer cannot be held to this schema: {said}", where=self._where)
         return bool(self._matcher.is_stopped())
