@@ -119,6 +119,64 @@ def test_the_advice_for_what_cannot_be_kept_works() -> None:
     assert again.thing.count == 7
 
 
+_SYSTEM = {"is": "part", "name": "os.system"}
+_PATH = {"is": "path", "class": "os.system", "value": "true"}
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        _SYSTEM,
+        {"is": "partial", "n": 90, "parts": {"func": _SYSTEM, "args": None, "keywords": None, "more": None}},
+        {"is": "method", "n": 90, "name": "system", "of": {"is": "part", "name": "os"}},
+        {"is": "function", "n": 90, "name": "subprocess.getoutput"},
+        {"is": "object", "n": 90, "class": "subprocess.Popen", "attributes": {}},
+        {"is": "defaultdict", "n": 90, "factory": {"is": "part", "name": "subprocess.Popen"}, "items": []},
+        {"is": "part", "name": "builtins.eval"},
+        _PATH,
+        {"is": "torch dtype", "value": "load"},
+    ],
+    ids=lambda node: f"{node['is']} {node.get('name', '')}",
+)
+def test_a_file_can_name_no_function_that_the_strategy_does_not_use_itself(planted: dict[str, Any]) -> None:
+    strategy = Shelf([1])
+    tree = json.loads(json.dumps(take_apart(strategy, BufferTable()).tree))
+    tree["strategy"]["attributes"]["thing"] = planted
+    with pytest.raises((ConfigError, KeyError)):
+        put_back(Shelf([1]), tree, {})
+
+
+def test_a_file_can_set_no_variable_that_the_strategy_does_not_use_itself() -> None:
+    tree = json.loads(json.dumps(take_apart(Shelf(1), BufferTable()).tree))
+    before = json.dumps
+    with pytest.raises(ConfigError, match="json:dumps"):
+        put_back(Shelf(1), tree | {"json:dumps": {"is": "part", "name": "builtins.print"}}, {})
+    assert json.dumps is before
+
+
+class Chooser(FedAvg):
+    """Takes another function in a round, as its code says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle: Any = np.mean
+
+    def turn(self) -> None:
+        self.middle = np.median
+
+
+def test_a_function_that_a_round_chooses_is_kept_where_the_code_says_it() -> None:
+    strategy = Chooser()
+    born = take_apart(strategy, BufferTable()).born
+    strategy.turn()
+    tree = json.loads(json.dumps(take_apart(strategy, BufferTable(), born).tree))
+    put_back(again := Chooser(), tree, {})
+    assert again.middle is np.median
+    strategy.middle = np.std
+    with pytest.raises(ConfigError, match=r"strategy\.middle is a numpy\.std"):
+        take_apart(strategy, BufferTable(), born)
+
+
 def test_a_constant_of_its_code_is_a_setting_and_what_the_code_assigns_is_not() -> None:
     class Constant(FedAvg):
         rate, rounds = 0.1, 0

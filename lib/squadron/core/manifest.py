@@ -25,7 +25,7 @@ PACKAGES = (
 )
 
 
-FORMAT = 2
+FORMAT = 3
 """Of run folders: raised when an earlier version's stages can no longer be read."""
 
 

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from squadron.core.errors import ConfigError
 from squadron.federated.memory_arrays import ARRAYS
 from squadron.federated.memory_kinds import FIRST, LAST
 from squadron.federated.memory_walk import Kind, Putting, Taking
-from squadron.federated.reach import root_of
 from squadron.federated.records import BufferTable
 
 
@@ -43,7 +43,25 @@ class Memory:
 def take_apart(strategy: Any, buffers: BufferTable, born: Mapping[str, str] | None = None) -> Memory:
     """Take a strategy apart, its arrays into `buffers`. Raises ConfigError, naming the place, for what cannot be kept
     or, where `born` is known, put back."""
-    walk = Taking(buffers, _kinds(), born)
+    return _take_all(strategy, Taking(buffers, _kinds(), born))
+
+
+def put_back(strategy: Any, tree: Mapping[str, Any], arrays: Mapping[str, bytes], grid: Any = None) -> None:
+    """Give a new strategy the memory of one that was taken apart. Raises ConfigError if it is made otherwise, and for
+    functions and classes that it neither holds nor uses."""
+    there = Taking(BufferTable(), _kinds())
+    _take_all(strategy, there)
+    walk = Putting(arrays, {kind.name: kind for kind in _kinds()}, there, grid)
+    for name, node in tree.items():
+        if name == "strategy":
+            walk.put(strategy, node)
+        elif (root := there.reach.roots.get(name)) is not None:
+            setattr(root.holder, root.attribute, walk.put(root.value, node))
+        else:
+            raise ConfigError(f"the saved strategy used {name}, and the new one does not", fix="begin in a new folder")
+
+
+def _take_all(strategy: Any, walk: Taking) -> Memory:
     tree = {"strategy": walk.take(strategy, "strategy")}
     done: set[str] = set()
     while left := walk.reach.roots.keys() - done:  # what is reached may reach more
@@ -57,19 +75,6 @@ def take_apart(strategy: Any, buffers: BufferTable, born: Mapping[str, str] | No
             tree[name] = walk.take(walk.reach.roots[name].value, name)
     constants = {name: repr(walk.reach.roots[name].value) for name in sorted(done - tree.keys())}
     return Memory(tree, walk.found, constants)
-
-
-def put_back(strategy: Any, tree: Mapping[str, Any], arrays: Mapping[str, bytes], grid: Any = None) -> None:
-    """Give a new strategy the memory of one that was taken apart. Raises ConfigError if it is made otherwise."""
-    walk = Putting(arrays, {kind.name: kind for kind in _kinds()}, grid)
-    there = Taking(BufferTable(), _kinds())
-    there.take(strategy, "strategy")
-    for name, node in tree.items():
-        if name == "strategy":
-            walk.put(strategy, node)
-        else:
-            root = there.reach.roots.get(name) or root_of(name)
-            setattr(root.holder, root.attribute, walk.put(root.value, node))
 
 
 def _kinds() -> list[Kind]:

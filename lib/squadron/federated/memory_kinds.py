@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, Flag
 from inspect import isclass
-from pathlib import PurePath
+from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from squadron.core.errors import ConfigError
 from squadron.federated.memory_walk import Kind, Node, Putting, Taking, exactly, instance
-from squadron.federated.reach import cells, find, is_own, is_part, name_of, part_name
+from squadron.federated.reach import cells, is_own, is_part, name_of, part_name
 
 
 def _simple(name: str, kind: type, take: Callable[[Any], Any], put: Callable[[Any], Any]) -> Kind:
@@ -78,9 +78,10 @@ def _is_namedtuple(value: Any) -> bool:
 
 def _class_of(walk: Putting, current: Any, name: str) -> Any:
     """The class of this name, or that of what is there. Raises ConfigError if there is none."""
-    found = type(current) if name_of(type(current)) == name else find(name)
+    found = type(current) if name_of(type(current)) == name else walk.find(name)
     if not isclass(found):
-        raise ConfigError(f"the saved strategy holds a {name}, which is not there", fix="import it before the run")
+        raise ConfigError(f"the saved strategy holds a {name}, which is no class")
+    walk.there.reach.follow_class(found)
     return found
 
 
@@ -118,9 +119,10 @@ def _take_function(walk: Taking, value: FunctionType, where: str) -> Node:
 
 
 def _put_function(walk: Putting, current: Any, node: Node) -> Any:
-    function = current if walk.claim(current, node["name"]) else find(node["name"])
+    function = current if walk.claim(current, node["name"]) else walk.find(node["name"])
     if not isinstance(function, FunctionType):
         raise ConfigError(f"the saved strategy uses a function {node['name']}, which a new one has not")
+    walk.there.reach.follow_function(function, held=True)
     walk.objects[node["n"]] = function
     there = cells(function)
     for name, item in node.get("variables", {}).items():
@@ -136,19 +138,22 @@ def _put_function(walk: Putting, current: Any, node: Node) -> Any:
 
 
 def _take_part(walk: Taking, value: Any, where: str) -> Node:
-    if isclass(value):
-        walk.reach.follow_class(value)
-    if isinstance(wrapped := getattr(value, "__wrapped__", None), FunctionType):
-        walk.reach.follow_function(wrapped)
-    name = part_name(value)
-    if find(name) is not value:
-        walk.needs(where, name)
-    return {"name": name}
+    _follow_part(walk, value)
+    return {"name": walk.lookup(value, where, part_name(value))}
 
 
 def _put_part(walk: Putting, current: Any, node: Node) -> Any:
-    found = find(node["name"])
-    return current if found is None else found
+    there = is_part(current) and part_name(current) == node["name"]
+    found = current if there else walk.find(node["name"])
+    _follow_part(walk.there, found)
+    return found
+
+
+def _follow_part(walk: Taking, part: Any) -> None:
+    if isclass(part):
+        walk.reach.follow_class(part)
+    if isinstance(wrapped := getattr(part, "__wrapped__", None), FunctionType):
+        walk.reach.follow_function(wrapped)
 
 
 def _take_method(walk: Taking, value: MethodType, where: str) -> Node:
@@ -156,7 +161,10 @@ def _take_method(walk: Taking, value: MethodType, where: str) -> Node:
 
 
 def _put_method(walk: Putting, current: Any, node: Node) -> Any:
-    return getattr(walk.put(getattr(current, "__self__", None), node["of"]), node["name"])
+    found = getattr(walk.put(getattr(current, "__self__", None), node["of"]), node["name"], None)
+    if not isinstance(found, MethodType):
+        raise ConfigError(f"the saved strategy holds a method {node['name']}, which the new one has not")
+    return found
 
 
 def _take_partial(walk: Taking, value: functools.partial[Any], where: str) -> Node:
@@ -247,6 +255,7 @@ def _put_object(walk: Putting, current: Any, node: Node) -> Any:
     return made
 
 
+_PATHS = {kind.__name__: kind for kind in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)}
 FIRST = [
     _simple("complex", complex, lambda value: [value.real, value.imag], lambda parts: complex(*parts)),
     _simple("range", range, lambda value: [value.start, value.stop, value.step], lambda parts: range(*parts)),
@@ -255,7 +264,7 @@ FIRST = [
     Kind("grid", instance(Grid), lambda *_: {}, lambda walk, *_: walk.grid, numbered=True),
     Kind("path", lambda value: isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"),
          lambda walk, value, _: {"class": type(value).__name__, "value": str(value)},
-         lambda walk, _, node: find(f"pathlib.{node['class']}")(node["value"])),
+         lambda walk, _, node: _PATHS[node["class"]](node["value"])),
     Kind("enum", instance(Enum), _take_enum, _put_enum),
     Kind("tuple", exactly(tuple), lambda walk, value, where: {"items": walk.items(value, where)},
          lambda walk, current, node: tuple(walk.items(current, node["items"])), numbered=True),

@@ -38,9 +38,16 @@ def _take_tensor(walk: Taking, value: torch.Tensor, where: str) -> Node:
     return node | ({"grad": walk.take(value.grad, f"{where}.grad")} if value.is_leaf and value.grad is not None else {})
 
 
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ConfigError(f"the saved strategy holds a tensor of {name}, which is no type of numbers")
+    return found
+
+
 def _put_tensor(walk: Putting, current: Any, node: Node) -> torch.Tensor:
     """Into the tensor that is there, which an optimizer may know, or else a new one."""
-    flat = torch.from_numpy(load(walk, node)).view(getattr(torch, node["dtype"])).reshape(node["shape"])
+    flat = torch.from_numpy(load(walk, node)).view(_dtype(node["dtype"])).reshape(node["shape"])
     plain = flat.permute(np.argsort(node["axes"]).tolist()).to(node["device"])
     if isinstance(current, torch.Tensor) and current.is_leaf and walk.claim(current, name_of(type(current))):
         made = current
@@ -123,7 +130,7 @@ TORCH = [
     Kind("torch generator", exactly(torch.Generator), lambda walk, value, where: {"device": str(value.device), "state":
          {"buffer": walk.buffers.add(npy(value.get_state().numpy(), where))}}, _put_generator, numbered=True),
     Kind("torch dtype", exactly(torch.dtype), lambda walk, value, _: {"value": str(value).removeprefix("torch.")},
-         lambda walk, _, node: getattr(torch, node["value"])),
+         lambda walk, _, node: _dtype(node["value"])),
     Kind("torch device", exactly(torch.device), lambda walk, value, _: {"value": str(value)},
          lambda walk, _, node: torch.device(node["value"])),
     Kind("torch size", exactly(torch.Size), lambda walk, value, _: {"value": list(value)},

@@ -93,20 +93,24 @@ class Taking:
             fix = "copy one of them, or hold the whole and take the part where it is used"
             raise ConfigError(f"{where} shares its memory with {other}, and would not when it is put back", fix=fix)
 
-    def lookup(self, thing: Any, where: str) -> str:
+    def lookup(self, thing: Any, where: str, name: str = "") -> str:
         """The name of a class or function, by which it can be found again, or else has to be there already."""
-        name = name_of(thing)
-        if find(name) is not thing:
+        name = name or name_of(thing)
+        if find(name) is not thing or not (self.born is None or name in self.born or self.reach.mentions(name)):
             self.needs(where, name)
+        elif self.born is None:
+            self.found[name] = name
         return name
 
 
 @dataclass
 class Putting:
-    """A walk that puts a strategy back. `arrays`: the buffers by name; `grid`: what stands for any grid."""
+    """A walk that puts a strategy back. `arrays`: the buffers by name; `there`: the walk over the new one, which knows
+    what it holds and what its code says; `grid`: what stands for any grid."""
 
     arrays: Mapping[str, bytes]
     kinds: Mapping[str, Kind]
+    there: Taking
     grid: Any = None
     objects: dict[int, Any] = field(default_factory=dict)
     _claimed: set[int] = field(default_factory=set)
@@ -132,6 +136,18 @@ class Putting:
         for key_node, node in saved:
             key = self.put(None, key_node)
             yield key, self.put(current.get(key) if isinstance(current, dict) else None, node)
+
+    def find(self, name: str) -> Any:
+        """The module, class or function of this name.
+
+        Raises ConfigError unless the new strategy holds it or its code says it: a file could otherwise have any
+        function of any library run.
+        """
+        found = find(name) if name in self.there.found or self.there.reach.mentions(name) else None
+        if found is None:
+            what = f"the saved strategy holds {name}, which the new one neither holds nor uses, or which is not there"
+            raise ConfigError(what, fix="run the code that saved it, with the same imports, or begin in a new folder")
+        return found
 
     def claim(self, current: Any, name: str) -> bool:
         """Whether what is there is called `name`, and nothing was put into it so far."""

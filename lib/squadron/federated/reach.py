@@ -11,8 +11,6 @@ from pathlib import PurePath
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from squadron.core.errors import ConfigError
-
 _LIBRARIES = sys.stdlib_module_names | {"", "builtins", "flwr", "numpy", "ray", "scipy", "sklearn", "squadron", "torch"}
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), Enum, PurePath)
 _STORES = ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR", "STORE_DEREF", "DELETE_DEREF")
@@ -38,6 +36,13 @@ class Reach:
     roots: dict[str, Root] = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
     _stored: set[str] = field(default_factory=set)
+    _words: set[str] = field(default_factory=set)
+    _packages: set[str] = field(default_factory=lambda: {"builtins"})
+
+    def mentions(self, name: str) -> bool:
+        """Whether the code that was reached itself says the last word of this name of a function, class or module, and
+        uses the package in which it is."""
+        return name.rpartition(".")[2] in self._words and name.partition(".")[0] in self._packages
 
     def follow_class(self, cls: type) -> None:
         """Reach what an own class and those that it comes from hold, and what their functions reach."""
@@ -45,6 +50,7 @@ class Reach:
             if not is_own(one) or id(one) in self._seen or issubclass(one, Enum):
                 continue
             self._seen.add(id(one))
+            self._packages.add(one.__module__.partition(".")[0])
             for name, value in list(vars(one).items()):
                 if functions := list(_functions(value)):
                     for function in functions:
@@ -65,8 +71,11 @@ class Reach:
         for variable, cell in cells(function).items() if not held else ():
             self._follow(cell, "cell_contents", variable, name)
         module = sys.modules.get(function.__globals__.get("__name__", ""))
+        self._packages.add(function.__module__.partition(".")[0])
         for code in _codes(function.__code__):
             self._stored |= _stores(code)
+            self._words |= set(code.co_names)
+            self._packages |= _imports(code)
             if module is not None and vars(module) is function.__globals__:
                 for variable in set(code.co_names) & function.__globals__.keys():
                     self._follow(module, variable, variable, module.__name__)
@@ -83,15 +92,9 @@ class Reach:
             self.follow_class(value)
         elif not is_part(value):
             self.roots[f"{name}:{variable}"] = Root(holder, attribute, variable)
-
-
-def root_of(name: str) -> Root:
-    """The root of this name. Raises ConfigError if there is none in this process."""
-    holder, _, attribute = name.partition(":")
-    found = sys.modules.get(holder) or find(holder)
-    if found is None or not hasattr(found, attribute):
-        raise ConfigError(f"the saved strategy used {name}, which is not there", fix="import it before the run")
-    return Root(found, attribute, attribute)
+        if is_part(value):
+            self._packages.add(part_name(value).partition(".")[0])
+            self._words.add(part_name(value).rpartition(".")[2])
 
 
 def is_own(thing: Any) -> bool:
@@ -173,6 +176,13 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _codes(constant)
+
+
+def _imports(code: CodeType) -> set[str]:
+    """The packages that some code imports."""
+    import dis
+
+    return {str(step.argval).partition(".")[0] for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"}
 
 
 def _stores(code: CodeType) -> set[str]:

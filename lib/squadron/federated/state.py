@@ -94,7 +94,12 @@ def load_state(
             fix = "use another folder, or resume with the version that saved it"
             raise ConfigError("this round was saved by another version", where=folder.file(name), fix=fix)
         _refuse_other(about["made_with"], made_with, folder.file(name))
-        put_back(strategy, about["strategy"], arrays, grid)
+        try:
+            put_back(strategy, about["strategy"], arrays, grid)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            what = f"what the strategy kept cannot be put back: {error!r}"
+            fix = "remove this file to go on from the round before"
+            raise InputError(what, where=folder.file(name), fix=fix) from error
         records = unflatten(about["records"], arrays)
         model = cast(ArrayRecord, records.pop("arrays"))
         return ServerState(about["round"], model, records, about["history"], made_with, born, clients), states
