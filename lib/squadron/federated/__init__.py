@@ -15,7 +15,8 @@
 
 A strategy may keep what it likes between rounds: arrays, tensors, networks and their optimizers, random numbers,
 containers, objects, closures, class attributes, module globals. All of it is saved with each round and put back
-exactly, or refused with its place: before the first round, if it is there by then. Its `start` is never called.
+exactly, or refused with its place: before the first round, if it is there by then. A function or class that a round
+puts there is kept where the strategy's own code says its name. Its `start` is never called.
 
 `on_round(round, record, arrays)` follows each round; the same call again resumes after the last saved round. Clients
 see their round in the message's config record as "server-round"; random, numpy and torch are seeded for every visit, so
