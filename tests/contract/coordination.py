@@ -19,7 +19,7 @@ def routes(said: str, *lines: str) -> Refused:
 
 
 CONTRACT = Contract(
-    words=["fleet={map: FILES/map, starts: FILES/starts, tasks: FILES/tasks}", "--workers", "1"],
+    words=["fleet.map=FILES/map", "fleet.starts=FILES/starts", "fleet.tasks=FILES/tasks", "--workers", "1"],
     files={
         "map": "type octile\nheight 5\nwidth 5\nmap\n" + ".....\n" * 5,
         "starts": "3\n0\n4\n10\n",

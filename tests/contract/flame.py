@@ -11,7 +11,7 @@ CONTRACT = Contract(
     same=contents("stages/federate-*/rounds/round-0004.*"),  # all rounds have gone into it
     refused=[
         Refused("did you mean clients?", ["homes.clinets=3"]),
-        Refused("unable to parse string as an integer", ["training.batch_size=many"]),
+        Refused("should be a valid whole number, not 'many'", ["training.batch_size=many"]),
         Refused("clients_per_round is 9, but homes.clients is 3", ["federation.clients_per_round=9"]),
         Refused("no strategy called 'fedavgg'", ["strategy.name=fedavgg"]),
         Refused("FedAvg has no setting 'etaa'", ["strategy.settings={etaa: 1}", "strategy.name=fedavg"]),

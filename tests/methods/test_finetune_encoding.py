@@ -280,7 +280,7 @@ def test_the_rows_of_every_objective_come_back_as_they_were_encoded(
     write_rows(folder, "records.arrow", [to_row(example, 7, "a.jsonl:8")], EXAMPLE_TYPES)
     task = {"id": "train-0", "file": "records.arrow", "start": 0, "stop": 1}
     model = ModelArtifact.model_validate({"source": str(tmp_path / "words")})
-    encode_chunk(task, folder, folder, model, objective, DataConfig(), 64, ("no", "yes"))
+    encode_chunk(task, folder, folder, model, objective, DataConfig(), 64, False, ("no", "yes"))
     (row,) = ArrowRows(folder, ["train-0.arrow"])
     (wanted,) = encoder(objective, DataConfig(), load_tokenizer(str(tmp_path / "words")), ("no", "yes"))(example)
     assert {name: np.asarray(value).tolist() for name, value in row.items()} == {**wanted, "number": 7}

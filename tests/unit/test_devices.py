@@ -172,7 +172,8 @@ def test_answers_keep_to_a_grammar_on_the_card(chat: Any) -> None:
     network, tokenizer = chat
 
     def run(model: Any, send: Send) -> Any:
-        grammar = Grammars(tokenizer, {1}).json({"type": "object", "properties": {"a": {"type": "boolean"}}})
+        schema = {"type": "object", "properties": {"a": {"type": "boolean"}}}
+        grammar = Grammars(tokenizer, {1}).json(schema, "schema")
         answer = Answer((3, 4), Sampler(Sampling(temperature=1.0, top_p=0.9, seed=0), grammar=grammar), 12)
         generate(model, [answer])
         assert answer.error == "" and tokenizer.decode(answer.tokens).startswith("{")

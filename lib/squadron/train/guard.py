@@ -73,7 +73,8 @@ class Watch:
         self._closed.set()
 
     def _watch(self) -> None:
-        while not self._closed.wait(min(1.0, self._limit_s / 4)):
+        every_s = min(1.0, self._limit_s / 4)
+        while not self._closed.wait(every_s):
             seconds = time.monotonic() - self._since
             if seconds > (self._start_limit_s if self._phase == "start" else self._limit_s):
                 stall = Stall(
@@ -85,6 +86,7 @@ class Watch:
                     stacks=_stacks(),
                 )
                 self._folder.write_json(f"stalls/rank-{self._rank:02d}.json", stall.model_dump())
+                time.sleep(2 * every_s)  # the end of one ends all, and whoever this one waits for has to say so first
                 self._end(STALLED_EXIT)
                 return
 
