@@ -37,6 +37,8 @@ def train_alone(
     """
     data = pool([read_shard(run_folder, Shard.model_validate(shard))[0] for shard in row["shards"]])
     torch.manual_seed(seed)
+    # Within a thousand steps Adam's moments of units that have died decay to numbers that processors are slow with.
+    torch.set_flush_denormal(True)
     policy = BCPolicy(image_size).to(device())
     settings = optimisation(training)
     optimiser = make_optimiser(policy, settings)
