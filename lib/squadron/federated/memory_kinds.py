@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, Flag
 from inspect import isclass
-from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -189,7 +189,8 @@ def _take_stateful(walk: Taking, value: Any, where: str) -> Node:
     return {"class": name_of(type(value)), "content": walk.take(value.state_dict(), where)}
 
 
-def _put_stateful(walk: Putting, current: Any, node: Node) -> Any:
+def put_stateful(walk: Putting, current: Any, node: Node) -> Any:
+    """Load a `state_dict` into what is there. Raises ConfigError if that is of another class."""
     if not walk.claim(current, node["class"]):
         raise ConfigError(f"the saved strategy holds a {node['class']}, and the new one has none in its place")
     walk.objects[node["n"]] = current
@@ -255,7 +256,7 @@ def _put_object(walk: Putting, current: Any, node: Node) -> Any:
     return made
 
 
-_PATHS = {kind.__name__: kind for kind in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)}
+_PATHS = {kind.__name__: kind for kind in (PurePosixPath, PureWindowsPath, type(Path()))}
 FIRST = [
     _simple("complex", complex, lambda value: [value.real, value.imag], lambda parts: complex(*parts)),
     _simple("range", range, lambda value: [value.start, value.stop, value.step], lambda parts: range(*parts)),
@@ -292,6 +293,6 @@ FIRST = [
 """In the order in which they are tried."""
 
 LAST = [
-    Kind("stateful", _is_stateful, _take_stateful, _put_stateful, numbered=True, early=True),
+    Kind("stateful", _is_stateful, _take_stateful, put_stateful, numbered=True, early=True),
     Kind("object", _is_object, _take_object, _put_object, numbered=True, early=True),
 ]

@@ -9,6 +9,7 @@ import torch
 
 from squadron.core.errors import ConfigError
 from squadron.federated.memory_arrays import load, npy
+from squadron.federated.memory_kinds import put_stateful
 from squadron.federated.memory_walk import Kind, Node, Putting, Taking, exactly, instance
 from squadron.federated.reach import is_own, name_of
 
@@ -114,18 +115,10 @@ def _put_generator(walk: Putting, current: Any, node: Node) -> torch.Generator:
     return made
 
 
-def _put_optimizer(walk: Putting, current: Any, node: Node) -> Any:
-    if not walk.claim(current, node["class"]):
-        raise ConfigError(f"the saved strategy holds a {node['class']}, and the new one has none in its place")
-    walk.objects[node["n"]] = current
-    current.load_state_dict(walk.put(None, node["content"]))
-    return current
-
-
 TORCH = [
     Kind("tensor", exactly(torch.Tensor, torch.nn.Parameter), _take_tensor, _put_tensor, numbered=True),
     Kind("module", instance(torch.nn.Module), _take_module, _put_module, numbered=True, early=True),
-    Kind("optimizer", instance(torch.optim.Optimizer), _take_optimizer, _put_optimizer,
+    Kind("optimizer", instance(torch.optim.Optimizer), _take_optimizer, put_stateful,
          numbered=True, early=True),
     Kind("torch generator", exactly(torch.Generator), lambda walk, value, where: {"device": str(value.device), "state":
          {"buffer": walk.buffers.add(npy(value.get_state().numpy(), where))}}, _put_generator, numbered=True),

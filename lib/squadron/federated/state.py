@@ -96,7 +96,7 @@ def load_state(
         _refuse_other(about["made_with"], made_with, folder.file(name))
         try:
             put_back(strategy, about["strategy"], arrays, grid)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             what = f"what the strategy kept cannot be put back: {error!r}"
             fix = "remove this file to go on from the round before"
             raise InputError(what, where=folder.file(name), fix=fix) from error
