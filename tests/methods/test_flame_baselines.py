@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from squadron.core.folder import Folder
 from squadron.evaluate.scores import Metrics, Problem, Scores
@@ -55,6 +56,12 @@ def _row(folder: Folder) -> dict[str, Any]:
 
 def _train(folder: Folder, row: dict[str, Any]) -> dict[str, Any]:
     return train_alone(row, folder, folder / "out", 16, TRAINING, 0)
+
+
+def test_other_work_of_the_process_computes_as_before(tmp_path: Path) -> None:
+    _train(Folder(tmp_path), _row(Folder(tmp_path)) | {"rounds": 1, "steps": 1})
+    assert np.nextafter(0.0, 1.0) * np.float64(1.0) > 0
+    assert (torch.tensor(1e-310, dtype=torch.float64) / 2).item() > 0
 
 
 def test_a_killed_baseline_goes_on_to_the_same_weights(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,15 +39,14 @@ def train_alone(
     """
     data = pool([read_shard(run_folder, Shard.model_validate(shard))[0] for shard in row["shards"]])
     torch.manual_seed(seed)
-    # Within a thousand steps Adam's moments of units that have died decay to numbers that processors are slow with.
-    torch.set_flush_denormal(True)
     policy = BCPolicy(image_size).to(device())
     settings = optimisation(training)
     optimiser = make_optimiser(policy, settings)
     checkpoint = f"{row['id']}.progress.pt"
     losses = _resume(folder, checkpoint, policy, optimiser)
     for done in range(len(losses), row["rounds"]):
-        losses.append(_one_round(policy, data, settings, row["steps"], seed + done, optimiser))
+        with _denormals_flushed():
+            losses.append(_one_round(policy, data, settings, row["steps"], seed + done, optimiser))
         report_progress(len(losses) / row["rounds"])
         stream = io.BytesIO()
         torch.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}, stream)
@@ -62,6 +63,19 @@ def save_policy(folder: Folder, name: str, policy: torch.nn.Module) -> None:
     from safetensors.torch import save
 
     folder.write_bytes(name, save({key: value.cpu().contiguous() for key, value in policy.state_dict().items()}))
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Compute with zero for denormal numbers here, and as before afterwards: it is the processor that is set.
+
+    Within a thousand steps Adam's moments of units that have died decay to such numbers; processors are slow with them.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _one_round(
