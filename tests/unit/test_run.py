@@ -80,6 +80,21 @@ def test_an_unfinished_stage_goes_on_in_its_folder(tmp_path: Path) -> None:
     assert (again.stages[0].folder / "panels").ls() == ["01.json"]
 
 
+def test_the_log_comes_to_hold_what_was_committed_and_who_watches_is_told_of_what_it_lacked(tmp_path: Path) -> None:
+    run = _run(tmp_path / "r")
+    stage = Stage(run, "train", "", {}, run.folder / "stages" / "train-0")
+    told: list[tuple[int, float]] = []
+    run.on_log = lambda _, step, metrics: told.append((step, metrics["loss"]))
+    for step, loss in ((1, 3.0), (3, 1.0), (4, 0.5)):  # step 2 was saved and not logged, step 4 logged and not saved
+        stage.log(step, loss=loss)
+    (stage.folder / "").append_line("metrics.jsonl", '{"step": 5, "lo')
+    told.clear()
+    committed = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 3, "loss": 1.0}]
+    stage.restore_metrics(committed)
+    assert stage.metrics() == committed and told == [(1, 3.0), (2, 2.0), (3, 1.0)]
+    run.close()
+
+
 def test_a_changed_setting_reruns_what_follows_says_so_and_keeps_the_old(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import fmean
@@ -210,10 +210,19 @@ class Stage:
     def log(self, step: int, **metrics: float) -> None:
         """Record metrics of one step in the run folder and in every tracker."""
         self.folder.append_line("metrics.jsonl", _json_line({"step": step, **metrics}))
-        if self._tracker is not None:
-            self._tracker.log(step, {f"{self.name}/{key}": value for key, value in metrics.items()})
-        if self.run.on_log is not None:
-            self.run.on_log(self, step, metrics)
+        self._tell(step, metrics)
+
+    def restore_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Make the log hold what was committed and nothing else: `rows`, each with its `step`, in order.
+
+        A log is written after the state that it tells of, and not with it. After a kill it may lack steps that are
+        saved and hold some that are not. Trackers are told of the steps that were missing, `Run.on_log` of all.
+        """
+        known = {row["step"] for row in self.metrics()}
+        self.folder.write_bytes("metrics.jsonl", "".join(_json_line({**row}) + "\n" for row in rows).encode())
+        for row in rows:
+            metrics = {name: math.nan if value is None else value for name, value in row.items() if name != "step"}
+            self._tell(row["step"], metrics, track=row["step"] not in known)
 
     def measure(self, **values: float) -> None:
         """Final numbers by which runs of this job can be compared: those that the job declares as its `metrics`."""
@@ -294,6 +303,12 @@ class Stage:
             "finished_at": _now(),
         }
         self.folder.write_json("done.json", marker)
+
+    def _tell(self, step: int, metrics: dict[str, Any], track: bool = True) -> None:
+        if self._tracker is not None and track:
+            self._tracker.log(step, {f"{self.name}/{key}": value for key, value in metrics.items()})
+        if self.run.on_log is not None:
+            self.run.on_log(self, step, metrics)
 
     def close(self) -> None:
         if self._tracker is not None:
