@@ -10,8 +10,7 @@ import copy
 import functools
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -21,6 +20,7 @@ from pydantic.fields import FieldInfo
 from squadron.core.assignments import assign, check_overlap, prefixes, split_words
 from squadron.core.errors import ConfigError, suggest
 from squadron.core.inputs import InputPath
+from squadron.core.masking import MASK, mask_secrets, masked_keys, names_secret, remember_secrets
 from squadron.core.typed_values import Walk
 from squadron.core.yaml_text import read_mapping, write_yaml
 
@@ -99,8 +99,7 @@ def _lay(default: BaseModel, value: Any) -> Any:
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-_SECRET = re.compile(r"(?i)(^|_|-)(token|(api|access|private)_?key|secret|password|passwd|credential)s?($|_|-)")
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+_UNKNOWN, _HIDDEN = "there is no such setting", "what is given cannot stand here; it is a secret and not shown"
 
 
 def load_config(model: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] = ()) -> ConfigT:
@@ -110,12 +109,13 @@ def load_config(model: type[ConfigT], path: str | Path | None = None, overrides:
     """
     words = split_words(overrides)
     check_overlap(words, "command line")
-    origins = {key: f"command line: {key}={text}" for key, text in words.items()}
+    origins = {key: f"command line: {key}{_shown(key, text)}" for key, text in words.items()}
     values, lines = ({}, {}) if path is None else read_mapping(_read_file(Path(path)), str(path))
     for key in masked_keys(values):
         if not any(one in words for one in prefixes(key)):
             fix = f"give it again, by {key}=… or in the file"
-            raise ConfigError(f"{key} is a secret that was masked", where=f"{path}, line {lines[key]}", fix=fix)
+            what = f"{key} {'is' if _is_secret(key) else 'holds'} a secret that was masked"
+            raise ConfigError(what, where=f"{path}, line {lines[key]}", fix=fix)
     return _settle(model, values, words, origins, _places(path, lines))
 
 
@@ -142,23 +142,6 @@ def to_yaml(config: BaseModel) -> str:
 def show_yaml(values: Mapping[str, Any]) -> str:
     """Settings as YAML, in the order of their fields. Secrets are masked."""
     return write_yaml(mask_secrets(dict(values)))
-
-
-def mask_secrets(value: Any) -> Any:
-    """The same structure with the values of keys that name secrets replaced by `***`."""
-    if isinstance(value, dict):
-        return {k: "***" if _names_secret(k, v) else mask_secrets(v) for k, v in value.items()}
-    return [mask_secrets(item) for item in value] if isinstance(value, list) else value
-
-
-def masked_keys(value: Any, key: str = "") -> Iterator[str]:
-    """The keys of secrets that `mask_secrets` has masked."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, item in items:
-        inner = f"{key}.{name}" if key else str(name)
-        if item == "***" and _names_secret(name, item):
-            yield inner
-        yield from masked_keys(item, inner)
 
 
 def identity(value: Any) -> Any:
@@ -198,8 +181,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def changes(old: Any, new: Any, most: int | None = None) -> list[str]:
-    """What differs between two structures of settings, as `a.b 1 → 2`; those past `most` are counted."""
-    before, after = flatten(old), flatten(new)
+    """What differs between two structures of settings, as `a.b 1 → 2`; those past `most` are counted. Secrets are
+    masked, so that one in the place of another makes no difference here."""
+    before, after = flatten(mask_secrets(old)), flatten(mask_secrets(new))
     differ = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
     shown = [f"{key} {before.get(key)} → {after.get(key)}" for key in differ[:most]]
     return shown + ([f"and {len(differ) - len(shown)} more"] if len(differ) > len(shown) else [])
@@ -216,9 +200,10 @@ def _settle(
     and `places` where each value does, by key."""
     for key, value in settings.items():
         assign(values, key, value, model, origins[key])
+    remember_secrets(values)
     walk = Walk()
     read = walk.model((model,), values, "", None)
-    problems = dict(walk.problems)
+    problems = {key: _HIDDEN if _is_secret(key) else said for key, said in walk.problems.items()}
     try:
         config = model.model_validate(read)
     except ValidationError as error:
@@ -228,15 +213,18 @@ def _settle(
                 problems[key] = _describe(item, key, walk.known)
     if not problems:
         return config
-    shown = [f"  {key or 'settings'}: {said}{_place(key, origins, places)}" for key, said in problems.items()]
+    shown = [f"  {key or 'settings'}: {said}{_place(key, said, origins, places)}" for key, said in problems.items()]
     plural = "settings are" if len(shown) > 1 else "setting is"
     raise ConfigError(f"{len(shown)} {plural} wrong\n" + "\n".join(shown))
 
 
-def _names_secret(key: Any, value: Any) -> bool:
-    if str(key).endswith("_env") and _VARIABLE.fullmatch(str(value)):
-        return False  # the name of a variable that holds one
-    return isinstance(value, str) and value != "" and _SECRET.search(str(key)) is not None
+def _shown(key: str, text: str) -> str:
+    """What stands behind a key on the command line, unless it is a secret or may hold one."""
+    return f"={MASK if _is_secret(key) else '…' if text.lstrip()[:1] in ('{', '[') else text}"
+
+
+def _is_secret(key: str) -> bool:
+    return any(names_secret(part, "a text") for part in key.split("."))
 
 
 def _read_file(path: Path) -> bytes:
@@ -255,11 +243,14 @@ def _places(path: Any, lines: Mapping[str, int]) -> dict[str, str]:
     return {} if path is None else {key: f"{path}, line {line}" for key, line in lines.items()} | {"": str(path)}
 
 
-def _place(key: str, origins: Mapping[str, str], places: Mapping[str, str]) -> str:
-    """Where a key, a part of it, or the nearest that it is a part of comes from."""
+def _place(key: str, said: str, origins: Mapping[str, str], places: Mapping[str, str]) -> str:
+    """Where a key, a part of it, or the nearest that it is a part of comes from. Of a setting that there is not, no
+    value is shown: its name may be a secret's, misspelt."""
     parts = [one for one in origins if key and one.startswith(f"{key}.")]
     near = [(origins, prefixes(key)), (origins, parts), (places, [*prefixes(key), ""])]
     found = next((known[one] for known, keys in near for one in keys if known.get(one)), "")
+    if said.startswith(_UNKNOWN) and found in origins.values():
+        found = found.partition("=")[0]
     return f"  [{found}]" if found else ""
 
 
@@ -281,9 +272,11 @@ def _describe(problem: Any, key: str, known: Mapping[str, Iterable[str]]) -> str
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         parent, _, name = key.rpartition(".")
-        return f"there is no such setting; {suggest(name, known.get(parent, ()))}"
+        return f"{_UNKNOWN}; {suggest(name, known.get(parent, ()))}"
     if problem["type"] == "union_tag_not_found":
         return f"{problem['ctx']['discriminator'].strip(chr(39))} is missing, which says of what kind it is"
+    if problem["type"] != "missing" and _is_secret(key):
+        return _HIDDEN
     if problem["type"] != "missing" and not isinstance(problem["input"], Mapping):
         message += f" (got {problem['input']!r})"
     return message

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from squadron.core.masking import mask_text
+
 
 class SquadronError(Exception):
     """A failure whose cause the user can see and fix.
 
-    `what` says what was wrong, `where` names the file, setting, row or worker, and `fix` the next thing to do.
+    `what` says what was wrong, `where` names the file, setting, row or worker, and `fix` the next thing to do. Secrets
+    in them are masked here, since errors are printed, logged, kept with failed rows and sent to clients.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        super().__init__(what, where, fix)
-        self.what, self.where, self.fix = what, where, fix
+        self.what, self.where, self.fix = mask_text(what), mask_text(where), mask_text(fix)
+        super().__init__(self.what, self.where, self.fix)
 
     def __str__(self) -> str:
         lines = [self.what]

@@ -133,7 +133,7 @@ class Walk:
         except ConfigError as error:
             if kinds.text:
                 return word
-            self.problems[key] = f"{error.what} (got {str(word)!r})"
+            self.problems[key] = error.what  # not what was given: keys and passwords may stand in it
             return str(word)
 
     def _mapping(self, value: Mapping[str, Any], kinds: _Kinds, key: str, default: Any) -> Any:

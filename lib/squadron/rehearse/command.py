@@ -91,7 +91,8 @@ def _clear(folder: Folder) -> None:
 def _say_changes(config: Config, small: Config, stand_ins: LocalStandIns) -> None:
     """Every setting that is not as it was, and what stands in for what."""
     from squadron.core import console
-    from squadron.core.config import flatten, mask_secrets
+    from squadron.core.config import flatten
+    from squadron.core.masking import mask_secrets
 
     before, after = (flatten(mask_secrets(one.model_dump(mode="json"))) for one in (config, small))
     rows = [
