@@ -17,10 +17,10 @@ from squadron.core.arguments import add_job_arguments
 from squadron.core.errors import SquadronError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from squadron.core.config import Config
     from squadron.core.folder import Folder
-
-if TYPE_CHECKING:
     from squadron.core.job import Job
 
 _CAPABILITIES = {
@@ -35,6 +35,7 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 an error that the user can fix, 130 interrupted."""
+    sys.excepthook = _print_masked
     parser = _parser()
     options = parse(parser, arguments)
     if not getattr(options, "command", None):
@@ -141,7 +142,8 @@ def _show_row(job: Job, config: Config, number: int) -> None:
 def _settings(options: argparse.Namespace, config: Config) -> str:
     """What `plan` says of the settings: those that differ from the defaults, or all of them."""
     from squadron.core import console
-    from squadron.core.config import mask_secrets, show_yaml
+    from squadron.core.config import show_yaml
+    from squadron.core.masking import mask_secrets
     from squadron.core.plan import differing
 
     if options.full:
@@ -213,6 +215,15 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--address", help="a Ray cluster to check too, such as auto")
     checking.set_defaults(command=doctor)
     return parser
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A mistake of ours with its traceback, as Python prints it, but for secrets."""
+    import traceback
+
+    from squadron.core.masking import mask_text
+
+    sys.stderr.write(mask_text("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _report_error(error: SquadronError) -> int:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from squadron.core.errors import InputError, ResourceError
+from squadron.core.private_folder import private_folder
+from squadron.core.remote_files import remote_state
 
 
 class Folder:
@@ -140,14 +142,18 @@ class Folder:
         return path
 
     def local(self, name: str) -> str:
-        """A local path of the file: its own, or a copy that this node keeps for all its processes, fetched once.
+        """A local path of the file: its own, or a copy that this node keeps for this user's processes, fetched once
+        for each content that it has had.
 
         Raises FileNotFoundError.
         """
         if self.path:
             return os.path.join(self.path, name)
-        key = hashlib.sha256(f"{self.file(name)} {self.size(name)}".encode()).hexdigest()[:32]
-        place = os.path.join(tempfile.gettempdir(), "squadron-files", key)
+        filesystem, root = self._filesystem()
+        filesystem.invalidate_cache()
+        state = remote_state(filesystem, f"{root}/{name}")
+        key = hashlib.sha256(json.dumps([self.file(name), state]).encode()).hexdigest()[:32]
+        place = os.path.join(private_folder("files"), key)
         path = os.path.join(place, name.rpartition("/")[2])
         if not os.path.exists(path):
             os.makedirs(place, exist_ok=True)

@@ -15,6 +15,8 @@ from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from squadron.core.masking import mask_text
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGEST_HEAP_BLOCK, _KEPT_FREE = 32 * 1024**2, 512 * 1024**2  # bytes; glibc allows no larger block
 _SPINS = "10000"
@@ -35,7 +37,7 @@ class Host:
         try:
             self._worker = cloudpickle.loads(self._factory)()
         except Exception:
-            return False, traceback.format_exc()
+            return False, mask_text(traceback.format_exc())
         use_threads(self._threads)
         context = ray.get_runtime_context()
         logs = [os.readlink(f"/proc/self/fd/{fd}") if os.path.islink(f"/proc/self/fd/{fd}") else "" for fd in (1, 2)]
@@ -46,7 +48,7 @@ class Host:
         try:
             return True, getattr(self._worker, method)(*args)
         except Exception:
-            return False, traceback.format_exc()
+            return False, mask_text(traceback.format_exc())
 
 
 def use_threads(count: int) -> None:
@@ -103,7 +105,7 @@ def _tail(paths: list[str], count: int) -> tuple[str, ...]:
             text = Path(path).read_text(errors="replace") if os.path.isfile(path) else ""
             # Ray marks task boundaries with lines of its own that begin with colons.
             lines += [line for line in text.splitlines() if line.strip() and not line.startswith(":")][-count:]
-    return tuple(lines[-count:])
+    return tuple(map(mask_text, lines[-count:]))
 
 
 def oom_kills() -> int:

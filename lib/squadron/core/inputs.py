@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 from squadron.core import hub
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
+from squadron.core.remote_files import remote_state
 
 _LARGE_BYTES = 64 * 2**20
 _REMEMBERED, _COMMITS = "inputs.json", "commits.json"
@@ -234,10 +235,6 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-_SUMS = ("ETag", "etag", "checksum", "md5Hash", "content_md5", "CRC", "blob_id", "sha")
-_TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created", "updated")
-
-
 def _describe_url(url: str, reads: Callable[[str], bool]) -> list[list[Any]]:
     """Name and state of each file behind a URL; empty where it cannot be reached, which reading it will tell."""
     import fsspec
@@ -247,17 +244,6 @@ def _describe_url(url: str, reads: Callable[[str], bool]) -> list[list[Any]]:
         filesystem.invalidate_cache()
         found = filesystem.find(place, detail=True) if filesystem.exists(place) else {}
         named = [(path.removeprefix(place).lstrip("/"), path) for path in sorted(found)]
-        return [[name, _state(filesystem, path, found[path])] for name, path in named if not name or reads(name)]
+        return [[name, remote_state(filesystem, path, found[path])] for name, path in named if not name or reads(name)]
     except Exception:  # each file system has kinds of its own
         return []
-
-
-def _state(filesystem: Any, path: str, listed: Mapping[str, Any]) -> dict[str, str]:
-    """What tells one content of a remote file from another: a sum, else its size and time of change, else the SHA-256
-    of what is read."""
-    for info in (listed, filesystem.info(path)):
-        for told in (_SUMS, _TIMES):
-            if state := {key: str(info[key]) for key in told if info.get(key) is not None}:
-                return {"size": str(info.get("size"))} | state
-    with filesystem.open(path, "rb") as stream:
-        return {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

@@ -56,7 +56,7 @@ _known: set[str] = set()
 def names_secret(key: Any, value: Any) -> bool:
     """Whether what a setting of this name holds is a secret. The name of a variable that holds one is none."""
     name = _CAMEL.sub("_", str(key))
-    if value is None or value == "" or isinstance(value, bool):
+    if not value or isinstance(value, bool):
         return False
     if name.endswith("_env") and _VARIABLE.fullmatch(str(value)):
         return False
@@ -126,7 +126,7 @@ def _hide(value: Any) -> Any:
         return {key: _hide(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_hide(item) for item in value]
-    return value if value is None or value == "" or isinstance(value, bool) else MASK
+    return MASK if value and not isinstance(value, bool) else value
 
 
 def _is_masked(text: str) -> bool:
@@ -139,10 +139,9 @@ def _is_masked(text: str) -> bool:
 
 
 def _mask_known(text: str) -> str:
-    for secret in (*_known, *_of_environment()):
-        for form in _forms(secret):
-            if form in text:
-                text = text.replace(form, _IN_TEXT)
+    for form in _all_forms(frozenset((*_known, *_of_environment()))):
+        if form in text:
+            text = text.replace(form, _IN_TEXT)
     if "://" in text:
         text = _USER.sub(_mask_user, text)
     if "=" in text:
@@ -176,14 +175,22 @@ def _split(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in parts if len(part.strip()) >= LEAST))
 
 
+@functools.lru_cache(maxsize=64)
+def _all_forms(secrets: frozenset[str]) -> list[str]:
+    """Secrets in all their forms, the longest first, since one may be the beginning of another."""
+    return sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+
+
 @functools.lru_cache(maxsize=1024)
 def _forms(secret: str) -> tuple[str, ...]:
-    """A secret as it is, and as JSON, HTML, URLs and base64 write it, the longest first."""
+    """A secret as it is, and as JSON, HTML, URLs and base64 write it."""
     raw = secret.encode(errors="surrogateescape")
-    forms = {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
-    forms |= {quote(secret), quote(secret, safe="")}
+    forms = {secret, repr(secret)[1:-1], html.escape(secret), quote(secret), quote(secret, safe="")}
+    for ascii_only in (True, False):
+        once = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        forms |= {once, json.dumps(once, ensure_ascii=ascii_only)[1:-1]}
     for before in range(3):  # of the letters at its ends, base64 mixes some with what stands before and after
         code = base64.b64encode(b"\0" * before + raw)
         whole = code[(0, 2, 3)[before] : len(code) - (0, 3, 2)[(len(raw) + before) % 3]].decode()
         forms |= {whole, whole.replace("+", "-").replace("/", "_")}
-    return tuple(sorted((form for form in forms if len(form) >= LEAST), key=len, reverse=True))
+    return tuple(form for form in forms if len(form) >= LEAST)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from squadron.core.config import flatten, mask_secrets, show_yaml
+from squadron.core.config import flatten, show_yaml
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
+from squadron.core.masking import mask_secrets, mask_text
 from squadron.core.panels import Chart, Film, Images, Panel, Table, Text, Tree, TreeNode
 
 FAILURES_SHOWN = 50
@@ -61,12 +62,14 @@ class RunView:
 def render(view: RunView) -> str:
     """The report as a complete HTML document.
 
-    Images and films are embedded, charts are inline SVG, every text is escaped, and values under keys that
-    name secrets are masked. A file that is missing or unreadable is named in its place and spoils nothing.
+    Images and films are embedded, charts are inline SVG, every text is escaped, and secrets are masked. A file that is
+    missing or unreadable is named in its place and spoils nothing.
     """
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_masked
+    )
     environment.filters |= {"duration": format_duration, "rows": _rows}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
@@ -77,6 +80,13 @@ def render(view: RunView) -> str:
         config_yaml=_masked_yaml(view.config_yaml),
         manifest=_manifest_rows(view.manifest),
     )
+
+
+def _masked(shown: Any) -> Any:
+    """What the page shows of a value: a text without secrets; embedded pictures as they are."""
+    if not isinstance(shown, str) or shown.startswith("data:"):
+        return shown
+    return type(shown)(mask_text(str(shown)))
 
 
 def format_duration(seconds: float) -> str:

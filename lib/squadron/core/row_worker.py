@@ -24,6 +24,7 @@ from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.json_text import from_json, to_json
 from squadron.core.line_log import LineWriter, files_of, read_json_lines
+from squadron.core.masking import mask_text
 from squadron.core.row_progress import reporting
 
 Row = dict[str, Any]
@@ -161,7 +162,7 @@ def _cause(failure: Exception) -> str:
     """What a row's failure is kept as: our own errors speak for themselves."""
     if isinstance(failure, SquadronError):
         return str(failure)
-    return "".join(traceback.format_exception_only(failure)).strip()
+    return mask_text("".join(traceback.format_exception_only(failure)).strip())
 
 
 def read_answers(folder: Folder, files: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:

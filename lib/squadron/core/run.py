@@ -27,12 +27,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 from squadron.core import console
-from squadron.core.config import Config, changes, fingerprint, mask_secrets, to_yaml
+from squadron.core.config import Config, changes, fingerprint, to_yaml
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.core.idle import IdleWorkers
 from squadron.core.inputs import find_inputs, recall, remember, replace_paths
 from squadron.core.manifest import FORMAT, check_manifest, describe_environment
+from squadron.core.masking import mask_secrets, mask_text, masked_keys
 from squadron.core.profile import Profile, WorkerResources
 
 if TYPE_CHECKING:
@@ -235,19 +236,20 @@ class Stage:
 
     def fail(self, item: str, error: str, *, retry: bool = True) -> None:
         """Keep a failed row: counted, shown in the report and, if `retry`, tried again by the next run."""
-        self.folder.append_line("failures.jsonl", _json_line({"item": item, "error": error, "retry": retry}))
+        self.folder.append_line("failures.jsonl", _json_line({"item": item, "error": mask_text(error), "retry": retry}))
 
     def failures(self) -> list[dict[str, Any]]:
         return self.folder.read_lines("failures.jsonl")
 
     def show(self, panel: Panel) -> None:
-        """Put a table, curves, images, a film or text into the report."""
+        """Put a table, curves, images, a film or text into the report, without secrets that it may hold."""
         self._panels += 1
-        (self.folder / "panels").write_json(f"{self._panels:02d}.json", panel.model_dump(mode="json"))
+        (self.folder / "panels").write_json(f"{self._panels:02d}.json", mask_secrets(panel.model_dump(mode="json")))
 
     def headline(self, label: str, value: str) -> None:
         """A headline number for the table at the end of the job and the head of the report."""
-        self._headlines = [(known, old) for known, old in self._headlines if known != label] + [(label, value)]
+        kept = [(known, old) for known, old in self._headlines if known != label]
+        self._headlines = [*kept, (label, mask_text(value))]
         self.folder.write_json("headlines.json", self._headlines)
 
     def explain_rerun(self) -> None:
@@ -262,14 +264,20 @@ class Stage:
         if not finished:
             return
         last = max(finished, key=lambda marker: marker["finished_at"])
-        changed = changes(last["inputs"], mask_secrets(self.inputs), most=4)
-        shown = "; ".join(changed) or f"what is in {', '.join(self.input_paths) or 'a secret setting'}"
+        changed = changes(last["inputs"], self.inputs, most=4)
+        shown = "; ".join(changed) or f"what is in {', '.join(self._unseen()) or 'its inputs'}"
         console.say(
             f"[yellow]{self.name} runs again, its earlier result is kept. Changed:[/yellow] {console.plain(shown)}"
         )
 
+    def _unseen(self) -> list[str]:
+        """Inputs in which a change does not show: the content of files, and secrets."""
+        others = replace_paths(self.inputs, dict.fromkeys(self.input_paths, ""))
+        return [*map(mask_text, self.input_paths), *masked_keys(mask_secrets(others))]
+
     def kept(self, output_type: type[OutputT]) -> OutputT:
-        """The output of this finished stage. Input files that were moved since are named where they are now."""
+        """The output of this finished stage. Input files that were moved since are named where they are now, and so are
+        URLs that were written down without the secrets in them."""
         marker = self.folder.read_json("done.json")
         moved = dict(zip(marker["input_paths"], self.input_paths, strict=True))
         return output_type.model_validate(replace_paths(marker["output"], moved))
@@ -277,7 +285,7 @@ class Stage:
     def say_kept(self) -> None:
         """Say that this finished stage is kept, and which settings changed that decide nothing of its result."""
         marker = self.folder.read_json("done.json")
-        changed = changes(marker["inputs"], mask_secrets(self.inputs), most=4)
+        changed = changes(marker["inputs"], self.inputs, most=4)
         note = f"; of no effect on it: {console.plain('; '.join(changed))}" if changed else ""
         console.say(f"[dim]✓ {self.name}: finished before, kept{note}[/dim]")
 
@@ -294,11 +302,13 @@ class Stage:
             self._tracker = trackers(self.run.track, f"{self.run.folder.name}/{self.name}", self.folder, config)
 
     def commit(self, output: Config, seconds: float) -> None:
-        """Write the marker that makes the stage finished."""
+        """Write the marker that makes the stage finished. Of the output, a later start needs every value as it is: only
+        URLs of inputs are masked in it, since `kept` puts them back."""
+        masked = {path: str(mask_secrets(path)) for path in self.input_paths if "://" in path}
         marker = {
             "inputs": mask_secrets(self.inputs),
-            "input_paths": self.input_paths,
-            "output": output.model_dump(mode="json"),
+            "input_paths": [masked.get(path, path) for path in self.input_paths],
+            "output": replace_paths(output.model_dump(mode="json"), masked),
             "seconds": round(seconds, 2),
             "finished_at": _now(),
         }

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from squadron.core.config import mask_secrets
 from squadron.core.errors import ConfigError, suggest
 from squadron.core.folder import Folder
+from squadron.core.masking import mask_secrets
 
 UPLOAD_EVERY_S = 60.0
 

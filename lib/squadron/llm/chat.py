@@ -20,6 +20,7 @@ from pydantic import Field
 
 from squadron.core.config import Config
 from squadron.core.errors import ConfigError, ResourceError
+from squadron.core.masking import remember_secret
 
 Message = Mapping[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`."""
@@ -124,13 +125,15 @@ def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Mess
 
 
 def secret(variable: str | None) -> str | None:
-    """The value of an environment variable that holds a key. Raises ConfigError naming the variable if it is unset."""
+    """The value of an environment variable that holds a key, which texts of this process show no more. Raises
+    ConfigError naming the variable if it is unset."""
     if variable is None:
         return None
     value = os.environ.get(variable, "").strip()
     if not value:
         fix = f"export {variable}=… before starting; on a cluster, give it to the job's runtime environment"
         raise ConfigError(f"the environment variable {variable} is not set", where="api_key_env", fix=fix)
+    remember_secret(value)
     return value
 
 

@@ -17,6 +17,7 @@ import ray
 
 from squadron.core.errors import SquadronError
 from squadron.core.host import reuse_freed_memory, use_threads
+from squadron.core.masking import mask_text
 from squadron.core.profile import WorkerResources
 from squadron.train.guard import TrainingStopped
 from squadron.train.worker import Training, train
@@ -126,7 +127,7 @@ def _work(training: Training, mailbox: Any, cpus: float, rank: int, workers: int
             raise  # the others may be waiting for this worker
     except Exception as error:
         if not _lost_a_peer(error):
-            ray.get(mailbox.error.remote(attempt, rank, traceback.format_exc()))
+            ray.get(mailbox.error.remote(attempt, rank, mask_text(traceback.format_exc())))
         if workers > 1:
             time.sleep(1)  # let the others' reports arrive before the group is taken down
         raise

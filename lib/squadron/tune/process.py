@@ -20,6 +20,7 @@ from squadron.core.cluster import Node
 from squadron.core.config import Config
 from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
+from squadron.core.masking import mask_text
 from squadron.core.profile import Profile
 from squadron.core.stage_cache import StageCache, copy_stage
 from squadron.tune.spec import Record, SweepSpec
@@ -64,8 +65,8 @@ def main() -> None:
     try:
         outcome: dict[str, Any] = {"status": "finished", "value": _run_job(task)}
     except Exception as error:
-        traceback.print_exc()
-        text = str(error) if isinstance(error, SquadronError) else f"{type(error).__name__}: {error}"
+        sys.stderr.write(mask_text(traceback.format_exc()))
+        text = mask_text(str(error) if isinstance(error, SquadronError) else f"{type(error).__name__}: {error}")
         outcome = {"status": "failed", "error": text}
     known = task.trial_store.read(task.name)
     if known is None or known.status != "stopped":  # a trial that is asked to stop may be at its end already

@@ -14,6 +14,7 @@ from squadron.core.assignments import check_overlap
 from squadron.core.config import Config, ConfigT, fingerprint, from_values
 from squadron.core.errors import ConfigError, suggest
 from squadron.core.inputs import find_inputs
+from squadron.core.masking import names_secret
 from squadron.core.typed_values import Walk, annotations_at
 from squadron.core.yaml_text import read_flow
 
@@ -77,6 +78,9 @@ def parse_space(words: Sequence[str], model: type[Config] | None = None) -> Spac
         if not equals or not key or not text:
             raise ConfigError(f"{word!r} varies nothing", where="--over", fix="write key.path=choice(a,b)")
         check_overlap([*space, key], "--over")
+        if names_secret(key, text):
+            fix = "leave it out: trials are told by what is varied, in files and tables"
+            raise ConfigError(f"{key} is a secret and is not varied", where="--over", fix=fix)
         space[key] = _parse_domain(key, text, (Any,) if model is None else annotations_at(model, key), f"--over {word}")
     return space
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from squadron.core.errors import ConfigError, ResourceError
 from squadron.core.json_text import from_json
+from squadron.core.masking import remember_secrets
 from squadron.llm.backends.parameters import Parameters
 from squadron.llm.backends.rate_limits import Limits
 from squadron.llm.backends.transport import Answer, Call, Endpoint, Outcome
@@ -52,6 +53,7 @@ class OpenAiChat(Closing):
             limits=Limits(settings.requests_per_minute, settings.tokens_per_minute),
         )
         extra = dict(settings.extra_body)
+        remember_secrets(extra)  # a server may repeat what it was sent
         if settings.reasoning_effort is not None:
             extra["reasoning_effort"] = settings.reasoning_effort
         self._parameters = Parameters(settings.drop_params, extra=extra)

@@ -20,6 +20,7 @@ import aiohttp
 
 from squadron.core.errors import ConfigError
 from squadron.core.json_text import from_json, storable
+from squadron.core.masking import MASK, mask_text, remember_secrets
 from squadron.llm.backends.rate_limits import Limits, backoff, retry_after
 from squadron.llm.batch.budget import Budget, SpendCapReached
 from squadron.llm.chat import Closing, ModelUnavailable, secret
@@ -28,6 +29,7 @@ PASSING = frozenset({408, 409, 429})
 """States that may pass, besides those from 500 on: the request is sent again."""
 
 
+_LEAST_KEY = 20
 _MOST_BYTES = 64 * 2**20
 """What an answer may be long; one that is longer is not read to its end."""
 
@@ -113,6 +115,7 @@ class Endpoint(Closing):
         limits: Limits | None = None,
     ) -> None:
         self.url, self._key_env, self._key = url, api_key_env, secret(api_key_env)
+        remember_secrets(url)
         if self._key is not None and not (self._key.isascii() and self._key.isprintable()):
             raise ConfigError(
                 f"the value of {api_key_env} cannot be a key: it holds line breaks or letters not in ASCII"
@@ -242,7 +245,7 @@ class Endpoint(Closing):
             async with self._session.post(call.url or self.url, data=call.body, allow_redirects=False) as response:
                 self._contacted, self._unreached_in_a_row = True, 0
                 answered = response.status == 200
-                body = await _read_body(response)
+                body = self._without_key(await _read_body(response))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise _Passing(f"no connection: {_short(str(error))}", unreached=True) from None
         except TimeoutError:
@@ -284,7 +287,7 @@ class Endpoint(Closing):
         return _Passing(said, wait or 0.0)
 
     def quoted(self, body: bytes) -> str:
-        """What a server says went wrong, on one line, short, and without the key, which some servers repeat."""
+        """What a server says went wrong, on one line, short, and without keys, which some servers repeat."""
         text = body.decode(errors="replace")
         try:
             said = from_json(body)
@@ -292,7 +295,14 @@ class Endpoint(Closing):
             text = str(said.get("message") or said) if isinstance(said, dict) else str(said)
         except (ValueError, AttributeError):
             pass
-        return _short(text.replace(self._key, "***") if self._key else text)
+        return _short(text.replace(self._key, MASK) if self._key else text)
+
+    def _without_key(self, body: bytes) -> bytes:
+        """An answer without the key that it was asked with, should a server repeat it: answers are kept in files. What
+        local servers are given for a key, such as `not-needed`, may be words of an answer."""
+        if self._key is None or len(self._key) < _LEAST_KEY or not any(map(str.isdigit, self._key)):
+            return body
+        return body.replace(self._key.encode(), MASK.encode())
 
 
 def _amend(call: Call, refusal: bytes) -> Call | None:
@@ -354,5 +364,5 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _short(text: str, length: int = 300) -> str:
-    line = " ".join(storable(text).split())
+    line = mask_text(" ".join(storable(text).split()))
     return line if len(line) <= length else line[: length - 1] + "…"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from squadron.core.folder import Folder
 from squadron.core.inputs import InputPath
+from squadron.core.private_folder import private_folder
 from squadron.train.models.errors import explaining_load_errors
 from squadron.train.spec import LoraSettings
 
@@ -188,7 +189,7 @@ def local_folder(path: str) -> str:
         return named.local
     folder = Folder(path)
     content = json.dumps(named.identity()).encode()
-    place = os.path.join(tempfile.gettempdir(), "squadron-models", hashlib.sha256(content).hexdigest()[:32])
+    place = os.path.join(private_folder("models"), hashlib.sha256(content).hexdigest()[:32])
     os.makedirs(place, exist_ok=True)
     for name in folder.ls():
         if not os.path.exists(os.path.join(place, name)):
