@@ -16,7 +16,8 @@ import torch
 from squadron.core.errors import ConfigError, InputError, ResourceError, SquadronError, WorkerError
 from squadron.core.folder import Folder
 from squadron.train import TrainSpec, fit, per_row
-from squadron.train.checkpoints.checkpoint import Reader, complete_steps
+from squadron.train.checkpoints.checkpoint import Reader
+from squadron.train.checkpoints.commits import complete_steps
 from squadron.train.guard import TrainingStopped, read_stalls
 from squadron.train.loop import _Mailbox
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from squadron.core.folder import Folder
+from squadron.train.checkpoints.commits import Complete, commit
 from squadron.train.worker import PREFIX
 
 
@@ -20,10 +22,7 @@ def write_checkpoint(store: Folder, model: Any) -> None:
     place.mkdir(parents=True)
     tensors = {f"{name}|weight": weight.flatten().clone() for name, weight in weights.items()}
     save_file(tensors, place / "rank-00-of-01.safetensors", metadata={"starts": json.dumps(dict.fromkeys(weights, 0))})
-    about = {
-        "step": 1,
-        "files": ["rank-00-of-01.safetensors"],
-        "shapes": {name: list(weight.shape) for name, weight in weights.items()},
-        "identity": {},
-    }
-    (place / "complete.json").write_text(json.dumps(about))
+    digest = hashlib.sha256((place / "rank-00-of-01.safetensors").read_bytes()).hexdigest()
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    about = Complete(step=1, files={"rank-00-of-01.safetensors": digest}, shapes=shapes, identity={})
+    commit(Folder(place), about)

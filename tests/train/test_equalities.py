@@ -169,7 +169,7 @@ def test_held_out_loss_and_average_do_not_depend_on_workers(answers: Answers, st
 
 def test_the_best_checkpoint_is_the_one_that_was_measured_best(answers: Answers, stores: Path) -> None:
     from squadron.core.folder import Folder
-    from squadron.train.checkpoints.checkpoint import best_step, complete_steps
+    from squadron.train.checkpoints.commits import best_step, complete_steps
 
     steps = answers["measured"]["steps"]
     measured = {step: steps[str(step)]["held_out_loss"] for step in range(2, MEASURED_STEPS + 1, 2)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_models_with_other_heads_reload_too(tiny_model: str, tmp_path: Path, hea
     """Reward models, classifiers and encoders: a checkpoint made of their own weights, exported and reloaded."""
     from safetensors.torch import save_file
 
-    from squadron.train.checkpoints.checkpoint import Complete
+    from squadron.train.checkpoints.commits import Complete, commit
 
     build = Pretrained(tiny_model, head=head, labels=labels, pad_token_id=0)
     torch.manual_seed(1)
@@ -152,8 +153,9 @@ def test_models_with_other_heads_reload_too(tiny_model: str, tmp_path: Path, hea
     flat = {f"{name}|weight": value.flatten() for name, value in weights.items()}
     save_file(flat, folder / "rank-00-of-01.safetensors", metadata={"starts": starts})
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    complete = Complete(step=1, files=("rank-00-of-01.safetensors",), shapes=shapes, identity={})
-    (folder / "complete.json").write_text(complete.model_dump_json())
+    part = folder / "rank-00-of-01.safetensors"
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    commit(Folder(folder), Complete(step=1, files={part.name: digest}, shapes=shapes, identity={}))
     with Reader(Folder(tmp_path), 1) as reader:
         done = export(build, reader, tmp_path / "out", clean_process=False)
     assert done.largest_difference < 1e-5 and done.parameters == sum(value.numel() for value in weights.values())
@@ -164,8 +166,12 @@ def test_a_damaged_checkpoint_is_named(trained: Answers, stores: Path, tiny_mode
 
     shutil.copytree(stores / "full-2", tmp_path / "store")
     (broken,) = (tmp_path / "store" / "checkpoints" / "step-000003").glob("rank-01-*")
-    broken.write_bytes(broken.read_bytes()[:-1000])
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-1000])
     with pytest.raises(InputError, match=r"damaged: rank-01-of-02"), Reader(Folder(tmp_path / "store"), 3):
+        pass
+    broken.write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    with pytest.raises(InputError, match=r"damaged: rank-01-of-02.*has changed"), Reader(Folder(tmp_path / "store"), 3):
         pass
     broken.unlink()
     with pytest.raises(InputError, match="damaged"), Reader(Folder(tmp_path / "store"), 3):

@@ -217,13 +217,14 @@ class Stage:
         """Make the log hold what was committed and nothing else: `rows`, each with its `step`, in order.
 
         A log is written after the state that it tells of, and not with it. After a kill it may lack steps that are
-        saved and hold some that are not. Trackers are told of the steps that were missing, `Run.on_log` of all.
+        saved and hold some that are not. Trackers and `Run.on_log` are told of the steps that were missing.
         """
         known = {row["step"] for row in self.metrics()}
         self.folder.write_bytes("metrics.jsonl", "".join(_json_line({**row}) + "\n" for row in rows).encode())
         for row in rows:
             metrics = {name: math.nan if value is None else value for name, value in row.items() if name != "step"}
-            self._tell(row["step"], metrics, track=row["step"] not in known)
+            if row["step"] not in known:
+                self._tell(row["step"], metrics)
 
     def measure(self, **values: float) -> None:
         """Final numbers by which runs of this job can be compared: those that the job declares as its `metrics`."""
@@ -314,8 +315,8 @@ class Stage:
         }
         self.folder.write_json("done.json", marker)
 
-    def _tell(self, step: int, metrics: dict[str, Any], track: bool = True) -> None:
-        if self._tracker is not None and track:
+    def _tell(self, step: int, metrics: dict[str, Any]) -> None:
+        if self._tracker is not None:
             self._tracker.log(step, {f"{self.name}/{key}": value for key, value in metrics.items()})
         if self.run.on_log is not None:
             self.run.on_log(self, step, metrics)

@@ -115,7 +115,7 @@ class LossGuard:
     """Notices a loss that is no number, or `factor` times its mean over the first ten steps."""
 
     def __init__(self, factor: float | None, first: Sequence[float] = ()) -> None:
-        self._factor, self.first = factor, list(first)
+        self._factor, self.first = factor, list(first[:_WARMUP_STEPS])
 
     def problem(self, loss: float) -> str | None:
         """What is wrong with this step's loss, if anything."""

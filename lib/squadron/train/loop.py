@@ -20,7 +20,7 @@ from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerE
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.train.batching.batches import Row, RowSource, Source
-from squadron.train.checkpoints import checkpoint as checkpoints
+from squadron.train.checkpoints import commits
 from squadron.train.guard import TrainingStopped, read_stalls
 from squadron.train.objectives import Objective
 from squadron.train.spec import TrainSpec
@@ -35,11 +35,12 @@ _POLL_S = 0.2
 
 
 class Fitted(Config):
-    """A finished run: where its weights are."""
+    """A finished run: where its weights are, and the metrics of every step, as they were saved with the weights."""
 
     step: int
     best_step: int
     restarts: int
+    metrics: tuple[dict[str, float | None], ...]
 
 
 def fit(
@@ -59,8 +60,9 @@ def fit(
 
     `objective` gives the loss, `data` the rows, `spec` everything else; `build` is called on every worker and must
     give the same model each time. `identity` names what it builds, so that no other model's checkpoint is gone on
-    from. `on_step(step, metrics)` is called here for every step, in order, and again for steps that are repeated after
-    the loss of a worker. The trained weights are those of `Reader(store, fitted.step)`.
+    from. `on_step(step, metrics)` is called here as steps are taken, and again for steps that are repeated after the
+    loss of a worker: for whoever watches. What counts is `Fitted.metrics`. The trained weights are those of
+    `Reader(store, fitted.step)`.
 
     Raises ConfigError, InputError or ResourceError before anything starts if the settings contradict each other or the
     data, or the cluster has no room for the workers; TrainingStopped if the loss goes wrong; WorkerError if workers are
@@ -73,30 +75,35 @@ def fit(
     connect().require(workers, resources, "training")
     store.make()
     store.remove("stalls")
-    if checkpoints.complete_steps(store)[-1:] != [total]:
+    restarts = 0
+    if commits.complete_steps(store)[-1:] != [total] or commits.find_damage(store, total):
         training = Training(build, objective, source, held_out, spec, store, identity)
         restarts = _Group(training, workers, resources, on_step, total).run()
-    else:
-        restarts = 0
-    return Fitted(step=total, best_step=checkpoints.best_step(store) or total, restarts=restarts)
+    best, curve = commits.best_step(store), commits.read_curve(store, total)
+    return Fitted(step=total, best_step=best or total, restarts=restarts, metrics=tuple(curve))
 
 
 class _Mailbox:
-    """What workers tell the driver. An actor, so that it outlives them."""
+    """What workers tell the driver. An actor, so that it outlives them; one that is lost begins anew, empty."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, dict[str, float]]] = []
         self._errors: list[tuple[int, int, str]] = []
         self._refusal: tuple[str, str, str, str] | None = None
+        self._warnings: list[str] = []
         self._starts = 0
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         self._steps.append((step, metrics))
 
-    def take(self) -> tuple[list[tuple[int, dict[str, float]]], int]:
-        """Steps since the last call, and how often the group has been started."""
+    def warn(self, text: str) -> None:
+        self._warnings.append(text)
+
+    def take(self) -> tuple[list[tuple[int, dict[str, float]]], list[str], int]:
+        """Steps and warnings since the last call, and how often the group has been started."""
         steps, self._steps = self._steps, []
-        return steps, self._starts
+        warnings, self._warnings = self._warnings, []
+        return steps, warnings, self._starts
 
     def start(self, workers: int) -> tuple[int, bool]:
         """The number of this attempt, and whether to begin at all: not after a refusal, nor after an error that two
@@ -125,7 +132,7 @@ class _Group:
     ) -> None:
         self._training, self._workers, self._resources, self._total = training, workers, resources, total
         self._on_step = on_step or (lambda step, metrics: None)
-        self._mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
+        self._mailbox: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Mailbox).remote()
         self._starts = 0
 
     def run(self) -> int:
@@ -160,16 +167,18 @@ class _Group:
         return in_group(self._training, self._mailbox, self._workers, self._resources)
 
     def _listen(self) -> None:
-        steps, starts = ray.get(self._mailbox.take.remote())
+        steps, warnings, starts = ray.get(self._mailbox.take.remote())
         if starts // self._workers > self._starts:
             self._starts = starts // self._workers
             if self._starts > 1:
                 self._tell_restart()
+        for text in warnings:
+            console.say(text)
         for step, metrics in steps:
             self._on_step(step, metrics)
 
     def _tell_restart(self) -> None:
-        done = checkpoints.complete_steps(self._training.store)
+        done = commits.complete_steps(self._training.store)
         why = "a worker was lost"
         if stalls := read_stalls(self._training.store):
             first = stalls[0]
@@ -182,7 +191,7 @@ class _Group:
             kind, what, where, fix = refusal
             raise _KINDS.get(kind, WorkerError)(what, where=where, fix=fix)
         store = self._training.store
-        if error is None and checkpoints.complete_steps(store)[-1:] == [self._total]:
+        if error is None and commits.complete_steps(store)[-1:] == [self._total]:
             return
         if errors:
             _, rank, text = errors[-1]

@@ -18,13 +18,14 @@ from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
 from squadron.train.batching.batches import Row, RowSource
 from squadron.train.checkpoints.checkpoint import Reader
+from squadron.train.checkpoints.commits import complete_steps, newest_curve, read_curve
 from squadron.train.models.builders import PolicyWithReference
 from squadron.train.objectives import Objective
 from squadron.train.planning.allocation import place
 from squadron.train.spec import TrainSpec
 from squadron.train.text.fitting import tokens
 
-_FINISHED = "finished.json"
+_FINISHED, _LOG = "finished.json", "metrics.jsonl"
 _START_TIMEOUT_S = 1800.0  # other runs may hold the cores for a while
 
 
@@ -154,6 +155,7 @@ def _train_by_group(stage: Stage, job: TrainJob) -> None:
 
     source, store = _source(job), stage.folder / job.name
     workers, resources = place(stage, job.spec)
+    _restore_log(store)
     with progress(job.spec.steps or source.steps(job.spec), job.name, "step") as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
@@ -171,6 +173,7 @@ def _train_by_group(stage: Stage, job: TrainJob) -> None:
             on_step=on_step,
             **job.arguments,
         )
+    _restore_log(store)
     if not store.exists("model/config.json"):
         _export(job, store, fitted.step, clean_process=True)
 
@@ -178,6 +181,7 @@ def _train_by_group(stage: Stage, job: TrainJob) -> None:
 def _train_here(job: TrainJob, folder: Folder) -> None:
     """Train and export one job in this process. Runs on a worker."""
     store = folder / job.name
+    _restore_log(store)
     step = train_in_process(
         job.objective,
         job.build,
@@ -187,6 +191,7 @@ def _train_here(job: TrainJob, folder: Folder) -> None:
         on_step=lambda step, metrics: _note(store, step, metrics),
         **job.arguments,
     )
+    _restore_log(store)
     _export(job, store, step, clean_process=False)
 
 
@@ -232,11 +237,17 @@ def _export(job: TrainJob, store: Folder, step: int, *, clean_process: bool) -> 
 
 
 def _note(store: Folder, step: int, metrics: dict[str, float]) -> None:
-    store.append_line("metrics.jsonl", json.dumps({"step": step, **metrics}))
+    """Log a step, for whoever watches."""
+    store.append_line(_LOG, json.dumps({"step": step, **metrics}))
+
+
+def _restore_log(store: Folder) -> None:
+    """Make the log hold what was saved, and nothing else."""
+    store.write_bytes(_LOG, "".join(json.dumps(row) + "\n" for row in newest_curve(store)).encode())
 
 
 def _result(stage: Stage, job: TrainJob) -> TrainResult:
-    """What a finished training has left; a step done again after a restart counts as done last."""
-    by_step = {row["step"]: row for row in (stage.folder / job.name).read_lines("metrics.jsonl")}
-    path = relative(stage.folder, stage.run.folder, f"{job.name}/model")
-    return TrainResult(job.name, path, tuple(by_step[step] for step in sorted(by_step)))
+    """What a finished training has left: the metrics are those that were saved with its weights."""
+    store = stage.folder / job.name
+    curve = read_curve(store, complete_steps(store)[-1])
+    return TrainResult(job.name, relative(stage.folder, stage.run.folder, f"{job.name}/model"), tuple(curve))

@@ -118,8 +118,11 @@ def _work(training: Training, mailbox: Any, cpus: float, rank: int, workers: int
     def report(step: int, metrics: dict[str, float]) -> None:
         mailbox.step.remote(step, metrics)
 
+    def warn(text: str) -> None:
+        mailbox.warn.remote(text)
+
     try:
-        train(training, rank, workers, device, report)
+        train(training, rank, workers, device, report, warn)
     except SquadronError as error:
         if rank == 0 or not isinstance(error, TrainingStopped):
             ray.get(mailbox.refuse.remote(type(error).__name__, error.what, error.where, error.fix))

@@ -98,12 +98,14 @@ def tune(stage: Stage, tunings: Sequence[Tuning]) -> list[Tuned]:
 def tune_small(stage: Stage, texts: Iterable[str], models: Sequence[SmallModel]) -> list[Tuned]:
     """Train a tokenizer on texts, make every model for it from random weights, and train each on its rows."""
     tokenizer = store_tokenizer(texts, models[0].shape.vocabulary, stage.folder)
-    tunings = []
+    tunings: list[Tuning] = []
+    encoded: set[str] = set()  # by this attempt: what is left out is told again after a restart
     for number, one in enumerate(models):
         start = store_small_model(stage, f"untrained/{number}", tokenizer, one.shape, one.spec.seed)
         name = one.name.format(size=f"{(start.parameters or 0) / 1000:.0f}k")
         file = f"{one.lessons}.arrow"
-        if not stage.folder.exists(file):
+        if file not in encoded:
+            encoded.add(file)
             rows = one.encode(start.load_tokenizer(stage.run.folder))
             encode_rows(stage, file, rows, one.spec, "training.max_length", of=one.lessons)
         tunings.append(Tuning(name, start, open_rows(stage, file), one.spec))

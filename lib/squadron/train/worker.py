@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from squadron.core import console
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.train import engine as deepspeed
 from squadron.train.batching.batches import Row, Source, in_order
 from squadron.train.checkpoints import checkpoint as checkpoints
+from squadron.train.checkpoints import commits
 from squadron.train.checkpoints.shards import Shard, full_shape, make_states, shards, trainable
 from squadron.train.guard import LossGuard, TrainingStopped, Watch, keep_batch
 from squadron.train.objectives import Objective
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 Report = Callable[[int, dict[str, float]], None]
+Warn = Callable[[str], None]
 PREFIX = "model."
 """What the names of a model's weights begin with in checkpoints."""
 
@@ -47,26 +51,31 @@ class Worker:
     workers: int
     device: torch.device
     report: Report
+    warn: Warn
     total: int = 0
     watch: Watch = field(init=False)
     engine: Any = None
     owned: list[Shard] = field(default_factory=list)
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
     guard: LossGuard = field(default_factory=lambda: LossGuard(None))
+    curve: commits.Curve = field(default_factory=list)
 
     @property
     def spec(self) -> TrainSpec:
         return self.training.spec
 
 
-def train(training: Training, rank: int, workers: int, device: torch.device, report: Report) -> int:
+def train(
+    training: Training, rank: int, workers: int, device: torch.device, report: Report, warn: Warn = console.say
+) -> int:
     """Train to the last step, from the newest complete checkpoint if there is one, and return the number of steps.
 
-    Every worker of the group calls this, with torch.distributed set up. Raises TrainingStopped, on all workers at the
-    same step, if the loss goes wrong, and InputError for a checkpoint of another model or run.
+    Every worker of the group calls this, with torch.distributed set up. A damaged checkpoint is passed over with a
+    warning. Raises TrainingStopped, on all workers at the same step, if the loss goes wrong, and InputError for a
+    checkpoint of another model or run, or if all there are are damaged.
     """
     spec = training.spec
-    worker = Worker(training, rank, workers, device, report)
+    worker = Worker(training, rank, workers, device, report, warn)
     watch = worker.watch = Watch(rank, training.store, spec.guard.stall_s, spec.guard.start_s)
     try:
         total = worker.total = spec.steps or training.source.steps(spec)
@@ -93,15 +102,43 @@ def _start(worker: Worker) -> int:
     if spec.ema_decay is not None:
         worker.averages = {shard.name: shard.weight.clone() for shard in worker.owned}
     worker.guard = LossGuard(spec.guard.explode_factor)
-    done = checkpoints.complete_steps(training.store)
-    if not done:
+    step = _newest_whole(worker)
+    if step is None:
         make_states(worker.engine, worker.owned, 0)
         return 0
-    with checkpoints.Reader(training.store, done[-1]) as reader:
+    with checkpoints.Reader(training.store, step, verified=True) as reader:
         checkpoints.check_same(reader.about, _shapes(worker), _identity(worker))
         checkpoints.load_shards(worker.engine, worker.owned, worker.averages, reader)
-    worker.guard = LossGuard(spec.guard.explode_factor, reader.about.first_losses)
-    return done[-1]
+    worker.curve = commits.read_curve(training.store, step)
+    worker.guard = LossGuard(spec.guard.explode_factor, [row["loss"] for row in worker.curve])
+    return step
+
+
+def _newest_whole(worker: Worker) -> int | None:
+    """The newest complete checkpoint that is as it was written; None if there is no complete one at all.
+
+    Each worker reads a share of a checkpoint's parts. Raises InputError, on all workers, if every one is damaged.
+    """
+    store, rank, workers = worker.training.store, worker.rank, worker.workers
+    if rank == 0:
+        commits.clear_incomplete(store)
+    steps: list[int] = _gather(commits.complete_steps(store) if rank == 0 else [], workers)[0]
+    damaged: dict[int, InputError] = {}
+    for step in reversed(steps):
+        found = [error for error in _gather(commits.find_damage(store, step, rank, workers), workers) if error]
+        if found:
+            damaged[step] = found[0]
+            continue
+        if rank == 0:
+            for other, error in damaged.items():
+                commits.pass_over(store, other)
+                said = f"{error.where}: {error.what}; training goes on from step {step}"
+                worker.warn(f"[yellow]{console.plain(said)}[/yellow]")
+        return step
+    for error in damaged.values():
+        fix = f"restore this file, or remove {store.file('checkpoints')} to train from the beginning"
+        raise InputError(error.what, where=error.where, fix=fix)
+    return None
 
 
 def _one_step(worker: Worker, step: int, micro: list[tuple[list[Row], Any]]) -> None:
@@ -124,6 +161,7 @@ def _one_step(worker: Worker, step: int, micro: list[tuple[list[Row], Any]]) -> 
     if len(worker.training.held_out) and evaluates:
         with watch.phase(step, "evaluate"):
             metrics["held_out_loss"] = _evaluate(worker)
+    worker.curve.append({"step": step + 1, **metrics})
     if saves:
         with watch.phase(step, "save"):
             _save(worker, step + 1, metrics.get("held_out_loss"))
@@ -196,19 +234,18 @@ def _evaluate(worker: Worker) -> float:
 def _save(worker: Worker, step: int, held_out_loss: float | None) -> None:
     """Save a checkpoint; the marker that completes it is written when every worker's part is there."""
     training, keep = worker.training, worker.spec.checkpoint
-    folder = training.store / "checkpoints" / checkpoints.name_of(step)
-    name = checkpoints.save_shards(worker.engine, worker.owned, worker.averages, folder, worker.rank, worker.workers)
-    names = _gather(name, worker.workers)
+    folder = training.store / "checkpoints" / commits.name_of(step)
+    part = checkpoints.save_shards(worker.engine, worker.owned, worker.averages, folder, worker.rank, worker.workers)
+    parts = _gather(part, worker.workers)
     if worker.rank == 0:
-        complete = checkpoints.Complete(
+        about = commits.Complete(
             step=step,
-            files=tuple(names),
+            files=dict(parts),
             shapes=_shapes(worker),
             identity=_identity(worker),
-            first_losses=tuple(worker.guard.first),
             held_out_loss=held_out_loss,
         )
-        folder.write_json("complete.json", complete.model_dump(mode="json"))
+        commits.commit(folder, about, worker.curve)
         checkpoints.prune(training.store, keep.keep_last, keep.keep_best)
 
 
@@ -262,7 +299,8 @@ def _sum(values: torch.Tensor, workers: int) -> torch.Tensor:
     return values
 
 
-def _gather(value: str, workers: int) -> list[str]:
+def _gather(value: Any, workers: int) -> list[Any]:
+    """What all workers have, in the order of their ranks."""
     import torch.distributed as dist
 
     values: list[Any] = [value]

@@ -47,6 +47,7 @@ def train(
     Raises ConfigError or ResourceError before a worker starts if the batch cannot be dealt out to the workers, or the
     model cannot fit.
     """
+    from squadron.train.checkpoints.commits import newest_curve
     from squadron.train.loop import fit
     from squadron.train.multi_run import row_length
     from squadron.train.panels import Counts, measure_losses, show_curves, show_speed
@@ -58,6 +59,7 @@ def train(
     folder = stage.run.folder
     source = RowSource(ArrowRows(folder, rows.train), row_length)
     total = spec.steps or source.steps(spec)
+    stage.restore_metrics(newest_curve(stage.folder))
     with progress(total, "train", "step") as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
@@ -76,7 +78,8 @@ def train(
             identity=f"{model.source or model.path} {model.revision} {config.lora}",
             on_step=on_step,
         )
-    steps = stage.metrics()
+    steps = fitted.metrics
+    stage.restore_metrics(steps)
     show_curves(stage, steps)
     counts = Counts(rows.train_rows, rows.tokens, rows.targets)
     show_speed(stage, steps, model, spec, config.lora, workers, resources, counts)
@@ -111,6 +114,7 @@ def export(
     from squadron.train.checkpoints.export import export as write
 
     quiet_libraries()
+    stage.folder.remove("model")  # an export that was killed half way leaves files that no later one writes
     build = make_build(stage, data, model, objective, config, spec)
     policy = build.policy if isinstance(build, PolicyWithReference) else build
     run_folder = stage.run.folder

@@ -3,7 +3,8 @@
     checkpoints/step-000200/
         rank-00-of-02.safetensors    what worker 0 owns: stretches of weights, of optimiser states, of their average
         rank-01-of-02.safetensors
-        complete.json                written last: a folder without it is no checkpoint
+        curve.jsonl                  the metrics of every step from the first to this one
+        complete.json                written last, with the SHA-256 of the others: a folder without it is no checkpoint
 
 DeepSpeed's own universal checkpoints do this too; they are not used because loading them unpickles, gives every group
 of weights the weight decay of the first (`load_hp_checkpoint_state_from_checkpoint_dir` in DeepSpeed 0.19), takes a
@@ -14,16 +15,26 @@ model, whose identity is.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.train.checkpoints import shards as zero
+from squadron.train.checkpoints.commits import (
+    Complete,
+    best_step,
+    check_digest,
+    complete_steps,
+    damaged,
+    name_of,
+    read_complete,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -32,36 +43,11 @@ WEIGHT, AVERAGE = "weight", "average"
 _KINDS = (WEIGHT, *zero.MOMENTS, AVERAGE)
 
 
-class Complete(Config):
-    """What `complete.json` says of a checkpoint."""
-
-    step: int
-    files: tuple[str, ...]
-    shapes: dict[str, tuple[int, ...]]
-    identity: dict[str, Any]
-    first_losses: tuple[float, ...] = ()
-    held_out_loss: float | None = None
-
-
-def name_of(step: int) -> str:
-    return f"step-{step:06d}"
-
-
-def complete_steps(store: Folder) -> list[int]:
-    """Steps with a complete checkpoint, in order."""
-    root = store / "checkpoints"
-    names = [name for name in root.ls() if name.startswith("step-")]
-    return sorted(int(name.removeprefix("step-")) for name in names if root.exists(f"{name}/complete.json"))
-
-
-def read_complete(store: Folder, step: int) -> Complete:
-    return Complete.model_validate((store / "checkpoints").read_json(f"{name_of(step)}/complete.json"))
-
-
 def save_shards(
     engine: Any, owned: list[zero.Shard], averages: Mapping[str, torch.Tensor], folder: Folder, rank: int, workers: int
-) -> str:
-    """Write what this worker owns, and return the file's name. At stage 0, where all own all, only rank 0 writes."""
+) -> tuple[str, str]:
+    """Write what this worker owns, and return the file's name and SHA-256. At stage 0, where all own all, only rank 0
+    writes."""
     from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {}
@@ -79,8 +65,10 @@ def save_shards(
     with tempfile.TemporaryDirectory(dir=_scratch(folder)) as scratch:
         path = os.path.join(scratch, name)
         save_file(tensors, path, metadata={"starts": json.dumps(starts)})
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         folder.put(name, path)
-    return name
+    return name, digest
 
 
 def _scratch(folder: Folder) -> str | None:
@@ -102,19 +90,14 @@ def prune(store: Folder, keep_last: int, keep_best: bool) -> None:
             (store / "checkpoints").remove(name_of(step))
 
 
-def best_step(store: Folder) -> int | None:
-    """The complete checkpoint with the lowest held-out loss; None if no held-out loss was ever measured."""
-    losses = {step: read_complete(store, step).held_out_loss for step in complete_steps(store)}
-    known = {step: loss for step, loss in losses.items() if loss is not None}
-    return min(known, key=lambda step: (known[step], step)) if known else None
-
-
 class Reader:
-    """A complete checkpoint, read by name and stretch. Raises InputError if it is damaged."""
+    """A complete checkpoint, read by name and stretch. Raises InputError if it is damaged: every part is read once to
+    compare it with its SHA-256, unless `verified` says that this was done."""
 
-    def __init__(self, store: Folder, step: int) -> None:
+    def __init__(self, store: Folder, step: int, *, verified: bool = False) -> None:
         self.folder = store / "checkpoints" / name_of(step)
         self.about = read_complete(store, step)
+        self._verified = verified
         self._files: list[Any] = []
         self._stretches: dict[str, list[tuple[int, int, int]]] = {}
         self._local = contextlib.ExitStack()
@@ -123,12 +106,15 @@ class Reader:
         from safetensors import SafetensorError, safe_open
 
         scratch = "" if self.folder.path else self._local.enter_context(tempfile.TemporaryDirectory())
-        for number, name in enumerate(self.about.files):
+        for number, (name, digest) in enumerate(self.about.files.items()):
             try:
                 path = self.folder.fetch(name, scratch)
+                if not self._verified:
+                    with open(path, "rb") as stream:
+                        check_digest(self.folder, name, stream, digest)
                 file = self._local.enter_context(safe_open(path, framework="pt"))
             except (FileNotFoundError, SafetensorError) as error:
-                raise _damaged(self.folder, name, str(error)) from None
+                raise damaged(self.folder, name, str(error)) from None
             starts = json.loads(file.metadata()["starts"])
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 weight = key.rpartition("|")[0]
@@ -155,13 +141,11 @@ class Reader:
                 values[low - start : high - start] = stretch
                 known += high - low
         if known != numel:
-            raise _damaged(self.folder, name, f"holds {known} of {numel} values of {kind}")
+            raise damaged(self.folder, name, f"holds {known} of {numel} values of {kind}")
         return values
 
     def tensors(self, kind: str = WEIGHT) -> Iterator[tuple[str, torch.Tensor]]:
         """Every trained weight (or its moving average) whole, float32, one at a time."""
-        import math
-
         for name, shape in self.about.shapes.items():
             yield name, self.read(name, kind, 0, math.prod(shape)).view(shape)
 
@@ -195,8 +179,3 @@ def check_same(complete: Complete, shapes: Mapping[str, tuple[int, ...]], identi
         f"{asked.get(strange[0], 'absent')} here" + (f", and {len(strange) - 1} more differ" if strange[1:] else "")
     )
     raise InputError(what, where=name_of(complete.step), fix=fix)
-
-
-def _damaged(folder: Folder, name: str, why: str) -> InputError:
-    fix = "delete this checkpoint's folder: the run goes on from the one before"
-    return InputError(f"the checkpoint is damaged: {name}: {why}", where=str(folder), fix=fix)

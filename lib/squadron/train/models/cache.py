@@ -11,15 +11,20 @@ from squadron.core.run import Stage
 from squadron.core.stage_cache import copy_stage
 from squadron.train.models.artifact import ModelArtifact
 
+_BEGUN = "trains.json"
+
 
 def cached_models(stage: Stage, key: str, make: Callable[[], Sequence[ModelArtifact]]) -> tuple[ModelArtifact, ...]:
     """The models that `make` trains into the stage's folder, or copies of those that an earlier run trained.
 
-    `key` stands for all that decides them. They are kept under $SQUADRON_CACHE, or ~/.cache/squadron.
+    `key` stands for all that decides them. They are kept under $SQUADRON_CACHE, or ~/.cache/squadron. A stage that has
+    begun to train them finishes that after a restart, also where the cache has them by now, so that it shows what it
+    would have shown.
     """
     cache = cache_folder() / key
     place = relative(stage.folder, stage.run.folder)
-    if not cache.exists("models.json"):
+    if not cache.exists("models.json") or stage.folder.exists(_BEGUN):
+        stage.folder.write_json(_BEGUN, key)
         made = tuple(make())
         kept = [one.model_copy(update={"path": one.path.removeprefix(f"{place}/")}) for one in made]
         for one in kept:
