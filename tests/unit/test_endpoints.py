@@ -21,6 +21,7 @@ from squadron.serve.embedding import EmbeddingServer
 from squadron.serve.openai_requests import EmbeddingRequest
 from squadron.serve.rollout_video import WatchRequest
 from tests.finished import store_flame_run
+from tests.pictures import png
 
 SIZE = 32
 
@@ -60,6 +61,7 @@ def test_a_served_policy_acts_as_the_policy(run: Folder) -> None:
         (base64.b64encode(b"GIF89a" + b"0" * 100).decode(), "no PNG or JPEG"),
         (encoded(np.zeros((SIZE, SIZE + 1, 3), np.uint8)), "33 × 32 pixels; the policy sees 32 × 32"),
         (encoded(np.zeros((SIZE, SIZE, 3), np.uint8))[:80], "no PNG or JPEG"),
+        (base64.b64encode(png(SIZE, SIZE, said=(60_000, 60_000))).decode(), "no PNG or JPEG"),
     ],
 )
 def test_images_that_are_none_are_refused(run: Folder, image: str, said: str) -> None:

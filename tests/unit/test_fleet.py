@@ -36,11 +36,19 @@ def test_positions_along_a_route() -> None:
     ]  # fmt: skip
 
 
+def test_points_that_cannot_be_told_apart_are_one() -> None:
+    """A stretch without a length has no direction either."""
+    route = make_route([(1, 1), (1, 1 + 1e-12), (1 + 1e-300, 1), (2, 2), (2, 2)])
+    assert route.points_P2.tolist() == [[1, 1], [2, 2]]
+
+
 @pytest.mark.parametrize(
     ("points", "words"),
     [([], "needs a path"), ([(1, 2)], "does not leave its start"), ([(1, 2), (1, 2)], "does not leave its start"),
      ([(0, 0), (0, float("nan"))], "not a list of points"), ([(0, 0, 0), (1, 1, 1)], "not a list of points"),
-     ([(0, 0), (1,)], "not a list of points"), ("abc", "not a list of points")],
+     ([(0, 0), (1,)], "not a list of points"), ("abc", "not a list of points"),
+     ([(0, 0), (1e150, 0)], "leaves the floor"), ([(-1e308, 0), (1e308, 0)], "leaves the floor"),
+     ([(0, 0), (1e-300, 0), (0, 1e-300)], "does not leave its start")],
 )  # fmt: skip
 def test_what_is_no_route_is_refused_by_name(points: object, words: str) -> None:
     with pytest.raises(InputError, match=words) as refused:

@@ -43,6 +43,7 @@ from squadron.core.panels import (
 )
 from squadron.core.report import FAILURES_SHOWN, RunView, StageView, format_cell, format_duration, render
 from tests.html import Page
+from tests.pictures import png as picture_that_says
 
 NASTY = '</title></pre></text><script>alert(\'x\')</script>&amp; " onload="a()" $x$ {{ 7*7 }} #0a0b01'
 
@@ -234,6 +235,7 @@ def test_pictures_are_embedded_byte_for_byte(folder: Folder) -> None:
     [
         ("gone.png", None, "gone.png is missing"),
         ("torn.png", png()[:20], "torn.png is not a readable picture"),
+        ("vast.png", picture_that_says(8, 8, said=(60_000, 60_000)), "vast.png is not a readable picture"),
         ("table.csv", b"a,b", "table.csv: a browser cannot show .csv files"),
     ],
 )

@@ -212,11 +212,14 @@ def _embed(folder: Folder, name: str, caption: str) -> _Media:
 
 
 def _picture_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels. Raises OSError if the bytes are no picture."""
+    """Width and height in pixels. Raises OSError if the bytes are no picture, or one of absurd size."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.size
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.size
+    except Image.DecompressionBombError as error:
+        raise OSError(str(error)) from None
 
 
 @dataclass

@@ -10,6 +10,9 @@ import numpy as np
 
 from squadron.core.errors import InputError
 
+_FARTHEST_M, _LEAST_M = 1e8, 1e-6
+"""So far from the origin, which is farther than coordinates of maps are, a double still tells micrometres apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class Route:
@@ -38,9 +41,11 @@ class Route:
 
 
 def make_route(points: Sequence[Sequence[float]] | np.ndarray, name: str = "the route") -> Route:
-    """A route through these points, equal neighbours taken as one, and points left out on the way straight on.
+    """A route through these points: neighbours within a micrometre are one, and points on the way straight on are left
+    out.
 
-    Raises InputError, by `name`, if they are not pairs of finite numbers, or fewer than two of them differ.
+    Raises InputError, by `name`, if they are not pairs of finite numbers, lie more than 100,000 km from the
+    origin, or fewer than two of them differ.
     """
     try:
         points_P2 = np.asarray(points, np.float64)
@@ -50,7 +55,10 @@ def make_route(points: Sequence[Sequence[float]] | np.ndarray, name: str = "the 
         raise InputError(f"{name} is empty: a robot needs a path", fix="give at least its start and its goal")
     if points_P2.ndim != 2 or points_P2.shape[1] != 2 or not np.isfinite(points_P2).all():
         raise InputError(f"{name} is not a list of points", fix="give [x, y] pairs of finite numbers, in metres")
-    moved = np.concatenate(([True], (np.diff(points_P2, axis=0) != 0).any(1)))
+    if np.abs(points_P2).max() > _FARTHEST_M:
+        fix = f"give positions from {-_FARTHEST_M:,.0f} to {_FARTHEST_M:,.0f} m"
+        raise InputError(f"{name} leaves the floor", fix=fix)
+    moved = np.concatenate(([True], (np.abs(np.diff(points_P2, axis=0)) > _LEAST_M).any(1)))
     if moved.sum() < 2:
         raise InputError(f"{name} does not leave its start", fix="leave out robots that have nowhere to go")
     return Route(_corners(points_P2[moved]))

@@ -157,7 +157,7 @@ def _decode(text: str, size: int, place: int) -> np.ndarray:
             if image.size != (size, size):
                 raise InputError(f"{where}: {image.width} × {image.height} pixels; the policy sees {size} × {size}")
             return np.asarray(image.convert("RGB"))
-    except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise InputError(f"{where}: no PNG or JPEG file in base64") from None
 
 
