@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squadron.core.errors import ConfigError, suggest
+from squadron.core.errors import ConfigError, InputError, suggest
 
 if TYPE_CHECKING:
     from squadron.core.job import Job
@@ -41,9 +42,12 @@ def list_configs(job: str) -> list[str]:
 def load_job(name: str) -> Job:
     """Import a job by name, or by the path of a file of one's own, whose job is called as the file is.
 
-    Raises ConfigError with the nearest name if there is none.
+    For names that the command line gives: a path runs the file. What a run folder calls its job is given to
+    `load_job_of_run`. Raises ConfigError with the nearest name if there is none.
     """
     own = name.endswith(".py")
+    if not own and not name.isidentifier():
+        raise ConfigError(f"no job can be called {name!r}", fix=suggest(name, list_jobs()))
     path = Path(name).absolute() if own else find_folder("jobs") / f"{name}.py"
     name = path.stem
     if not path.is_file():
@@ -64,6 +68,19 @@ def load_job(name: str) -> Job:
     if job is None:
         raise ConfigError(f"the file has no job called {name!r}", where=str(path), fix=f"name its recipe {name}")
     return job
+
+
+def load_job_of_run(name: str, folder: str, files: Sequence[str] = ()) -> Job:
+    """The job that a run folder names: one that is installed, or that of one of these `files`, which the command line
+    names. A run folder may be anybody's: what it says is never the path of code.
+
+    Raises InputError if it is neither.
+    """
+    own = {Path(file).stem: file for file in files}
+    if name not in own and (not name.isidentifier() or name not in list_jobs()):
+        what = f"this run is of the job {name!r}, which is not installed here"
+        raise InputError(what, where=folder, fix=f"if you trust the job's file, name it: --job {name}.py")
+    return load_job(own.get(name, name))
 
 
 def find_config(job: str, name: str | None) -> Path | None:

@@ -17,9 +17,13 @@ from squadron.serve.runs import gather_services
 from squadron.serve.spec import ServeSpec
 
 
-def config_file(runs: Sequence[Folder], spec: ServeSpec) -> str:
-    """The file, by the schema of Ray Serve's `ServeDeploySchema`. Keys stay in the environment of the cluster."""
-    arguments = {"runs": [run.url for run in runs], "settings": spec.model_dump(mode="json", exclude_unset=True)}
+def config_file(runs: Sequence[Folder], spec: ServeSpec, jobs: Sequence[str] = ()) -> str:
+    """The file, by the schema of Ray Serve's `ServeDeploySchema`. Keys stay in the environment of the cluster; files of
+    one's own `jobs` must be there too, at the same paths."""
+    settings = spec.model_dump(mode="json", exclude_unset=True)
+    arguments: dict[str, Any] = {"runs": [run.url for run in runs], "settings": settings}
+    if jobs:
+        arguments["jobs"] = list(jobs)
     config = {
         "proxy_location": "EveryNode",
         "http_options": {"host": spec.host, "port": spec.port},
@@ -42,5 +46,5 @@ def build(arguments: dict[str, Any]) -> Any:
     from squadron.serve.serving import application, keys
 
     spec = from_values(ServeSpec, arguments["settings"], {})
-    services = gather_services([Folder(run) for run in arguments["runs"]])
+    services = gather_services([Folder(run) for run in arguments["runs"]], arguments.get("jobs", ()))
     return application(services, spec, keys(spec))

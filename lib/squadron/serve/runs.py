@@ -11,19 +11,20 @@ from squadron.core.manifest import check_manifest
 from squadron.serve.service import Service, Services, compose
 
 
-def gather_services(runs: Sequence[Folder]) -> list[Service]:
+def gather_services(runs: Sequence[Folder], jobs: Sequence[str] = ()) -> list[Service]:
     """What is served of these runs, by one server. Raises InputError as `find_services` does."""
-    return compose([service for run in runs for service in find_services(run).services])
+    return compose([service for run in runs for service in find_services(run, jobs).services])
 
 
-def find_services(folder: Folder) -> Services:
-    """What the job of a run folder offers from what it has trained. Raises InputError if the folder is no run, its job
-    serves nothing, or training has not finished."""
+def find_services(folder: Folder, jobs: Sequence[str] = ()) -> Services:
+    """What the job of a run folder offers from what it has trained. The job is an installed one, or that of one of the
+    files `jobs`, whose code is run. Raises InputError if the folder is no run, its job is neither or serves nothing, or
+    training has not finished."""
     name = check_manifest(folder)["job"]
     if name.startswith("sweep of "):
         fix = f"serve one of its trials: {folder.url}/trials/…; its report names the best"
         raise InputError("a sweep trains nothing itself", where=str(folder), fix=fix)
-    job = registry.load_job(name)
+    job = registry.load_job_of_run(name, str(folder), jobs)
     if job.services is None:
         raise InputError(f"nothing that {job.name} trains can be served", where=str(folder))
     offered: Services = job.services(folder)
