@@ -13,6 +13,8 @@ import pytest
 from squadron.core import registry
 from squadron.core.folder import Folder
 from squadron.core.manifest import FORMAT
+from squadron.core.marker import write_marker
+from squadron.core.seals import seal_yaml, unseal
 from squadron.serve.runs import find_services
 
 
@@ -36,8 +38,8 @@ def store_flame_run(place: Path, image_size: int) -> Folder:
     path, apart = f"stages/{build.name}/homes.json", {"train": (), "eval": (), "test": tuple(specs)}
     homes = Homes.of(folder, path, task="close_box", **apart)
     for stage, output in ((build, homes), (choose, policy)):
-        stage.write_json("done.json", {"output": output.model_dump(mode="json"), "seconds": 1.0})
-    folder.write_bytes("config.yaml", b"evaluation: {max_steps: 3, film_size: 64}")
+        write_marker(stage, output.model_dump(mode="json"))
+    folder.write_bytes("config.yaml", seal_yaml(b"evaluation: {max_steps: 3, film_size: 64}\n"))
     folder.write_json("run.json", {"job": "flame", "format": FORMAT, "stages": [build.name, choose.name]})
     return folder
 
@@ -59,9 +61,9 @@ def one_line(captured: pytest.CaptureFixture[str]) -> str:
 def missing_metrics(run: Path) -> set[str]:
     """Metrics that the run's job declares, and that none of its stages has measured or logged as a finite number."""
     job = json.loads((run / "run.json").read_text())["job"]
-    rows = [json.loads(path.read_text()) for path in run.glob("stages/*/measures.json")]
+    rows = [unseal(path.read_bytes()) for path in run.glob("stages/*/measures.json")]
     for path in run.glob("stages/*/metrics.jsonl"):
-        rows += map(json.loads, path.read_text().splitlines())
+        rows += map(unseal, path.read_bytes().splitlines())
     found = {key for row in rows for key, value in row.items() if value is not None and math.isfinite(value)}
     metrics = set(registry.load_job(job).metrics)
     assert metrics

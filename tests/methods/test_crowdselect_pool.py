@@ -60,7 +60,7 @@ def rows(stage: Stage, file: RowsFile) -> list[Any]:
 
 
 def headlines(stage: Stage) -> dict[str, str]:
-    return dict(stage.folder.read_json("headlines.json"))
+    return dict(stage.folder.read_json("headlines.json")["headlines"])
 
 
 def test_what_is_kept_out_does_not_depend_on_the_order_of_rows(stage: Stage, write: Callable[..., str]) -> None:

@@ -82,7 +82,7 @@ def test_rounds_do_not_ask_what_the_first_model_is_taught(stage: Stage, write: C
     found = read_problems(stage, ProblemsConfig(path=path), (measured,), taught, TasksConfig(), 4, 0)
     asked = [row["question"] for row in found.training.lines(stage.run.folder)]
     assert asked == [f"What is {n}+2?" for n in range(12, 20)]
-    said = dict(stage.folder.read_json("headlines.json"))
+    said = dict(stage.folder.read_json("headlines.json")["headlines"])
     assert said["problems left out of the rounds"].startswith("12 of 20")
     with pytest.raises(InputError, match="all 20 problems are also in the instruction data"):
         read_problems(stage, ProblemsConfig(path=path), (measured,), SolvedConfig(path=path), TasksConfig(), 4, 0)

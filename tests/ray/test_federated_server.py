@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -209,7 +208,7 @@ def test_failures_are_kept_in_the_history_and_on_disk(grid_again: RayGrid, tmp_p
     for record in result.history[1:]:
         assert [(f.client, f.cause) for f in record.failures] == [(1, "raised"), (4, "non-finite")]
         assert record.clients == CLIENTS and record.aggregated
-    saved = [RoundRecord.model_validate(entry) for entry in json.loads((tmp_path / "history.json").read_text())]
+    saved = [RoundRecord.model_validate(entry) for entry in Folder(tmp_path).read_json("history.json")["history"]]
     assert saved == result.history
     assert "RuntimeError: client 1 has no data" in saved[1].failures[0].detail
 

@@ -17,6 +17,8 @@ from squadron.core.cli import main
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.core.manifest import FORMAT
+from squadron.core.marker import write_marker
+from squadron.core.seals import seal_yaml
 from squadron.methods.coordination.config import ModelConfig
 from squadron.methods.coordination.endpoint import Load, PlanRequest, services
 from squadron.methods.coordination.records import Planner
@@ -40,9 +42,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_planner(folder / place, config, Build(config, 0)().state_dict())
     planner = Planner.of(folder, place, name="graph VAE", cost="average_delay", held_out_loss=None)
     stage = folder / "stages" / "train_planners-0123456789ab"
-    stage.write_json("done.json", {"output": {"planners": [planner.model_dump(mode="json")]}, "seconds": 1.0})
+    write_marker(stage, {"planners": [planner.model_dump(mode="json")]})
     folder.write_json("run.json", {"job": "coordination", "format": FORMAT, "stages": [stage.name]})
-    folder.write_bytes("config.yaml", b"sampling: {samples: 20, rounds: 2}\n")
+    folder.write_bytes("config.yaml", seal_yaml(b"sampling: {samples: 20, rounds: 2}\n"))
     return Path(folder.path)
 
 
@@ -129,10 +131,10 @@ def test_a_request_whose_replica_is_killed_is_answered_by_the_next(url: str) -> 
 def test_what_cannot_be_served_is_refused(tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         find_services(Folder(tmp_path))
-    (tmp_path / "run.json").write_text(f'{{"job": "flame", "format": {FORMAT}, "stages": []}}')
+    Folder(tmp_path).write_json("run.json", {"job": "flame", "format": FORMAT, "stages": []})
     with pytest.raises(InputError, match="choose_round has not finished"):
         find_services(Folder(tmp_path))
-    (tmp_path / "run.json").write_text(f'{{"job": "coordination", "format": {FORMAT}, "stages": []}}')
+    Folder(tmp_path).write_json("run.json", {"job": "coordination", "format": FORMAT, "stages": []})
     with pytest.raises(InputError, match="the stage train_planners has not finished"):
         find_services(Folder(tmp_path))
     broken = tmp_path / "broken"

@@ -118,7 +118,7 @@ def test_a_model_of_any_family_has_a_small_twin(tmp_path: Path, family: str) -> 
 def test_a_rehearsal_takes_no_folder_of_a_real_run(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = offline / "run"
     run.mkdir()
-    (run / "run.json").write_text(json.dumps({"job": "finetune", "format": FORMAT}))
+    Folder(run).write_json("run.json", {"job": "finetune", "format": FORMAT})
     assert main(["rehearse", "finetune", "qwen2.5-7b", "--run", str(run)]) == 2
     assert "no rehearsal" in capsys.readouterr().err
     assert list(run.iterdir()) == [run / "run.json"]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squadron.core.folder import Folder
+from squadron.core.seals import seal
 from squadron.llm.batch.answer_cache import KeyedLog
 
 
@@ -105,7 +106,10 @@ def test_an_entry_is_read_as_it_was_written_or_counts_as_not_there(
      b'{"key": "a", "error": 5}', b'{"key": "a", "text": "\xff"}', b'{"key": "a", "text": "\\ud83d"}', b"\0\0\0\0"],
 )  # fmt: skip
 def test_a_line_of_other_types_counts_as_not_there(line: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(line + b'\n{"key": "b", "text": "there", "cost_usd": 1}\n')
+    """Whether or not it was sealed so."""
+    sealed = [seal(line)] if line[:1] == b"{" else []
+    lines = [line, *sealed, seal(b'{"key": "b", "text": "there", "cost_usd": 1}'), b""]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     log = KeyedLog(Folder(tmp_path))
     assert log.index().places.keys() == {"b"} == log.read("a.jsonl").keys() and log.index().cost_usd == 1
 

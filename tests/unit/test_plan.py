@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,7 @@ def test_a_plan_knows_what_an_earlier_run_was_told_by_the_hub(tmp_path: Path, mo
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    (tmp_path / "commits.json").write_text(json.dumps({"datasets/org/told@main": "a" * 40}))
+    Folder(tmp_path).write_json("commits.json", {"datasets/org/told@main": "a" * 40})
     found = registry.load_job("finetune")
     config = load_config(found.config_type, None, ["data.path=org/told"])
     before = fingerprint(config)

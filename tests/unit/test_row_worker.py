@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from squadron.core.json_text import from_json, to_json
 from squadron.core.line_log import line_files
 from squadron.core.row_worker import RowJob, RowWorker, read_answers
 from squadron.core.rows import default_batch_size
+from squadron.core.seals import seal
 
 FATES = ("good", "raises", "deadly", "deadly once")
 
@@ -96,16 +98,17 @@ def test_whatever_a_kill_cuts_off_the_lines_before_are_read(
 
 
 def test_lines_that_hold_anything_else_count_as_not_there(tmp_path: Path) -> None:
-    odd = [b"null", b"[]", b"{}", b"[" * 100_000, b'{"ids": ["a"], "answers": [], "errors": {}}',
-           b'{"ids": "a", "answers": ["b"], "errors": {}}', b'{"ids": ["a"], "answers": [1], "errors": []}',
-           b'{"ids": ["a"], "answers": [1], "errors": {}', b"\xff\xfe"]  # fmt: skip
-    good = b'{"ids": ["b"], "answers": [{"n": 1}], "errors": {"c": "lost"}}'
+    objects = [b"{}", b'{"ids": ["a"], "answers": [], "errors": {}}', b'{"ids": "a", "answers": ["b"], "errors": {}}',
+               b'{"ids": ["a"], "answers": [1], "errors": []}']  # fmt: skip
+    good = seal(b'{"ids": ["b"], "answers": [{"n": 1}], "errors": {"c": "lost"}}')
+    odd = [b"null", b"[]", b"[" * 100_000, b"\xff\xfe", good[:-20], *map(seal, objects),
+           b'{"ids": ["a"], "answers": [1], "errors": {}}', good.replace(b'"n": 1', b'"n": 3')]  # fmt: skip
     (tmp_path / "batch.jsonl").write_bytes(b"\n".join([*odd, good, *odd]))
     assert read_answers(Folder(tmp_path), ["batch.jsonl"]) == ({"b": {"n": 1}}, {"c": "lost"})
 
 
 def _whole(line: bytes) -> bool:
-    return line.rstrip().endswith(b"}}")
+    return re.search(rb'"seal":"[0-9a-f]{8}"\}\n?$', line) is not None
 
 
 @given(

@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from squadron.core.folder import Folder
+from squadron.core.line_log import append_row, find_rows
 
 MAX_ATTEMPTS = 3
 
@@ -36,15 +37,20 @@ class AttemptLog:
     def counts(self) -> Counter[int]:
         """How often each item was begun; 0 for items that never were."""
         counts: Counter[int] = Counter()
-        for first, stop in self._folder.read_lines(self._file):
+        for first, stop in self._attempts():
             counts.update(range(first, stop))
         return counts
 
     def reached(self) -> int:
         """The number of the first item that was begun last: those before it are done."""
-        attempts = self._folder.read_lines(self._file)
-        return int(attempts[-1][0]) if attempts else 0
+        attempts = self._attempts()
+        return attempts[-1][0] if attempts else 0
 
     def begin(self, first: int, stop: int) -> None:
         """Note that the items from `first` up to `stop`, which is not among them, are begun now."""
-        self._folder.append_line(self._file, f"[{first}, {stop}]")
+        append_row(self._folder, self._file, {"first": first, "stop": stop})
+
+    def _attempts(self) -> list[tuple[int, int]]:
+        """A damaged note counts as none: the items are begun once more."""
+        lines = find_rows(self._folder, self._file)
+        return [(line["first"], line["stop"]) for line in lines if line.keys() == {"first", "stop"}]

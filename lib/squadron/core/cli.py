@@ -79,17 +79,26 @@ def ls(options: argparse.Namespace) -> None:
     rows = [(name, ", ".join(registry.list_configs(name)), summary) for name, summary in registry.list_jobs().items()]
     console.table(("job", "configurations", "what it does"), rows)
     runs = Folder(options.runs)
-    found = [runs / name for name in runs.ls() if (runs / name).exists("run.json")]
+    found = [runs / name for name in runs.ls() if _may_be_run(runs / name)]
     if found:
         console.table(("run", "job", "report"), map(_run_row, found))
 
 
+def _may_be_run(folder: Folder) -> bool:
+    """Whether it has a description of a run, or cannot be looked into: then that is what is said of it."""
+    try:
+        return "run.json" in folder.ls()
+    except SquadronError:
+        return True
+
+
 def _run_row(run: Folder) -> tuple[str, str, str]:
     """A run in the list of runs; one that cannot be read hides no other."""
-    from squadron.core.manifest import check_manifest
+    from squadron.core.manifest import read_manifest
 
     try:
-        job = check_manifest(run)["job"]
+        run.ls()
+        job = read_manifest(run)["job"]
     except SquadronError as error:
         job = error.what
     return str(run), job, "yes" if run.exists("report.html") else "not yet"

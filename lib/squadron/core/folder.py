@@ -10,13 +10,17 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from squadron.core.errors import InputError, ResourceError
+from squadron.core.json_text import from_json
 from squadron.core.private_folder import private_folder
 from squadron.core.remote_files import remote_state
+from squadron.core.seals import seal, unseal
+
+RESTORE = "restore it from a copy, or remove it and give the same command again"
 
 
 class Folder:
@@ -24,6 +28,9 @@ class Folder:
 
     Writes are atomic: locally by rename, on object stores by their own put, so that a reader, or a restart after a
     kill, never sees half a file. Instances are plain values: they pickle and compare by URL.
+
+    A name is that of a file in the folder or below it: one that leads out, such as `../x` or `/x`, is an InputError in
+    every method. JSON objects are sealed: what is read is what was written, or an InputError.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -35,7 +42,9 @@ class Folder:
             self.url = self.path
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.url}/{name}")
+        """A folder in this one. Raises InputError as all methods do if the name leads out of it: names come from files,
+        and files from anywhere."""
+        return Folder(f"{self.url}/{_inside(name, self.url)}")
 
     def __repr__(self) -> str:
         return f"Folder({self.url!r})"
@@ -57,11 +66,11 @@ class Folder:
         """Write a file whole or not at all. Raises ResourceError if the disk is full or not writable."""
         with explaining_disk_errors(self.file(name)):
             if not self.path:
-                filesystem, root = self._filesystem()
-                filesystem.makedirs(_parent(f"{root}/{name}"), exist_ok=True)
-                filesystem.pipe_file(f"{root}/{name}", data)
+                filesystem, path = self._remote(name)
+                filesystem.makedirs(_parent(path), exist_ok=True)
+                filesystem.pipe_file(path, data)
                 return
-            target = Path(self.path, name)
+            target = self._local(name)
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
             try:
@@ -74,35 +83,40 @@ class Folder:
                 temporary.unlink(missing_ok=True)
 
     def append_line(self, name: str, line: str) -> None:
-        """Add one line to a log; on object stores, which cannot append, by rewriting it."""
+        """Add one line to a log; on object stores, which cannot append, by rewriting it. What a kill has left of a line
+        that it cut short is removed."""
         if not self.path:
             old = self.read_bytes(name) if self.exists(name) else b""
-            self.write_bytes(name, old + line.encode() + b"\n")
+            self.write_bytes(name, old[: old.rfind(b"\n") + 1] + line.encode() + b"\n")
             return
         with explaining_disk_errors(self.file(name)):
-            target = Path(self.path, name)
+            target = self._local(name)
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "ab") as stream:
+                if stream.tell() and not _ends_line(target):
+                    stream.truncate(target.read_bytes().rfind(b"\n") + 1)
                 stream.write(line.encode() + b"\n")
 
     def read_bytes(self, name: str) -> bytes:
-        """The bytes of a file. Raises InputError naming the file if it is not there."""
-        try:
-            with self.open(name) as stream:
-                data: bytes = stream.read()
-                return data
-        except FileNotFoundError:
-            raise InputError("file not found", where=self.file(name)) from None
+        """The bytes of a file. Raises InputError naming the file if it is not there or cannot be read."""
+        with _explaining_unreadable(self.file(name)), self.open(name) as stream:
+            data: bytes = stream.read()
+            return data
 
-    def write_json(self, name: str, value: Any) -> None:
-        self.write_bytes(name, (json.dumps(value, indent=1, allow_nan=True) + "\n").encode())
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON object with a seal. Raises TypeError for anything else: it could carry none."""
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name} must be an object to be sealed, not a {type(value).__name__}")
+        self.write_bytes(name, seal(json.dumps(value, indent=1, allow_nan=True).encode()) + b"\n")
 
-    def read_json(self, name: str) -> Any:
-        """Parsed JSON. Raises InputError naming the file and the place where parsing stopped."""
+    def read_json(self, name: str, fix: str = RESTORE) -> dict[str, Any]:
+        """The object that `write_json` wrote. Raises InputError, with what to do, if the file is not there, or what is
+        in it is not what was written."""
+        data = self.read_bytes(name)
         try:
-            return json.loads(self.read_bytes(name))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"not valid JSON: {error}", where=self.file(name)) from None
+            return unseal(data)
+        except ValueError as error:
+            raise InputError(f"the file is damaged: {error}", where=self.file(name), fix=fix) from None
 
     def read_lines(self, name: str) -> list[Any]:
         """JSON lines; a last line that a kill cut short is left out."""
@@ -110,24 +124,24 @@ class Folder:
             return []
         rows = []
         for line in self.read_bytes(name).splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
+            with contextlib.suppress(ValueError):
+                rows.append(from_json(line))
         return rows
 
-    def find_json(self, name: str, default: Any) -> Any:
-        """Parsed JSON, or `default` where there is no such file. Raises InputError as `read_json` does."""
-        return self.read_json(name) if self.exists(name) else default
+    def find_json(self, name: str, default: Mapping[str, Any]) -> dict[str, Any]:
+        """As `read_json`, or `default` where there is no such file."""
+        return self.read_json(name) if self.exists(name) else dict(default)
 
     def put(self, name: str, path: str) -> None:
         """Move a local file in, whole or not at all; for files too large to hold in memory."""
         with explaining_disk_errors(self.file(name)):
             if not self.path:
-                filesystem, root = self._filesystem()
-                filesystem.makedirs(_parent(f"{root}/{name}"), exist_ok=True)
-                filesystem.put_file(path, f"{root}/{name}")
+                filesystem, place = self._remote(name)
+                filesystem.makedirs(_parent(place), exist_ok=True)
+                filesystem.put_file(path, place)
                 os.unlink(path)
                 return
-            target = Path(self.path, name)
+            target = self._local(name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, f"{target}.tmp")
             os.replace(f"{target}.tmp", target)
@@ -135,10 +149,10 @@ class Folder:
     def fetch(self, name: str, into: str) -> str:
         """A local path of the file: its own, or a copy in the folder `into`. Raises FileNotFoundError."""
         if self.path:
-            return os.path.join(self.path, name)
-        filesystem, root = self._filesystem()
+            return str(self._local(name))
+        filesystem, place = self._remote(name)
         path = os.path.join(into, name.replace("/", "--"))
-        filesystem.get_file(f"{root}/{name}", path)
+        filesystem.get_file(place, path)
         return path
 
     def local(self, name: str) -> str:
@@ -148,10 +162,10 @@ class Folder:
         Raises FileNotFoundError.
         """
         if self.path:
-            return os.path.join(self.path, name)
-        filesystem, root = self._filesystem()
+            return str(self._local(name))
+        filesystem, path = self._remote(name)
         filesystem.invalidate_cache()
-        state = remote_state(filesystem, f"{root}/{name}")
+        state = remote_state(filesystem, path)
         key = hashlib.sha256(json.dumps([self.file(name), state]).encode()).hexdigest()[:32]
         place = os.path.join(private_folder("files"), key)
         path = os.path.join(place, name.rpartition("/")[2])
@@ -166,28 +180,30 @@ class Folder:
         if mode not in ("r", "rb"):
             raise ValueError("Folder.open reads; use write_bytes to write atomically")
         if self.path:
-            return open(Path(self.path, name), mode)
-        filesystem, root = self._filesystem()
-        stream: IO[Any] = filesystem.open(f"{root}/{name}", mode)
+            return open(self._local(name), mode)
+        filesystem, path = self._remote(name)
+        stream: IO[Any] = filesystem.open(path, mode)
         return stream
 
     def exists(self, name: str = "") -> bool:
+        """Whether there is such a file or folder that can be reached."""
         if self.path:
-            return Path(self.path, name).exists()
-        filesystem, root = self._filesystem()
-        return bool(filesystem.exists(f"{root}/{name}".rstrip("/")))
+            return os.path.exists(self._local(name))
+        filesystem, path = self._remote(name)
+        return bool(filesystem.exists(path))
 
     def size(self, name: str) -> int:
         """Bytes in a file."""
         if self.path:
-            return Path(self.path, name).stat().st_size
-        filesystem, root = self._filesystem()
-        return int(filesystem.size(f"{root}/{name}"))
+            return self._local(name).stat().st_size
+        filesystem, path = self._remote(name)
+        return int(filesystem.size(path))
 
     def ls(self) -> list[str]:
         """Names in this folder, sorted; empty if it is not there. Unfinished temporary files are left out."""
         if self.path:
-            names = os.listdir(self.path) if os.path.isdir(self.path) else []
+            with _explaining_unreadable(self.url):
+                names = os.listdir(self.path) if os.path.isdir(self.path) else []
         else:
             filesystem, root = self._filesystem()
             filesystem.invalidate_cache()
@@ -210,8 +226,8 @@ class Folder:
         """Remove a file or a whole folder; nothing happens if it is not there."""
         import fsspec
 
-        filesystem, root = self._filesystem() if not self.path else (fsspec.filesystem("file"), self.path)
-        target = f"{root}/{name}".rstrip("/")
+        remote = not self.path
+        filesystem, target = self._remote(name) if remote else (fsspec.filesystem("file"), str(self._local(name)))
         if filesystem.exists(target):
             filesystem.rm(target, recursive=True)
 
@@ -224,7 +240,14 @@ class Folder:
 
     def file(self, name: str) -> str:
         """The full path or URL of a file, for messages and for libraries that read URLs themselves."""
-        return f"{self.url}/{name}" if name else self.url
+        return f"{self.url}/{_inside(name, self.url)}" if name else self.url
+
+    def _local(self, name: str) -> Path:
+        return Path(self.path, _inside(name, self.url))
+
+    def _remote(self, name: str) -> tuple[Any, str]:
+        filesystem, root = self._filesystem()
+        return filesystem, f"{root}/{_inside(name, self.url)}".rstrip("/")
 
     def _filesystem(self) -> tuple[Any, str]:
         import fsspec
@@ -243,8 +266,33 @@ def relative(folder: Folder, run_folder: Folder, name: str = "") -> str:
     return folder.file(name).removeprefix(run_folder.url).lstrip("/")
 
 
+def _inside(name: str, folder: str) -> str:
+    """The name, if it is that of something in a folder or below. Raises InputError if it leads out."""
+    parts = name.split("/")
+    if name and (".." in parts or parts[0] == "" or "\0" in name):
+        fix = "whoever made this folder must name files inside of it"
+        raise InputError(f"the name {name!r} leads out of its folder", where=folder, fix=fix)
+    return name
+
+
+def _ends_line(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
 def _parent(path: str) -> str:
     return path.rsplit("/", 1)[0]
+
+
+@contextlib.contextmanager
+def _explaining_unreadable(where: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError("file not found", where=where) from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", where=where, fix=RESTORE) from None
 
 
 @contextlib.contextmanager

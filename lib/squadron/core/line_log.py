@@ -1,19 +1,24 @@
 """Files of lines that outlive the process that wrote them, at whatever moment it ends.
 
-A line is on disk before the next is written. A line that a kill cut short is to be read as not there.
+A line is on disk before the next is written. Each is a JSON object with a seal of its own (`core/seals.py`). There are
+two kinds of logs. Of a ledger every line counts: one that is damaged is an error, and only the last, which a kill may
+have cut short, may be missing. Of a store of answers a damaged line counts as not there: its work is done again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import time
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from squadron.core.folder import Folder, explaining_disk_errors
-from squadron.core.json_text import from_json
+from squadron.core.errors import InputError
+from squadron.core.folder import RESTORE, Folder, explaining_disk_errors
+from squadron.core.seals import seal, unseal
 
 _REMOTE_LINES, _REMOTE_S = 1000, 5.0
 
@@ -30,12 +35,40 @@ def files_of(folder: Folder, file: str) -> list[str]:
     return line_files(folder, file)
 
 
-def read_json_lines(folder: Folder, file: str) -> list[Any]:
-    """The JSON values of a file's lines; a line that a kill cut short is left out."""
+def append_row(folder: Folder, file: str, row: Mapping[str, Any]) -> None:
+    """Add a row to a ledger."""
+    folder.append_line(file, seal(json.dumps(row).encode()).decode())
+
+
+def read_rows(folder: Folder, file: str, fix: str = RESTORE) -> list[dict[str, Any]]:
+    """The rows of a ledger; none if it is not there. Raises InputError, with the line, if one is damaged."""
+    if not folder.exists(file):
+        return []
+    *lines, rest = folder.read_bytes(file).split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(unseal(line))
+        except ValueError as error:
+            raise InputError(f"line {number} is damaged: {error}", where=folder.file(file), fix=fix) from None
+    with contextlib.suppress(ValueError):  # cut short by a kill
+        rows.append(unseal(rest))
+    return rows
+
+
+def rewrite_rows(folder: Folder, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Make a ledger hold these rows and no others."""
+    folder.write_bytes(file, b"".join(seal(json.dumps(row).encode()) + b"\n" for row in rows))
+
+
+def find_rows(folder: Folder, file: str) -> list[dict[str, Any]]:
+    """The rows of a store, without those that are damaged; none if it is not there."""
+    if not folder.exists(file):
+        return []
     values = []
     for line in folder.read_bytes(file).split(b"\n"):
         with contextlib.suppress(ValueError):
-            values.append(from_json(line))
+            values.append(unseal(line))
     return values
 
 
@@ -50,14 +83,15 @@ class LineWriter:
         self._stream: io.FileIO | None = None
 
     def write_line(self, line: bytes) -> None:
-        """Raises ResourceError if the disk is full."""
+        """Write a JSON object, which gets its seal here. Raises ResourceError if the disk is full."""
+        sealed = seal(line) + b"\n"
         if self._stream is not None:
-            rest = memoryview(line + b"\n")
+            rest = memoryview(sealed)
             with explaining_disk_errors(self._folder.file(self._file)):
                 while rest:  # of a long line on a nearly full disk only a part is taken, and the next try fails
                     rest = rest[self._stream.write(rest) :]
             return
-        self._lines.append(line + b"\n")
+        self._lines.append(sealed)
         if len(self._lines) >= _REMOTE_LINES or time.monotonic() - self._since >= _REMOTE_S:
             self._flush()
 

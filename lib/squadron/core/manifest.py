@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from squadron.core.errors import InputError
-from squadron.core.folder import Folder
+from squadron.core.folder import RESTORE, Folder
+from squadron.core.json_text import from_json
 
 PACKAGES = (
     "ray",
@@ -25,25 +28,71 @@ PACKAGES = (
 )
 
 
-FORMAT = 3
+FORMAT = 4
 """Of run folders: raised when an earlier version's stages can no longer be read."""
+MANIFEST = "run.json"
+_LARGEST_BYTES = 2**20
+_JOB = re.compile(r"(sweep of )?[^\W\d]\w*")
+_STAGE = re.compile(r"[^\W\d]\w*-[0-9a-f]{12}")
+_NOT_READ = ("tensorboard", "wandb")
+"""Folders of other programs in a stage's, with links of their own."""
 
 
-def check_manifest(folder: Folder) -> dict[str, Any]:
-    """What `run.json` of a run folder says. Raises InputError if the folder is no run, or another version's."""
-    if not folder.exists("run.json"):
+def read_manifest(folder: Folder) -> dict[str, Any]:
+    """What `run.json` of a run folder says: the job and its stages are plain names. Raises InputError if the folder is
+    no run, is another version's, or the file is damaged."""
+    where = folder.file(MANIFEST)
+    if not folder.exists(MANIFEST):
         fix = "`squadron ls` lists the runs in ./runs"
         raise InputError("not a run folder: it has no run.json", where=str(folder), fix=fix)
-    manifest = folder.read_json("run.json")
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("job"), str):
+    text = folder.read_bytes(MANIFEST) if folder.size(MANIFEST) <= _LARGEST_BYTES else b"[]"
+    try:
+        manifest = from_json(text)
+    except ValueError as error:
+        raise InputError(f"not valid JSON: {str(error)[:200]}", where=where, fix=RESTORE) from None
+    if not isinstance(manifest, dict) or not _names_job(manifest.get("job")):
         fix = "remove the file if the folder is no run, else restore it"
-        raise InputError("this is no description of a run", where=folder.file("run.json"), fix=fix)
+        raise InputError("this is no description of a run", where=where, fix=fix)
     if manifest.get("format") != FORMAT:
-        version = manifest.get("squadron", "unknown")
+        version = str(manifest.get("squadron", "unknown"))[:20]
         what = f"another version of Squadron ({version}) wrote this run, in a form that this one does not read"
         fix = "its report.html stays as it is; give a new folder with --run to run the job again"
         raise InputError(what, where=str(folder), fix=fix)
+    manifest = folder.read_json(MANIFEST)
+    names = manifest.get("stages") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and _STAGE.fullmatch(name) for name in names):
+        raise InputError("it names stages as no run does", where=where, fix=RESTORE)
     return manifest
+
+
+def check_manifest(folder: Folder) -> dict[str, Any]:
+    """As `read_manifest`, before anything else of the folder is read or written: nothing in it may be a link to what is
+    outside of it. Raises InputError."""
+    manifest = read_manifest(folder)
+    refuse_links(folder)
+    return manifest
+
+
+def refuse_links(folder: Folder) -> None:
+    """Raise InputError if something in a local folder, which may be anybody's, is a link that leads out of it."""
+    root = os.path.realpath(folder.path) if folder.path else ""
+    waiting = [root] if root else []
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:  # whoever needs it says so
+            continue
+        for entry in entries:
+            if entry.is_symlink():
+                if not f"{os.path.realpath(entry.path)}/".startswith(f"{root}/"):
+                    fix = "put the file itself in its place; to keep a run on another disk, link its whole folder"
+                    raise InputError("a link leads out of the run folder", where=entry.path, fix=fix)
+            elif entry.is_dir() and entry.name not in _NOT_READ:
+                waiting.append(entry.path)
+
+
+def _names_job(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= 100 and _JOB.fullmatch(name) is not None
 
 
 def describe_environment() -> dict[str, Any]:

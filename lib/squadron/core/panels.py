@@ -291,3 +291,14 @@ _panel: TypeAdapter[Panel] = TypeAdapter(Panel)
 def read_panel(record: dict[str, Any]) -> Panel:
     """The panel that `model_dump` wrote. Raises pydantic's ValidationError if the record is none."""
     return _panel.validate_python(record)
+
+
+def files_of_panel(panel: Panel) -> list[str]:
+    """The pictures and films that a panel shows, by their names in the stage's folder."""
+    match panel:
+        case Images():
+            return list(panel.files)
+        case Film():
+            return [panel.file]
+        case _:
+            return []

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class StageView:
     panels: list[Panel]
     folder: Folder
     purpose: str = ""
+    changed: Callable[[str], str] = lambda name: ""
+    """Says what is wrong with a picture: an empty text if nothing is."""
 
 
 @dataclass
@@ -74,7 +76,7 @@ def render(view: RunView) -> str:
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         view=view,
-        stages=[(stage, [_show(panel, stage.folder) for panel in stage.panels]) for stage in view.stages],
+        stages=[(stage, [_show(panel, stage) for panel in stage.panels]) for stage in view.stages],
         total_seconds=sum(stage.seconds for stage in view.stages),
         failures=_failure_table(view.failures),
         config_yaml=_masked_yaml(view.config_yaml),
@@ -117,18 +119,18 @@ class _Shown:
     note: str = ""
 
 
-def _show(panel: Panel, folder: Folder) -> _Shown:
+def _show(panel: Panel, stage: StageView) -> _Shown:
     match panel:
         case Table():
             columns = _columns(panel.columns, panel.rows)
             return _Shown(panel, wide=len(panel.columns) > 4, content=columns, note=panel.note)
         case Images():
             captions = panel.captions or [""] * len(panel.files)
-            pictures = [_embed(folder, *pair) for pair in zip(panel.files, captions, strict=True)]
+            pictures = [_embed(stage, *pair) for pair in zip(panel.files, captions, strict=True)]
             wide = len(pictures) > 3 or any(picture.width > _HALF_PAGE_PX for picture in pictures)
             return _Shown(panel, wide=wide, content=pictures)
         case Film():
-            film = _embed(folder, panel.file, panel.caption)
+            film = _embed(stage, panel.file, panel.caption)
             return _Shown(panel, wide=film.width > _HALF_PAGE_PX, content=film)
         case Text():
             return _Shown(panel, wide=len(panel.text) > 600)
@@ -195,12 +197,14 @@ class _Media:
     problem: str = ""
 
 
-def _embed(folder: Folder, name: str, caption: str) -> _Media:
+def _embed(stage: StageView, name: str, caption: str) -> _Media:
     suffix = Path(name).suffix.lower()
     if suffix not in _PICTURES | _VIDEOS:
         return _Media(caption, problem=f"{name}: a browser cannot show {suffix or 'this kind of'} files")
     try:
-        data = folder.read_bytes(name)
+        if problem := stage.changed(name):
+            return _Media(caption, problem=problem)
+        data = stage.folder.read_bytes(name)
         width, height = _picture_size(data) if suffix in _PICTURES else (0, 0)
     except InputError:
         return _Media(caption, problem=f"{name} is missing")

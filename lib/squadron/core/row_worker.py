@@ -23,7 +23,7 @@ from squadron.core.attempts import MAX_ATTEMPTS, AttemptLog, lost_worker
 from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.json_text import from_json, to_json
-from squadron.core.line_log import LineWriter, files_of, read_json_lines
+from squadron.core.line_log import LineWriter, files_of, find_rows
 from squadron.core.masking import mask_text
 from squadron.core.row_progress import reporting
 
@@ -171,7 +171,7 @@ def read_answers(folder: Folder, files: Sequence[str]) -> tuple[dict[str, Any], 
     answers: dict[str, Any] = {}
     errors: dict[str, str] = {}
     with ThreadPoolExecutor(8) as threads:
-        for lines in threads.map(partial(read_json_lines, folder), files):
+        for lines in threads.map(partial(find_rows, folder), files):
             for line in lines:
                 match line:
                     case {"ids": [*ids], "answers": [*found], "errors": {**failed}} if len(ids) == len(found):

@@ -32,9 +32,24 @@ from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.core.idle import IdleWorkers
 from squadron.core.inputs import find_inputs, recall, remember, replace_paths
-from squadron.core.manifest import FORMAT, check_manifest, describe_environment
+from squadron.core.line_log import append_row, find_rows, read_rows, rewrite_rows
+from squadron.core.manifest import FORMAT, MANIFEST, describe_environment, read_manifest, refuse_links
+from squadron.core.marker import (
+    FAILURES,
+    HEADLINES,
+    MARKER,
+    MEASURES,
+    METRICS,
+    PANELS,
+    START_OVER,
+    check_told,
+    read_marker,
+    write_marker,
+)
 from squadron.core.masking import mask_secrets, mask_text, masked_keys
 from squadron.core.profile import Profile, WorkerResources
+from squadron.core.run_reader import by_step, read_failures, read_output
+from squadron.core.seals import seal_yaml
 
 if TYPE_CHECKING:
     from squadron.core.cluster import Cluster
@@ -104,8 +119,9 @@ class Run:
         """Claim the folder for this job. Raises InputError if it belongs to another job, was written by an earlier
         version, or is in use."""
         self.folder.make()
-        if self.folder.exists("run.json"):
-            owner = check_manifest(self.folder)["job"]
+        refuse_links(self.folder)
+        if self.folder.exists(MANIFEST):
+            owner = read_manifest(self.folder)["job"]
             if owner != self.job:
                 fix = "give this job a folder of its own with --run"
                 what = f"this run folder belongs to the job {owner!r}, not {self.job!r}"
@@ -122,12 +138,12 @@ class Run:
             **describe_environment(),
             "seed": getattr(self.config, "seed", None),
         }
-        self.folder.write_json("run.json", self._manifest)
-        self.folder.write_bytes("config.yaml", to_yaml(self.config).encode())
+        self.folder.write_json(MANIFEST, self._manifest)
+        self.folder.write_bytes("config.yaml", seal_yaml(to_yaml(self.config).encode()))
 
     def measured(self) -> dict[str, float]:
         """What the stages of this run have measured; of what more than one stage has, the mean."""
-        rows = [stage.folder.find_json("measures.json", {}) for stage in self.stages]
+        rows = [stage.folder.find_json(MEASURES, {}) for stage in self.stages]
         names = {name for row in rows for name in row}
         return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
@@ -142,7 +158,7 @@ class Run:
         remember(self.folder)
         self.stages.append(stage)
         self._manifest["stages"] = [known.folder.name for known in self.stages]
-        self.folder.write_json("run.json", self._manifest)
+        self.folder.write_json(MANIFEST, self._manifest)
 
 
 @dataclass
@@ -157,7 +173,8 @@ class Stage:
     input_paths: list[str] = field(default_factory=list)
     _tracker: Tracker | None = None
     _panels: int = 0
-    _headlines: list[tuple[str, str]] = field(default_factory=list)
+    _pictures: list[str] = field(default_factory=list)
+    _headlines: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(run: Run, function: Callable[..., Any], inputs: tuple[Any, ...], named: dict[str, Any]) -> Stage:
@@ -172,7 +189,7 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        return self.folder.exists("done.json")
+        return self.folder.exists(MARKER)
 
     @property
     def rows_to_retry(self) -> int:
@@ -210,17 +227,18 @@ class Stage:
 
     def log(self, step: int, **metrics: float) -> None:
         """Record metrics of one step in the run folder and in every tracker."""
-        self.folder.append_line("metrics.jsonl", _json_line({"step": step, **metrics}))
+        append_row(self.folder, METRICS, _finite_row({"step": step, **metrics}))
         self._tell(step, metrics)
 
     def restore_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Make the log hold what was committed and nothing else: `rows`, each with its `step`, in order.
 
         A log is written after the state that it tells of, and not with it. After a kill it may lack steps that are
-        saved and hold some that are not. Trackers and `Run.on_log` are told of the steps that were missing.
+        saved and hold some that are not, and what is damaged in it is restored. Trackers and `Run.on_log` are told of
+        the steps that were missing.
         """
-        known = {row["step"] for row in self.metrics()}
-        self.folder.write_bytes("metrics.jsonl", "".join(_json_line({**row}) + "\n" for row in rows).encode())
+        known = {row.get("step") for row in find_rows(self.folder, METRICS)}
+        rewrite_rows(self.folder, METRICS, [_finite_row({**row}) for row in rows])
         for row in rows:
             metrics = {name: math.nan if value is None else value for name, value in row.items() if name != "step"}
             if row["step"] not in known:
@@ -228,30 +246,34 @@ class Stage:
 
     def measure(self, **values: float) -> None:
         """Final numbers by which runs of this job can be compared: those that the job declares as its `metrics`."""
-        self.folder.write_json("measures.json", self.folder.find_json("measures.json", {}) | values)
+        self.folder.write_json(MEASURES, self.folder.find_json(MEASURES, {}) | values)
 
     def metrics(self) -> list[dict[str, float]]:
-        """What `log` recorded, one row a step; a step done again after a restart counts once, as done last."""
-        rows = {row["step"]: row for row in self.folder.read_lines("metrics.jsonl")}
-        return [rows[step] for step in sorted(rows)]
+        """What `log` recorded, one row a step; a step done again after a restart counts once, as done last. Raises
+        InputError if a row is damaged."""
+        return by_step(read_rows(self.folder, METRICS, START_OVER), self.folder.file(METRICS))
 
     def fail(self, item: str, error: str, *, retry: bool = True) -> None:
         """Keep a failed row: counted, shown in the report and, if `retry`, tried again by the next run."""
-        self.folder.append_line("failures.jsonl", _json_line({"item": item, "error": mask_text(error), "retry": retry}))
+        append_row(self.folder, FAILURES, {"item": item, "error": mask_text(error), "retry": retry})
 
     def failures(self) -> list[dict[str, Any]]:
-        return self.folder.read_lines("failures.jsonl")
+        """Rows that failed, each with `item`, `error` and `retry`. Raises InputError if one is damaged."""
+        return read_failures(self.folder)
 
     def show(self, panel: Panel) -> None:
         """Put a table, curves, images, a film or text into the report, without secrets that it may hold."""
         self._panels += 1
-        (self.folder / "panels").write_json(f"{self._panels:02d}.json", mask_secrets(panel.model_dump(mode="json")))
+        from squadron.core.panels import files_of_panel
+
+        self._pictures += files_of_panel(panel)
+        (self.folder / PANELS).write_json(f"{self._panels:02d}.json", mask_secrets(panel.model_dump(mode="json")))
 
     def headline(self, label: str, value: str) -> None:
         """A headline number for the table at the end of the job and the head of the report."""
-        kept = [(known, old) for known, old in self._headlines if known != label]
-        self._headlines = [*kept, (label, mask_text(value))]
-        self.folder.write_json("headlines.json", self._headlines)
+        self._headlines.pop(label, None)  # the last one stands last
+        self._headlines[label] = mask_text(value)
+        self.folder.write_json(HEADLINES, {"headlines": list(self._headlines.items())})
 
     def explain_rerun(self) -> None:
         """Say which settings changed, if this stage was finished before with others."""
@@ -261,11 +283,14 @@ class Stage:
         known = (self.run.folder / "stages").ls()
         siblings = [name for name in known if name.rpartition("-")[0] == self.name and name not in now]
         others = [self.run.folder / "stages" / name for name in siblings]
-        finished = [folder.read_json("done.json") for folder in others if folder.exists("done.json")]
+        finished = []
+        for folder in others:
+            with contextlib.suppress(InputError):  # nothing but this sentence hangs on it
+                finished.append(read_marker(folder))
         if not finished:
             return
-        last = max(finished, key=lambda marker: marker["finished_at"])
-        changed = changes(last["inputs"], self.inputs, most=4)
+        last = max(finished, key=lambda marker: marker.finished_at)
+        changed = changes(last.inputs, self.inputs, most=4)
         shown = "; ".join(changed) or f"what is in {', '.join(self._unseen()) or 'its inputs'}"
         console.say(
             f"[yellow]{self.name} runs again, its earlier result is kept. Changed:[/yellow] {console.plain(shown)}"
@@ -278,22 +303,24 @@ class Stage:
 
     def kept(self, output_type: type[OutputT]) -> OutputT:
         """The output of this finished stage. Input files that were moved since are named where they are now, and so are
-        URLs that were written down without the secrets in them."""
-        marker = self.folder.read_json("done.json")
-        moved = dict(zip(marker["input_paths"], self.input_paths, strict=True))
-        return output_type.model_validate(replace_paths(marker["output"], moved))
+        URLs that were written down without the secrets in them. Raises InputError if what the stage left has changed
+        since."""
+        marker = read_marker(self.folder)
+        check_told(self.folder, marker)
+        moved = dict(zip(marker.input_paths, self.input_paths, strict=False))
+        return read_output(output_type, replace_paths(marker.output, moved), self.folder)
 
     def say_kept(self) -> None:
         """Say that this finished stage is kept, and which settings changed that decide nothing of its result."""
-        marker = self.folder.read_json("done.json")
-        changed = changes(marker["inputs"], self.inputs, most=4)
+        changed = changes(read_marker(self.folder).inputs, self.inputs, most=4)
         note = f"; of no effect on it: {console.plain('; '.join(changed))}" if changed else ""
         console.say(f"[dim]✓ {self.name}: finished before, kept{note}[/dim]")
 
     def begin(self) -> None:
-        """Mark the stage as entered and forget what an unfinished attempt showed."""
+        """Mark the stage as entered and forget what an earlier attempt showed. One that had been finished is so no
+        more until it is again: killed before, it is entered again."""
         self.folder.make()
-        for stale in ("panels", "failures.jsonl", "headlines.json", "measures.json"):
+        for stale in (MARKER, PANELS, FAILURES, HEADLINES, MEASURES):
             self.folder.remove(stale)
         self.folder.write_json("started.json", {"inputs": mask_secrets(self.inputs), "started_at": _now()})
         if self.run.track:
@@ -306,14 +333,14 @@ class Stage:
         """Write the marker that makes the stage finished. Of the output, a later start needs every value as it is: only
         URLs of inputs are masked in it, since `kept` puts them back."""
         masked = {path: str(mask_secrets(path)) for path in self.input_paths if "://" in path}
-        marker = {
-            "inputs": mask_secrets(self.inputs),
-            "input_paths": [masked.get(path, path) for path in self.input_paths],
-            "output": replace_paths(output.model_dump(mode="json"), masked),
-            "seconds": round(seconds, 2),
-            "finished_at": _now(),
-        }
-        self.folder.write_json("done.json", marker)
+        write_marker(
+            self.folder,
+            replace_paths(output.model_dump(mode="json"), masked),
+            inputs=mask_secrets(self.inputs),
+            input_paths=[masked.get(path, path) for path in self.input_paths],
+            seconds=seconds,
+            pictures=self._pictures,
+        )
 
     def _tell(self, step: int, metrics: dict[str, Any]) -> None:
         if self._tracker is not None:
@@ -333,10 +360,8 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _json_line(row: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps({key: _finite(value) for key, value in row.items()})
+def _finite_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: _finite(value) for key, value in row.items()}
 
 
 def _finite(value: Any) -> Any:

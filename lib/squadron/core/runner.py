@@ -14,8 +14,10 @@ from squadron.core.folder import Folder
 from squadron.core.inputs import check_inputs
 from squadron.core.job import Job
 from squadron.core.manifest import check_manifest
+from squadron.core.marker import MARKER, check_told, read_marker
 from squadron.core.profile import Profile, find_profile
 from squadron.core.run import Run
+from squadron.core.run_reader import read_config_yaml, read_failures, read_headlines, read_panels
 
 
 def resolve(options: argparse.Namespace) -> tuple[Job, Config, Folder, Profile]:
@@ -92,19 +94,16 @@ def read_view(folder: Folder) -> Any:
     from squadron.core.report import RunView
 
     manifest = check_manifest(folder)
-    names = manifest.get("stages") or []
-    stages = [
-        _stage_view(folder / "stages" / name) for name in names if (folder / "stages" / name).exists("started.json")
-    ]
-    figures = [tuple(figure) for stage in stages for figure in stage.folder.find_json("headlines.json", [])]
-    failures = [{"stage": stage.name, **row} for stage in stages for row in stage.folder.read_lines("failures.jsonl")]
+    folders = [folder / "stages" / name for name in manifest.get("stages") or []]
+    stages = [_stage_view(stage) for stage in folders if stage.exists("started.json")]
+    failures = [{"stage": stage.name, **row} for stage in stages for row in read_failures(stage.folder)]
     return RunView(
         title=f"Rehearsal of {manifest['job']}" if manifest.get("rehearsal") else manifest["job"],
         summary=registry.list_jobs().get(manifest["job"], ""),
-        figures=figures,
+        figures=[figure for stage in stages for figure in read_headlines(stage.folder)],
         stages=stages,
         failures=failures,
-        config_yaml=folder.read_bytes("config.yaml").decode(),
+        config_yaml=read_config_yaml(folder).decode(),
         manifest={key: value for key, value in manifest.items() if key != "stages"},
         next_commands=next_commands(manifest["job"], folder),
     )
@@ -125,23 +124,25 @@ def default_folder(name: str) -> Folder:
 
 
 def _stage_view(folder: Folder) -> Any:
-    from squadron.core.panels import read_panel
+    """A stage as the report shows it. Raises InputError if what it has told is not what it was."""
     from squadron.core.report import StageView
 
-    done = folder.find_json("done.json", {})
-    panels = folder / "panels"
+    done = read_marker(folder) if folder.exists(MARKER) else None
+    if done is not None:
+        check_told(folder, done)
     return StageView(
         name=folder.name.rpartition("-")[0],
-        seconds=done.get("seconds", 0.0),
+        seconds=done.seconds if done else 0.0,
         status="finished" if done else "unfinished",
-        panels=[read_panel(panels.read_json(name)) for name in panels.ls()],
+        panels=read_panels(folder),
         folder=folder,
+        changed=(lambda name: done.changed(folder, name)) if done else lambda name: "",
     )
 
 
 def print_summary(work: Run, report: str) -> None:
     """Print a run's headline numbers, where its report is, and what one would do next."""
-    figures = [figure for stage in work.stages for figure in stage.folder.find_json("headlines.json", [])]
+    figures = [figure for stage in work.stages for figure in read_headlines(stage.folder)]
     failures = sum(len(stage.failures()) for stage in work.stages)
     console.table(("result", ""), [*figures, *([("failed rows", str(failures))] if failures else [])], title="")
     console.say(f"Report: [bold]{console.plain(report)}[/bold]")

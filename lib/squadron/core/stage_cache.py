@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from squadron.core import console
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder
+from squadron.core.marker import MARKER, check_told, read_marker
+from squadron.core.run_reader import read_failures
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class StageCache:
             return
         for name in self.runs.ls():
             finished = self.runs / name / "stages" / folder.name
-            if finished != folder and finished.exists("done.json") and not _to_retry(finished):
+            if finished != folder and finished.exists(MARKER) and _is_whole(finished):
                 copy_stage(finished, folder)
                 console.say(f"[dim]  {stage}: taken over from {console.plain(name)}[/dim]")
                 return
@@ -52,9 +55,8 @@ def copy_stage(source: Folder, target: Folder) -> None:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return
-    marker = "done.json"
-    names = [name for name in source.walk() if name != marker]
-    for name in [*names, *([marker] if source.exists(marker) else [])]:  # the marker last: it says that all is there
+    names = [name for name in source.walk() if name != MARKER]
+    for name in [*names, *([MARKER] if source.exists(MARKER) else [])]:  # the marker last: it says that all is there
         target.write_bytes(name, source.read_bytes(name))
 
 
@@ -67,5 +69,10 @@ def _link(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def _to_retry(finished: Folder) -> bool:
-    return any(row["retry"] for row in finished.read_lines("failures.jsonl"))
+def _is_whole(finished: Folder) -> bool:
+    """Whether a stage has all its rows and all that it has told; another run's damage is not this one's."""
+    try:
+        check_told(finished, read_marker(finished))
+        return not any(row["retry"] for row in read_failures(finished))
+    except InputError:
+        return False

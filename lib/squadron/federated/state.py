@@ -66,7 +66,7 @@ def prepare_save(
         for node_id, data in changed.items():
             (folder / "clients").write_bytes(_client_file(node_id, number), data)
         folder.write_bytes(_round_file(number), write_npz(buffers.by_name, about))
-        folder.write_json("history.json", about["history"])
+        folder.write_json("history.json", {"history": about["history"]})
         _remove_old(folder, number - keep + 1, bool(changed))
 
     return write

@@ -112,8 +112,9 @@ def _short(value: Any) -> str:
 
 def _say_played(work: Any) -> None:
     from squadron.core import console
+    from squadron.core.marker import read_marker
 
-    rows = [(one.name, f"{one.folder.find_json('done.json', {}).get('seconds', 0.0):.1f} s") for one in work.stages]
+    rows = [(one.name, f"{read_marker(one.folder).seconds if one.done else 0.0:.1f} s") for one in work.stages]
     console.table(("stage played", "time"), rows)
 
 

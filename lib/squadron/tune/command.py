@@ -74,7 +74,9 @@ def command(options: argparse.Namespace) -> None:
 
 def winner_folder(work: Run) -> str:
     """The run folder of the best trial of a sweep that has ended."""
-    best = work.stages[-1].folder.read_json("done.json")["output"]["trial"]
+    from squadron.core.marker import read_marker
+
+    best = read_marker(work.stages[-1].folder).output["trial"]
     return work.folder.file(f"trials/{best}")
 
 

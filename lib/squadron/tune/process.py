@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from squadron.core.cluster import Node
 from squadron.core.config import Config
 from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
+from squadron.core.line_log import append_row
 from squadron.core.masking import mask_text
 from squadron.core.profile import Profile
 from squadron.core.stage_cache import StageCache, copy_stage
@@ -127,7 +127,7 @@ class _Curve:
         row = {"stage": at[0], "step": step, "value": float(value)}
         if self._keeps_work:
             row["work"] = self._keep(stage, step)
-        self._notes.append_line("curve.jsonl", json.dumps(row))
+        append_row(self._notes, "curve.jsonl", row)
         self._count += 1
         if self._keeps_work:
             self._wait()
@@ -137,7 +137,7 @@ class _Curve:
         process instead; a run that went ahead meanwhile would be at its end before anything is decided."""
         deadline = time.monotonic() + _DECISION_PATIENCE_S
         while time.monotonic() < deadline:
-            if self._notes.exists("taken.json") and self._notes.read_json("taken.json") >= self._count:
+            if self._notes.find_json("taken.json", {"values": 0})["values"] >= self._count:
                 return
             time.sleep(0.05)
 

@@ -79,7 +79,7 @@ def follow(config: Mapping[str, Any], trials: Trials) -> None:
             sent += 1
             _report({trials.spec.metric: row["value"]}, name, row)
             if trials.spec.scheduler == "pbt":  # the run waits until it may continue as it is
-                trial_store.notes(name).write_json("taken.json", sent)
+                trial_store.notes(name).write_json("taken.json", {"values": sent})
 
     record = trial_store.read(name)
     if record is None or not _has_ended(record, trials.session):

@@ -19,6 +19,7 @@ from typing import Any
 
 from squadron.core.config import fingerprint
 from squadron.core.folder import Folder
+from squadron.core.line_log import read_rows
 from squadron.tune.space import Settings
 from squadron.tune.spec import Record
 
@@ -49,7 +50,7 @@ class TrialStore:
 
     def curve(self, name: str) -> list[dict[str, Any]]:
         """What the run logged of the metric, in order."""
-        return self.notes(name).read_lines("curve.jsonl")
+        return read_rows(self.notes(name), "curve.jsonl", "remove the folder of this trial's records: it is run again")
 
     def begun(self) -> dict[str, Settings]:
         """Trials that this sweep has started, with the settings that they started with, in order of their numbers."""

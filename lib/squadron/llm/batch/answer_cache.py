@@ -1,7 +1,7 @@
 """Answers on disk, each under a key that stands for the content of what was asked.
 
 A log is a folder of JSON lines. An answer is on disk before the next is taken in, so that a killed process loses
-none that it was given; a line that a kill cut short, or that holds something else, counts as not there. The newest line
+none that it was given; a line that a kill cut short, or that is damaged, counts as not there. The newest line
 of a key holds, but a failure never replaces an answer.
 """
 
@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from squadron.core.folder import Folder
-from squadron.core.json_text import from_json, storable, to_json
+from squadron.core.errors import InputError
+from squadron.core.folder import RESTORE, Folder
+from squadron.core.json_text import storable, to_json
 from squadron.core.line_log import LineWriter, files_of, line_files
+from squadron.core.seals import unseal
 
 STORES = ANSWERS, SCORES = "answers", "scores"
 """Folders of a run that hold logs, one a model or reward model."""
@@ -103,7 +105,10 @@ class LogReader:
         if stream is None:
             stream = self._open[place.file] = self._folder.open(place.file)
         stream.seek(place.start)
-        entry: dict[str, Any] = from_json(stream.read(place.size))
+        entry = _parse(stream.read(place.size))
+        if entry is None:
+            where = self._folder.file(place.file)
+            raise InputError("the answer has changed since it was found", where=where, fix=RESTORE)
         return entry
 
     def close(self) -> None:
@@ -130,10 +135,10 @@ class LogWriter(LineWriter):
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The entry in a line; None if it is none that was ever written whole."""
     try:
-        entry = from_json(line)
+        entry = unseal(line)
     except ValueError:
         return None
-    if not isinstance(entry, dict) or "key" not in entry:
+    if "key" not in entry:
         return None
     known = all(check(entry[name]) for name, check in _FIELDS.items() if name in entry)
     return entry if known and (entry.get("error") or "text" in entry or _is_amount(entry.get("value"))) else None

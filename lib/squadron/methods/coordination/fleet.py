@@ -29,9 +29,9 @@ def check_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits) -> Fleet:
     """Read the fleet and see to it that it can be planned, before anything else is done."""
     routes, grid = read_fleet(fleet)
     graph = build_graph(routes, limits)
-    stage.folder.write_json("routes.json", [route.points_P2.tolist() for route in routes])
+    stage.folder.write_json("routes.json", {"routes": [route.points_P2.tolist() for route in routes]})
     if grid is not None:
-        stage.folder.write_json("map.json", grid.free_HW.astype(int).tolist())
+        stage.folder.write_json("map.json", {"free": grid.free_HW.astype(int).tolist()})
     folder = relative(stage.folder, stage.run.folder)
     return Fleet(folder=folder, robots=graph.robots, encounters=graph.edges, mapped=grid is not None)
 
@@ -39,8 +39,8 @@ def check_fleet(stage: Stage, fleet: FleetConfig, limits: FloorLimits) -> Fleet:
 def plan_fleet(stage: Stage, planner: Planner, fleet: Fleet, limits: FloorLimits, sampling: SamplingConfig) -> Planned:
     """Plan the fleet's routes, write `schedule.json`, and film it."""
     folder = stage.run.folder / fleet.folder
-    routes = [make_route(points) for points in folder.read_json("routes.json")]
-    grid = GridMap(np.array(folder.read_json("map.json"), bool)) if fleet.mapped else None
+    routes = [make_route(points) for points in folder.read_json("routes.json")["routes"]]
+    grid = GridMap(np.array(folder.read_json("map.json")["free"], bool)) if fleet.mapped else None
     propose = learned(Folder(planner.locate(stage.run.folder)))
     started = time.perf_counter()
     graph = build_graph(routes, limits)

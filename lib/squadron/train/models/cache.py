@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 
 from squadron.core import console
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.run import Stage
 from squadron.core.stage_cache import copy_stage
@@ -23,19 +25,32 @@ def cached_models(stage: Stage, key: str, make: Callable[[], Sequence[ModelArtif
     """
     cache = cache_folder() / key
     place = relative(stage.folder, stage.run.folder)
-    if not cache.exists("models.json") or stage.folder.exists(_BEGUN):
-        stage.folder.write_json(_BEGUN, key)
+    found = _whole_models(cache)
+    if found is None:
+        cache.remove()
+    if found is None or stage.folder.exists(_BEGUN):
+        stage.folder.write_json(_BEGUN, {"key": key})
         made = tuple(make())
         kept = [one.model_copy(update={"path": one.path.removeprefix(f"{place}/")}) for one in made]
         for one in kept:
             _copy(stage.folder / one.path, cache / one.path)
-        cache.write_json("models.json", [one.model_dump(mode="json") for one in kept])  # last: all are there now
+        models = [one.model_dump(mode="json") for one in kept]
+        cache.write_json("models.json", {"models": models})  # last: all are there now
         return made
     console.say(f"  trained before, taken from {console.plain(str(cache))}")
-    found = [ModelArtifact.model_validate(one) for one in cache.read_json("models.json")]
     for one in found:
         _copy(cache / one.path, stage.folder / one.path)
     return tuple(one.model_copy(update={"path": f"{place}/{one.path}"}) for one in found)
+
+
+def _whole_models(cache: Folder) -> list[ModelArtifact] | None:
+    """The models that are kept; None where they are not, or are not what was written."""
+    with contextlib.suppress(InputError, KeyError, TypeError, ValueError):
+        found = [ModelArtifact.model_validate(one) for one in cache.read_json("models.json")["models"]]
+        for one in found:
+            one.locate(cache)
+        return found
+    return None
 
 
 def cache_folder() -> Folder:
