@@ -13,6 +13,7 @@ from typing import Any
 from squadron.core.errors import InputError
 from squadron.core.folder import RESTORE, Folder
 from squadron.core.json_text import from_json
+from squadron.core.seals import KEY
 
 PACKAGES = (
     "ray",
@@ -53,6 +54,8 @@ def read_manifest(folder: Folder) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not _names_job(manifest.get("job")):
         fix = "remove the file if the folder is no run, else restore it"
         raise InputError("this is no description of a run", where=where, fix=fix)
+    if KEY in manifest:
+        folder.read_json(MANIFEST)  # is whole, whatever version wrote it
     if manifest.get("format") != FORMAT:
         version = str(manifest.get("squadron", "unknown"))[:20]
         what = f"another version of Squadron ({version}) wrote this run, in a form that this one does not read"

@@ -1,0 +1,48 @@
+"""Damage to the files of a run is repaired, refused with the file and what to do, or of no effect.
+
+`SQUADRON_DAMAGE` is how many damages are drawn for each of a finished and an unfinished run;
+`tests/bench/bench_damage.py` does all of them, over several jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.contract.record import find_contract
+from tests.damage import Bench, damages, finished, unfinished
+
+JOB = "coordination"
+DRAWN = int(os.environ.get("SQUADRON_DAMAGE", "10"))
+
+
+def words_of(run: Path) -> list[str]:
+    """The words that the session's smoke run was given."""
+    return ["smoke", *(word.replace("FILES", str(run.parent / "files")) for word in find_contract(JOB).words)]
+
+
+@pytest.fixture(scope="module", params=["finished", "unfinished"])
+def bench(
+    request: pytest.FixtureRequest, smoke_run: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Bench:
+    run = smoke_run(JOB)
+    if request.param == "finished":
+        return finished(JOB, words_of(run), run)
+    return unfinished(JOB, words_of(run), run, tmp_path_factory.mktemp("unfinished"))
+
+
+def test_a_damaged_file_gives_the_same_numbers_or_is_named(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = random.randrange(2**32)
+    draw = random.Random(seed)
+    every = list(damages(bench.run, draw))
+    assert len(every) > 50
+    count = DRAWN if not bench.varies else max(1, DRAWN // 4)  # an unfinished run does its work again
+    for number, damage in enumerate(draw.sample(every, min(count, len(every)))):
+        print(f"seed {seed}: {damage.kind} {damage.file}")
+        bench.meet(damage, tmp_path / str(number), capsys)
