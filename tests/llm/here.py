@@ -17,7 +17,7 @@ class Here:
     def __init__(self, server: ChatServer) -> None:
         self.server = server
 
-    async def ask(self, service: str, method: str, request: BaseModel) -> Any:
+    async def ask(self, service: str, method: str, request: BaseModel, client: str) -> Any:
         return await getattr(self.server, method)(request)
 
     def stream(self, service: str, method: str, request: BaseModel, context: Context) -> AsyncIterator[list[Event]]:

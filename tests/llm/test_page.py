@@ -43,7 +43,7 @@ class Here:
     def __init__(self, loaded: dict[str, Any]) -> None:
         self.loaded = loaded
 
-    async def ask(self, service: str, method: str, request: BaseModel) -> Any:
+    async def ask(self, service: str, method: str, request: BaseModel, client: str) -> Any:
         answer = getattr(self.loaded[service], method)(request)
         return await answer if hasattr(answer, "__await__") else answer
 

@@ -17,8 +17,9 @@ from pydantic import Field
 
 from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError
+from squadron.serve.admission import Busy
 from squadron.serve.auth_limits import Allowance, digest, read_key
-from squadron.serve.gateway import Busy, make_app
+from squadron.serve.gateway import make_app
 from squadron.serve.service import Context, Event, Route, Service, distinct, paths
 from squadron.serve.serving import keys
 from squadron.serve.spec import KEYS, KeyLimits, ServeSpec
@@ -46,7 +47,7 @@ SERVICES = (Service("adding", Adder, (Route("/v1/sum", "add", Sum, Total, "adds"
 class Here:
     """What stands for Ray Serve here: the service in this process, with trouble for certain numbers."""
 
-    async def ask(self, service: str, method: str, request: Any) -> Any:
+    async def ask(self, service: str, method: str, request: Any, client: str) -> Any:
         if request.numbers[0] == 429:
             raise Busy
         if request.numbers[0] == 504:

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Security
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from squadron import __version__
-from squadron.core.errors import SquadronError
 from squadron.serve import openai
+from squadron.serve.admission import Admission
+from squadron.serve.answering import answer_in_parts, answer_whole
 from squadron.serve.auth_limits import Allowance, Guard, Key
 from squadron.serve.body import CheckedRoute
-from squadron.serve.errors import ERRORS, error_response, handle_errors, unforeseen
+from squadron.serve.errors import ERRORS, error_response, handle_errors
 from squadron.serve.metrics import Meter, Metered
 from squadron.serve.page import render
 from squadron.serve.service import Context, Event, Route, Service, paths
 from squadron.serve.spec import ServeSpec
 
-_RETRY_AFTER_S = 1
-
-
-class Busy(Exception):
-    """As many requests wait as may."""
-
-
-_REFUSED = (Busy, TimeoutError, SquadronError)
-
 
 class Asker(Protocol):
     """Brings requests to services."""
 
-    async def ask(self, service: str, method: str, request: BaseModel) -> BaseModel:
+    async def ask(self, service: str, method: str, request: BaseModel, client: str) -> BaseModel:
         """The answer. Raises Busy, and SquadronError for a request that cannot be answered."""
 
     def stream(self, service: str, method: str, request: BaseModel, context: Context) -> AsyncIterator[list[Event]]:
@@ -51,8 +40,9 @@ class Asker(Protocol):
 class Front:
     """What all routes of the application share."""
 
-    def __init__(self, services: Sequence[Service], asker: Asker, spec: ServeSpec) -> None:
+    def __init__(self, services: Sequence[Service], asker: Asker, spec: ServeSpec, several: bool) -> None:
         self.services, self.asker, self.spec = services, asker, spec
+        self.admissions = {service.name: _admission(service, spec, several) for service in services}
         self.tokens = Allowance(partial(spec.limit, "tokens_per_minute"))
         self.meter = Meter([*paths(services), "/v1/models", "/health", "/ready", "/metrics", "/stats", "/"])
 
@@ -70,9 +60,16 @@ class Front:
                 scope["told"]["answer"] = answer.model_dump(mode="json")
 
 
+def _admission(service: Service, spec: ServeSpec, several: bool) -> Admission:
+    """How much of this service is let in, of `several` clients, by the replicas that there may be."""
+    replicas = spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas
+    parallel = spec.parallel(service)
+    return Admission(parallel * replicas, (service.capacity or parallel) * replicas, spec.queue, several)
+
+
 def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: Sequence[Key]) -> FastAPI:
     """The application that answers for these services, to who presents one of the keys; none: to anybody."""
-    front = Front(services, asker, spec)
+    front = Front(services, asker, spec, several=len(keys) > 1)
     app = _Application(title="Squadron", version=__version__, redoc_url=None, docs_url=None)
     app.router.route_class = CheckedRoute
     for path, several in paths(services).items():
@@ -160,8 +157,8 @@ def _add_route(app: FastAPI, path: str, several: list[tuple[Service, Route]], fr
         request = _capped(request, most)
         front.log(http.scope, request)
         if route.stream is not None and getattr(request, "stream", False):
-            return await _streamed(front, service.name, route, request, http)
-        return await _answered(front, service.name, route, request, http)
+            return await answer_in_parts(front, service, route, request, http)
+        return await answer_whole(front, service, route, request, http)
 
     answer.__annotations__ = {"http": Request, "request": first.request, "return": first.response}
     errors = {
@@ -173,72 +170,6 @@ def _add_route(app: FastAPI, path: str, several: list[tuple[Service, Route]], fr
         responses=errors | ({200: streamed} if streamed else {}),
         operation_id=path.strip("/").replace("/", "_"),
     )(answer)  # fmt: skip
-
-
-async def _answered(front: Front, service: str, route: Route, request: BaseModel, http: Request) -> Any:
-    try:
-        async with asyncio.timeout(front.spec.timeout_s):
-            answer = await front.asker.ask(service, route.method, request)
-    except _REFUSED as error:
-        return _refusal(error, front.spec)
-    used = getattr(answer, "usage", None)
-    if isinstance(used, openai.Usage):
-        front.charge(http.scope, used.prompt_tokens, used.completion_tokens)
-    front.log(http.scope, request, answer)
-    return answer
-
-
-async def _streamed(front: Front, service: str, route: Route, request: BaseModel, http: Request) -> Any:
-    """The answer as server-sent events. What is wrong before its first part is an ordinary error."""
-    assert route.stream is not None
-    context = Context(openai.new_id("stream"), openai.now(), secrets.randbelow(2**63))
-    parts = front.asker.stream(service, route.stream, request, context)
-    try:
-        async with asyncio.timeout(front.spec.timeout_s):
-            first = await anext(parts)
-    except _REFUSED as error:
-        return _refusal(error, front.spec)
-
-    async def events() -> AsyncIterator[str]:
-        last = first[-1]
-        try:
-            async with contextlib.aclosing(parts), asyncio.timeout(front.spec.timeout_s):  # type: ignore[type-var]
-                async for some in _after(first, parts):
-                    last = some[-1]
-                    yield "".join(f"data: {event.data}\n\n" for event in some)
-            yield "data: [DONE]\n\n"
-        except Exception as error:  # the status has been sent: the rest is told in the stream
-            yield f"data: {bytes(_told(error, http, front.spec).body).decode()}\n\n"
-        finally:  # also what was written for somebody who has gone
-            front.charge(http.scope, last.prompt_tokens, last.completion_tokens)
-
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-
-
-def _told(error: Exception, http: Request, spec: ServeSpec) -> Any:
-    """What is said of an error amid a stream."""
-    if isinstance(error, _REFUSED):
-        return _refusal(error, spec)
-    message, code = unforeseen(http.url.path, error)
-    return error_response(500, message, "server_error", code=code)
-
-
-async def _after(first: list[Event], rest: AsyncIterator[list[Event]]) -> AsyncIterator[list[Event]]:
-    yield first
-    async for some in rest:
-        yield some
-
-
-def _refusal(error: Exception, spec: ServeSpec) -> Any:
-    if isinstance(error, Busy):
-        headers = {"Retry-After": _RETRY_AFTER_S}
-        return error_response(429, "too many requests wait", "rate_limit_error", headers=headers)
-    if isinstance(error, TimeoutError):
-        return error_response(504, f"no answer within {spec.timeout_s:g} s", "timeout_error")
-    assert isinstance(error, SquadronError)
-    message = error.what + (f"; {error.fix}" if error.fix else "")
-    code = getattr(error, "code", "invalid_value")
-    return error_response(400, message, "invalid_request_error", param=error.where or None, code=code)
 
 
 def _too_long(request: Any, most: int | None) -> Any:

@@ -21,7 +21,9 @@ class Route:
     be a coroutine.
 
     A request that says `stream: true` goes to the method `stream`, an asynchronous iterator of lists of `Event`, which
-    takes the request and its `Context`. `example` is a request that the server's page offers to try.
+    takes the request and its `Context`. `example` is a request that the server's page offers to try. `work` says how
+    many units of work a request is at most, from what it says and before anything is computed, `tokens` how many tokens
+    it may read and write; None: one unit, and no tokens.
     """
 
     path: str
@@ -31,6 +33,8 @@ class Route:
     summary: str
     stream: str | None = None
     example: dict[str, Any] | None = None
+    work: Callable[[Any], int] | None = None
+    tokens: Callable[[Any], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,19 @@ class SharedBase:
 class Service:
     """`build` loads what answers, on a replica; it and all that it needs must be picklable.
 
-    `max_parallel` is how many requests one replica works on at a time. `models` are the names by which requests that
-    have a `model` ask for this service; one that is `over` a base has one. Where vLLM serves, `by_vllm` gives what Ray
-    Serve deploys, by the server's settings and whether there are GPUs.
+    `max_parallel` is how many requests one replica works on at a time, and `capacity` with how many units of work
+    together, of the kind that `unit` names; None: as many as there are requests. `models` are the names by which
+    requests that have a `model` ask for this service; one that is `over` a base has one. Where vLLM serves, `by_vllm`
+    gives what Ray Serve deploys, by the server's settings and whether there are GPUs.
     """
 
     name: str
     build: Callable[[], Any]
     routes: tuple[Route, ...]
     resources: WorkerResources = field(default_factory=WorkerResources)
-    max_parallel: int = 1
+    max_parallel: int = 4
+    capacity: int | None = None
+    unit: str = "units of work"
     models: tuple[str, ...] = ()
     over: SharedBase | None = None
     by_vllm: Callable[[ServeSpec, bool], Any] | None = None
@@ -65,12 +72,13 @@ class Service:
 @dataclass(frozen=True)
 class Context:
     """What the gateway decides for a streamed answer, so that another replica can go on with it: its name, when it
-    began, the seed of one that brings none, and how many of its characters have been sent."""
+    began, the seed of one that brings none, how many of its characters have been sent, and the client it is for."""
 
     id: str
     created: int
     seed: int
     skip: int = 0
+    client: str = ""
 
 
 @dataclass(frozen=True)

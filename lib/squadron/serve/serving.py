@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import importlib.util
-import inspect
 import logging
 import os
 import re
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from pydantic import BaseModel
 
 from squadron.core import console
 from squadron.core.cluster import connect
-from squadron.core.errors import ConfigError, InputError, ResourceError, SquadronError
-from squadron.core.host import use_threads
+from squadron.core.errors import ConfigError, InputError, ResourceError
 from squadron.core.profile import WorkerResources
 from squadron.serve.auth_limits import Key, read_key
-from squadron.serve.gateway import Busy, make_app
-from squadron.serve.service import Context, Event, Service, paths
+from squadron.serve.gateway import make_app
+from squadron.serve.replicas import Replica, Replicas
+from squadron.serve.service import Service, paths
 from squadron.serve.spec import KEYS, ServeSpec
 
 APPLICATION = "squadron"
-_ATTEMPTS, _FAREWELL_S, _READY_S, _LOOK_EVERY_S, _LOADS = 3, 10.0, 1.0, 0.2, 2
+_FAREWELL_S, _LOOK_EVERY_S, _LOADS = 10.0, 0.2, 2
 
 
 def serve_until_ended(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
@@ -135,108 +129,6 @@ def _log_requests() -> None:
         log.propagate = False
 
 
-class Replicas:
-    """Brings requests to replicas. One that dies meanwhile is replaced, and another is asked: answering changes
-    nothing, so that asking again is safe."""
-
-    def __init__(self, handles: dict[str, Any]) -> None:
-        self._handles = handles
-
-    async def ask(self, service: str, method: str, request: BaseModel) -> BaseModel:
-        """What a replica answers. Raises Busy, and SquadronError for a request that cannot be answered."""
-        from ray.exceptions import RayActorError
-
-        for _ in range(_ATTEMPTS - 1):
-            with contextlib.suppress(RayActorError):
-                return await self._ask_once(service, method, request)
-        return await self._ask_once(service, method, request)
-
-    async def _ask_once(self, service: str, method: str, request: BaseModel) -> BaseModel:
-        from ray.serve.exceptions import BackPressureError
-
-        try:
-            answer: BaseModel | SquadronError = await self._handles[service].answer.remote(method, request)
-        except BackPressureError:
-            raise Busy from None
-        if isinstance(answer, SquadronError):
-            raise answer
-        return answer
-
-    async def stream(
-        self, service: str, method: str, request: BaseModel, context: Context
-    ) -> AsyncIterator[list[Event]]:
-        """An answer in parts. A replica that takes the place of one that died gives the same answer, by its seed, and
-        leaves out what has been sent."""
-        from ray.exceptions import RayActorError
-        from ray.serve.exceptions import BackPressureError
-
-        sent = 0
-        handle = self._handles[service].options(stream=True)
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                async for events in handle.stream.remote(method, request, replace(context, skip=sent)):
-                    if isinstance(events, SquadronError):
-                        raise events
-                    yield events
-                    sent += sum(event.characters for event in events)
-                return
-            except BackPressureError:
-                raise Busy from None
-            except RayActorError:
-                if not left:
-                    raise
-
-    async def ready(self) -> list[str]:
-        """Services without a replica that answers within a second. One too busy to is at work, and so ready."""
-        from ray.serve.exceptions import BackPressureError
-
-        async def answers(handle: Any) -> bool:
-            try:
-                async with asyncio.timeout(_READY_S):
-                    await handle.ping.remote()
-            except BackPressureError:
-                return True
-            except Exception:
-                return False
-            return True
-
-        found = await asyncio.gather(*map(answers, self._handles.values()))
-        return [name for name, ready in zip(self._handles, found, strict=True) if not ready]
-
-
-class Replica:
-    """Holds what a service has loaded."""
-
-    def __init__(self, build: Callable[[], Any], cpus: float) -> None:
-        use_threads(max(1, int(cpus)))
-        self._loaded = build()
-
-    async def answer(self, method: str, request: BaseModel) -> BaseModel | SquadronError:
-        """The answer, or what was wrong with the request."""
-        call = getattr(self._loaded, method)
-        try:
-            if inspect.iscoroutinefunction(call):
-                answer: BaseModel = await call(request)
-            else:
-                answer = await asyncio.to_thread(call, request)
-        except SquadronError as error:
-            return error
-        return answer
-
-    async def stream(self, method: str, request: BaseModel, context: Context) -> AsyncIterator[Any]:
-        """The answer in parts, or what was wrong with the request."""
-        try:
-            async with contextlib.aclosing(getattr(self._loaded, method)(request, context)) as parts:
-                async for events in parts:
-                    yield events
-        except SquadronError as error:
-            yield error
-
-    def ping(self) -> bool:
-        """That it is there."""
-        return True
-
-
 def deployment(service: Service, spec: ServeSpec) -> Any:
     """A service as Ray Serve deploys it."""
     from ray import serve
@@ -247,13 +139,13 @@ def deployment(service: Service, spec: ServeSpec) -> Any:
         name=service.name,
         num_replicas=None if auto else spec.replicas,
         autoscaling_config=auto,
-        max_ongoing_requests=spec.max_parallel or service.max_parallel,
-        max_queued_requests=spec.queue,
+        max_ongoing_requests=spec.parallel(service),
+        max_queued_requests=-1,  # the gateway counts who waits, fairly (`admission.py`)
         max_constructor_retry_count=_LOADS,
         graceful_shutdown_timeout_s=spec.drain_s,
         graceful_shutdown_wait_loop_s=_LOOK_EVERY_S,
         ray_actor_options={"num_cpus": share.cpus, "num_gpus": share.gpus},
-    )(Replica).bind(service.build, share.cpus)
+    )(Replica).bind(service.build, share.cpus, spec.timeout_s)
 
 
 def vllm_for(service: Service, spec: ServeSpec) -> Callable[[ServeSpec, bool], Any] | None:

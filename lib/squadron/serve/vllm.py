@@ -45,7 +45,7 @@ class VllmServer(LLMServer):
         # vLLM knows the ends of the model's generation configuration; an adapter may have learned the template's.
         self._ends = stop_tokens(load_tokenizer(config.model_loading_config.model_source))
 
-    async def answer(self, method: str, request: BaseModel) -> BaseModel | SquadronError:
+    async def answer(self, method: str, request: BaseModel, client: str) -> BaseModel | SquadronError:
         """The answer, or what was wrong with the request."""
         try:
             theirs, call, ours = _kind(method)

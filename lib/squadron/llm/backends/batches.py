@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from squadron.core.work import take_turns
+
 Row = TypeVar("Row")
 Value = TypeVar("Value")
 
@@ -25,6 +27,7 @@ def _halving(
 ) -> Iterator[tuple[Row, Value | None, str]]:
     import torch
 
+    take_turns()
     try:
         values = compute(batch)
     except torch.OutOfMemoryError as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from squadron.llm.chat import Sampling
 from squadron.llm.decoding.decoder import Answer, Decoder, FinishReason, Logprob
 from squadron.llm.decoding.rows import has_rows
 from squadron.llm.decoding.sampling import Sampler
+from squadron.llm.decoding.schedule import Batch, Lines, Usage, arrange, prompts
 
 if TYPE_CHECKING:
     from squadron.llm.decoding.grammar import Grammar
@@ -39,7 +41,7 @@ class Generation:
 
     With `streams` there is a piece for what has become certain at each token, else one at the end. Bias, penalties and
     grammar are those of a `Sampler`, `top_logprobs` and `adapter` those of an `Answer`. With `keeps_special`, special
-    tokens are part of the text. One that is `cancelled` gets no more pieces.
+    tokens are part of the text. `client` is whom it is for. One that is `cancelled` gets no more pieces.
     """
 
     prompt: tuple[int, ...]
@@ -53,82 +55,145 @@ class Generation:
     presence_penalty: float = 0.0
     adapter: str | None = None
     keeps_special: bool = False
+    client: str = ""
     cancelled: bool = False
+
+
+_READ_AT_ONCE, _READ_TOGETHER = 256, 2048
+"""Columns of prompts that are read in one step, and tokens, with padding, of prompts that are read together."""
+_OF_FREE, _FULL = 0.4, 0.9
+"""Of the memory that is free, what keys and values take; and of that, where nothing new is begun."""
 
 
 class Engine:
     """Answers many requests at a time with one model, in a thread of its own.
 
-    `max_rows` is how many share a batch; others wait. `ends` are the tokens that end an answer, `context` is how many
-    the model holds.
+    `max_rows` is how many it works on; others wait. `ends` are the tokens that end an answer, `context` is how many the
+    model holds, `cells` how many it keeps of all answers together; None: what fits into memory.
+
+    Prompts are read in pieces, between other answers' tokens. Clients share it evenly (`schedule.py`).
     """
 
-    def __init__(self, model: Any, tokenizer: Any, ends: set[int], context: int, max_rows: int = 64) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, ends: set[int], context: int, max_rows: int = 64, cells: int | None = None
+    ) -> None:
         self._model, self._tokenizer, self._ends = model, tokenizer, ends
         self._context, self._max_rows = context, max_rows
-        self._waiting: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._cells = max(context, cache_cells(model) if cells is None else cells)
+        self._arrived: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._waiting, self._batches, self._usage = Lines(), list[Batch](), Usage()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="continuous-batching", daemon=True)
         self._thread.start()
 
     def submit(self, generation: Generation) -> None:
         """Take up a request; its pieces come by `emit`."""
-        self._waiting.put(generation)
+        self._arrived.put(generation)
 
     def close(self) -> None:
         """End the thread; what is not answered by then ends with an error."""
         self._closed.set()
-        self._waiting.put(None)
+        self._arrived.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         import torch
 
-        decoder = Decoder(self._model)
-        running: list[_Stream] = []
         with torch.inference_mode():
             while not self._closed.is_set():
-                joining = [self._begin(one) for one in self._admit(len(running))]
-                running += joining
-                if not running:
-                    continue
-                try:
-                    decoder.step([stream.answer for stream in joining])
-                except Exception as error:  # a batch that cannot be computed ends its answers, not the server
-                    decoder = Decoder(self._model)
-                    for stream in running:
-                        stream.answer.fail(error)
-                for stream in running:
-                    stream.emit()
-                decoder.drop_finished()
-                running = [stream for stream in running if stream.answer.finish_reason is None]
-        for stream in [*running, *map(self._begin, iter(self._take, None))]:
+                self._receive()
+                self._begin()
+                if batch := min(self._batches, key=self._turn, default=None):
+                    self._step(batch)
+        self._receive()
+        for stream in [*self._running(), *self._waiting]:
             stream.answer.fail(RuntimeError("the server is ending"))
             stream.emit()
 
-    def _begin(self, generation: Generation) -> _Stream:
-        return _Stream(generation, self._tokenizer, self._ends, self._context)
+    def _receive(self) -> None:
+        """Take in requests that have come; wait for one if there is nothing else to do."""
+        while not self._arrived.empty() or not (self._batches or self._waiting or self._closed.is_set()):
+            if (one := self._arrived.get()) is not None:
+                self._waiting.add(_Stream(one, self._tokenizer, self._ends, self._context))
 
-    def _take(self) -> Generation | None:
-        """A request that waits, if one does."""
-        while not self._waiting.empty():
-            if (one := self._waiting.get()) is not None:
-                return one
-        return None
+    def _begin(self) -> None:
+        """Begin with as many as may run."""
+        running, joining = self._running(), list[_Stream]()
+        cells = sum(batch.decoder.cells for batch in self._batches)
+        while not running or cells < self._cells * _FULL:
+            if (stream := self._waiting.take(running, self._max_rows)) is None:
+                break
+            cells += stream.answer.length
+            running.append(stream)
+            joining.append(stream)
+        used_s = min((batch.used_s for batch in self._batches), default=0.0)
+        alone = [[stream] for stream in joining if stream.failed]
+        together = prompts([stream for stream in joining if not stream.failed], _READ_TOGETHER)
+        for streams in (*alone, *together):
+            self._batches.append(Batch(Decoder(self._model), streams, used_s, alone=streams[0].failed))
 
-    def _admit(self, running: int) -> list[Generation]:
-        """Requests to begin with now; waits for one if nothing is running."""
-        joining: list[Generation] = []
-        while running + len(joining) < self._max_rows:
-            try:
-                one = self._waiting.get(block=not running and not joining)
-            except queue.Empty:
-                break
-            if one is None:
-                break
-            if not one.cancelled:
-                joining.append(one)
-        return joining
+    def _step(self, batch: Batch) -> None:
+        """Another token for each answer of a batch, or a piece of their prompts."""
+        started, clients = time.perf_counter(), batch.clients()
+        fresh = not batch.decoder.answers
+        try:
+            batch.decoder.step([stream.answer for stream in batch.streams] if fresh else (), most=_READ_AT_ONCE)
+        except Exception as error:
+            self._recover(batch, error)
+        for stream in batch.streams:
+            stream.emit()
+        batch.drop_finished()
+        if fresh or len(batch.streams) < len(clients) or not batch.decoder.reads:
+            self._batches = arrange([one for one in self._batches if one.streams])
+        self._usage.note(clients, seconds := time.perf_counter() - started)
+        batch.used_s += seconds
+        self._make_room()
+
+    def _recover(self, batch: Batch, error: Exception) -> None:
+        """A batch that cannot be computed: its answers go on one by one, so that each ends by its own error alone."""
+        if len(batch.streams) == 1:
+            batch.streams[0].answer.fail(error)
+            return
+        for stream in batch.streams:
+            stream.failed = True
+            self._waiting.add(stream, first=True)
+        batch.streams, batch.decoder = [], Decoder(self._model)
+
+    def _make_room(self) -> None:
+        """Where memory is short, the last answer of who holds the most waits again: it is read anew, and goes on."""
+        while sum(batch.decoder.cells for batch in self._batches) > self._cells and len(self._running()) > 1:
+            batch = max(self._batches, key=lambda one: one.decoder.cells)
+            if batch.decoder.reads:
+                self._batches.remove(batch)
+                streams = batch.streams
+            else:
+                streams = batch.streams[-1:]
+                batch.take(streams)
+                self._batches = [one for one in self._batches if one.streams]
+            for stream in streams:
+                self._waiting.add(stream, first=True)
+
+    def _running(self) -> list[_Stream]:
+        return [stream for batch in self._batches for stream in batch.streams]
+
+    def _turn(self, batch: Batch) -> tuple[float, float]:
+        """The lower, the sooner: what the client has used that has used the least, and the batch itself."""
+        return min(map(self._usage.of, set(batch.clients()))), batch.used_s
+
+
+def cache_cells(model: Any) -> int:
+    """How many tokens a model may keep the keys and values of, in a share of the memory that is free."""
+    import os
+
+    import torch
+
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+    if model.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(model.device)[0] * _OF_FREE // each)
+    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _OF_FREE // each)
 
 
 def check_rows(model: Any, where: str) -> None:
@@ -144,6 +209,7 @@ class _Stream:
     def __init__(self, generation: Generation, tokenizer: Any, ends: set[int], context: int) -> None:
         from tokenizers.decoders import DecodeStream
 
+        self.failed = False
         self._generation, self._tokenizer, self._backend = generation, tokenizer, tokenizer.backend_tokenizer
         self._decode = DecodeStream(skip_special_tokens=not generation.keeps_special)
         self._text, self._sent, self._sent_logprobs = "", 0, 0
@@ -159,6 +225,14 @@ class _Stream:
             generation.top_logprobs,
             generation.adapter,
         )
+
+    @property
+    def client(self) -> str:
+        return self._generation.client
+
+    @property
+    def cancelled(self) -> bool:
+        return self._generation.cancelled
 
     def emit(self) -> None:
         """Hand on what has become certain; the last piece, if the answer is over."""

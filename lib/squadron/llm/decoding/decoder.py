@@ -52,6 +52,16 @@ class Answer:
     error: str = ""
     refused: InputError | None = None
 
+    @property
+    def said(self) -> tuple[int, ...]:
+        """The prompt with the tokens so far: what the next token follows."""
+        return (*self.prompt, *self.tokens) if self.tokens else self.prompt
+
+    @property
+    def length(self) -> int:
+        """How many tokens those are."""
+        return len(self.prompt) + len(self.tokens)
+
     def add(self, token: int) -> bool:
         """Take a token, unless the answer is over; whether it is part of the answer."""
         if self.finish_reason is not None:
@@ -83,15 +93,29 @@ class Decoder:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._rows: Rows | None = None
+        self._reading: tuple[Rows, list[int]] | None = None
         self.answers: list[Answer] = []
 
-    def step(self, joining: Sequence[Answer] = ()) -> None:
-        """One more token for every answer; those that join read their prompts first.
+    @property
+    def reads(self) -> bool:
+        """Whether prompts are being read."""
+        return self._reading is not None
+
+    @property
+    def cells(self) -> int:
+        """Rows times columns of what is kept."""
+        return sum(rows.cells for rows in (self._rows, self._reading and self._reading[0]) if rows is not None)
+
+    def step(self, joining: Sequence[Answer] = (), most: int | None = None) -> None:
+        """One more token for every answer; those that join read their prompts first. Where there are no others, at most
+        `most` columns of them are read in a step, and tokens come when all are.
 
         A token that one of them cannot take ends that one with an error. Raises what the model raises; then none of the
         answers can go on.
         """
-        rows, logits_BV = self._read(joining)
+        logits_BV = self._read(joining, most)
+        if logits_BV is None or self._rows is None:
+            return
         tokens_B = score(logits_BV, [answer.sampler for answer in self.answers]).argmax(-1)
         for row, (answer, token) in enumerate(zip(self.answers, tokens_B.tolist(), strict=True)):
             try:
@@ -99,44 +123,81 @@ class Decoder:
                     answer.logprobs.append(_logprob(token, logits_BV[row], answer.top_logprobs))
             except Exception as error:
                 answer.fail(error)
-        rows.append(tokens_B)
+        self._rows.append(tokens_B)
         self.drop_finished()
 
     def drop_finished(self) -> None:
         """Compute answers that are over no longer; each step does so with those that it ends."""
         going = [row for row, answer in enumerate(self.answers) if answer.finish_reason is None]
+        if going and self._reading is not None:
+            return  # when all is read
         self.answers = [self.answers[row] for row in going]
         if self._rows is not None and going:
             self._rows.select(going)
         else:
-            self._rows = None
+            self._rows = self._reading = None
 
-    def _read(self, joining: Sequence[Answer]) -> tuple[Rows, torch.Tensor]:
-        """The rows, and the logits of what follows each, [B, V]: those that join are beneath the others."""
+    def take(self, answers: Collection[Answer]) -> Decoder:
+        """These of the answers, in a decoder of their own."""
+        places = [row for row, answer in enumerate(self.answers) if answer in answers]
+        others = [row for row, answer in enumerate(self.answers) if answer not in answers]
+        taken = Decoder(self._model)
+        taken.answers = [self.answers[row] for row in places]
+        self.answers = [self.answers[row] for row in others]
+        if self._rows is not None:
+            taken._rows = self._rows.take(places)
+            if others:
+                self._rows.select(others)
+            else:
+                self._rows = None
+        return taken
+
+    def join(self, other: Decoder) -> None:
+        """Go on with the answers of another, too. Both have read their prompts."""
+        self.answers = [*self.answers, *other.answers]
+        if self._rows is None:
+            self._rows = other._rows
+        elif other._rows is not None:
+            self._rows.join(other._rows)
+
+    def _read(self, joining: Sequence[Answer], most: int | None) -> torch.Tensor | None:
+        """The logits of what follows each answer, [B, V]: those that join are beneath the others. None while prompts
+        are being read."""
         import torch
 
-        rows, self.answers = self._rows, [*self.answers, *joining]
-        if rows is None:
-            self._rows, logits_BV = _read_prompts(self._model, joining)
-            return self._rows, logits_BV
-        logits_BV = rows.read()
+        self.answers = [*self.answers, *joining]
+        if self._rows is None:
+            if joining:
+                self._reading = _prompts(self._model, joining)
+            return self._read_on(most)
+        logits_BV = self._rows.read()
         if joining:
-            new, new_logits_BV = _read_prompts(self._model, joining)
-            rows.join(new)
-            logits_BV = torch.cat([logits_BV, new_logits_BV])
-        return rows, logits_BV
+            self._reading, others = _prompts(self._model, joining), self._rows
+            new_logits_BV = self._read_on(None)
+            others.join(self._rows)
+            self._rows, logits_BV = (
+                others,
+                torch.cat([known for known in (logits_BV, new_logits_BV) if known is not None]),
+            )
+        return logits_BV
+
+    def _read_on(self, most: int | None) -> torch.Tensor | None:
+        assert self._reading is not None
+        rows, shared = self._reading
+        logits_BV = rows.read(most)
+        if logits_BV is None:
+            return None
+        rows.select(shared)
+        self._rows, self._reading = rows, None
+        return logits_BV[shared]
 
 
-def _read_prompts(model: Any, answers: Sequence[Answer]) -> tuple[Rows, torch.Tensor]:
-    """The answers' prompts, and the logits of what follows each, [B, V]; equal ones are read once."""
-    asked = [(answer.prompt, answer.adapter) for answer in answers]
+def _prompts(model: Any, answers: Sequence[Answer]) -> tuple[Rows, list[int]]:
+    """What the answers follow, to be read, equal ones once; and for each answer the row."""
+    asked = [(answer.said, answer.adapter) for answer in answers]
     places = {one: place for place, one in enumerate(dict.fromkeys(asked))}
     adapters = [adapter for _, adapter in places if adapter is not None]
-    rows = Rows(model, [prompt for prompt, _ in places], adapters or None)
-    logits_BV = rows.read()
-    shared = [places[one] for one in asked]
-    rows.select(shared)
-    return rows, logits_BV[shared]
+    return Rows(model, [prompt for prompt, _ in places], adapters or None), [places[one] for one in asked]
 
 
 def _logprob(token: int, logits_V: torch.Tensor, count: int) -> Logprob:

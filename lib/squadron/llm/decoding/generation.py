@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from squadron.core.work import take_turns
 from squadron.llm.decoding.decoder import Answer, Decoder
 from squadron.llm.decoding.rows import has_rows, left_padded
 from squadron.llm.decoding.sampling import score
@@ -28,6 +29,7 @@ def generate(model: Any, answers: Sequence[Answer]) -> None:
         decoder = Decoder(model)
         decoder.step(answers)
         while decoder.answers:
+            take_turns()
             decoder.step()
 
 
@@ -58,6 +60,7 @@ def _by_transformers(model: Any, answers: Sequence[Answer]) -> None:
     def add(ids_BT: torch.Tensor, scores_BV: torch.Tensor, **_: Any) -> torch.Tensor:
         for answer, token in zip(answers, ids_BT[:, -1].tolist(), strict=True):
             answer.add(token)
+        take_turns()
         return torch.tensor([answer.finish_reason is not None for answer in answers], device=ids_BT.device)
 
     model.generate(

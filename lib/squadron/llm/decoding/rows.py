@@ -3,6 +3,7 @@ V tokens of the vocabulary."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,20 +59,29 @@ class Rows:
         penalty = model.generation_config.repetition_penalty or 1.0
         self._penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1 else None
 
-    def read(self) -> torch.Tensor:
-        """Read what is new, and give the logits of each row's next token, [B, V]."""
-        new = self._ids_BT.shape[1] - self._cache.get_seq_length()
-        places_BT = (self._mask_BT.cumsum(-1) - 1).clamp(min=0)
+    @property
+    def cells(self) -> int:
+        """Rows times columns: what memory holds keys and values of."""
+        return int(self._ids_BT.numel())
+
+    def read(self, most: int | None = None) -> torch.Tensor | None:
+        """Read what is new, and give the logits of each row's next token, [B, V]; at most `most` columns, and None
+        while more are to be read."""
+        start, end = self._cache.get_seq_length(), self._ids_BT.shape[1]
+        upto = end if most is None else min(end, start + most)
+        places_BT = (self._mask_BT[:, :upto].cumsum(-1) - 1).clamp(min=0)
         adapted = {} if self._adapters is None else {"adapter_names": self._adapters}
         read = self._model(
-            input_ids=self._ids_BT[:, -new:],
-            attention_mask=self._mask_BT,
-            position_ids=places_BT[:, -new:],
+            input_ids=self._ids_BT[:, start:upto],
+            attention_mask=self._mask_BT[:, :upto],
+            position_ids=places_BT[:, start:],
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
             **adapted,
         )
+        if upto < end:
+            return None
         logits_BV: Any = read.logits[:, -1].float()
         return logits_BV if self._penalise is None else self._penalise(self._ids_BT, logits_BV)
 
@@ -96,6 +106,14 @@ class Rows:
         if self._adapters is not None:
             self._adapters = [self._adapters[row] for row in rows]
         self._widen(max(self._lengths))
+
+    def take(self, rows: Sequence[int]) -> Rows:
+        """These rows, in this order, by themselves."""
+        taken = copy.copy(self)
+        taken._cache = copy.copy(self._cache)
+        taken._cache.layers = [copy.copy(layer) for layer in self._cache.layers]
+        taken.select(rows)
+        return taken
 
     def join(self, others: Rows) -> None:
         """Add the rows of others beneath these; both have been read."""

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from squadron.core.work import take_turns
 from squadron.methods.actor_reasoner.prompts import meaning
 from squadron.sim.driving.drivers import NOTHING, believe, drivers_say, drivers_wish, opponents
 from squadron.sim.driving.spec import DriversConfig
@@ -85,6 +86,7 @@ def run_episodes(
     arcs, speeds, wanted, shown, hits = [traffic.arc_BV], [traffic.speed_BV], [], [], []
     over_B = np.zeros(traffic.episodes, bool)
     for tick in range(config.ticks):
+        take_turns()
         if pace is not None:
             pace(tick)
         decision = policy.decide(traffic, drivers_say(traffic))

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from squadron.core.panels import Curves, Film, Series
 from squadron.core.run import Stage
+from squadron.core.work import take_turns
 from squadron.evaluate.scores import Scores
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS, ACTIONS
 from squadron.methods.actor_reasoner.benchmark import FULL, World, contestant
@@ -77,6 +78,7 @@ def frames(track: Track, trail: Sequence[Thought]) -> list[np.ndarray]:
     font = ImageFont.load_default(15)
     pictures = []
     for tick in range(0, len(track.wanted_TB), _EVERY):
+        take_turns()
         image = road.copy()
         pen = ImageDraw.Draw(image)
         poses_V3 = traffic.scene.at(traffic.line_BV[0], track.arc_TBV[tick + 1, 0])

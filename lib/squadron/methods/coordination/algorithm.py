@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from squadron.core.errors import InputError
+from squadron.core.work import take_turns
 from squadron.methods.coordination.config import CostName
 from squadron.methods.coordination.density_limits import Crowding, limited
 from squadron.methods.coordination.graph import Graph
@@ -74,6 +75,7 @@ def choose_following(graph: Graph, confidence_SE: np.ndarray, at_most: int | Non
     order_SL = np.take_along_axis(limited_SL, np.argsort(doubt_SL, axis=1, kind="stable"), axis=1)
     crowding = Crowding(graph)
     for following_E, order_L in zip(following_SE, order_SL, strict=True):
+        take_turns()
         crowding.clear()
         following_E[crowding.ask_in_order(order_L.tolist())] = True
     return following_SE
@@ -95,6 +97,7 @@ def entry_times(graph: Graph, plans: Plans, order_SN: np.ndarray | None = None) 
     travel_N, before_N = graph.travel_N, np.where(graph.before_N < 0, count, graph.before_N)
     floor_N = np.where(graph.before_N < 0, graph.enter_N, -np.inf)
     for node_S in order_SN.T:
+        take_turns()
         waits_SD = wait_S2E[samples[:, None], side_ND[node_S], edge_ND[node_S]]
         waits_SD = waits_SD + enter_SN[samples[:, None], neighbour_ND[node_S]]
         driven_S = np.maximum(enter_SN[samples, before_N[node_S]] + travel_N[node_S], floor_N[node_S])

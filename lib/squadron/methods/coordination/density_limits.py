@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from squadron.core.errors import InputError
+from squadron.core.work import take_turns
 from squadron.methods.coordination.graph import Graph
 
 _MOST_CROWDS = 5_000_000
@@ -72,6 +73,7 @@ class Crowding:
 
     def _outgrows(self, common: int, inside: int, limit: int) -> bool:
         """Whether so many intervals, whose common neighbours these are, are part of a group above the limit."""
+        take_turns()
         if inside > limit:
             return True
         for node in _bits(common):
@@ -81,14 +83,18 @@ class Crowding:
         return False
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)
 def limited(graph: Graph) -> np.ndarray:
     """Which edges (E) are of a group above its limit, all of a crowd among them; the others may always be of the
-    following type. Kept for the last graph, since every round of planning asks; not to be written to."""
+    following type. Kept for the last graphs, since every round of planning asks; not to be written to."""
     everything = Crowding(graph)
     for edge in range(graph.edges):
         everything.grant(edge)
-    return np.array([not everything.fits(edge) for edge in range(graph.edges)], bool)
+    limited_E = np.zeros(graph.edges, bool)
+    for edge in range(graph.edges):
+        take_turns()
+        limited_E[edge] = not everything.fits(edge)
+    return limited_E
 
 
 def over_limit(graph: Graph, following_E: np.ndarray) -> list[int]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, model_validator
 
 from squadron.core.config import Config
 from squadron.core.errors import InputError
@@ -18,20 +19,34 @@ from squadron.methods.coordination.records import Planners
 from squadron.serve.service import Route, Service, Services
 
 if TYPE_CHECKING:
+    from squadron.methods.coordination.graph import Graph
     from squadron.methods.coordination.planner import Propose
+
+
+_MOST_ROBOTS, _MOST_CORNERS = 1_000, 4_000
+_MOST_PAIRS, _MOST_CELLS = 200_000, 10_000_000  # 60 MB of close pieces of routes, 80 MB of samples
 
 
 class PlanRequest(Config):
     """Robots to plan for. What is left out is as the run was trained."""
 
     routes: tuple[tuple[tuple[float, float], ...], ...] = Field(
-        min_length=1, description="corners of each robot's way, in metres; robots drive at one metre a second"
+        min_length=1,
+        max_length=_MOST_ROBOTS,
+        description=f"corners of each robot's way, in metres; robots drive at one metre a second; {_MOST_CORNERS:,} "
+        "corners at most",
     )
     limits: FloorLimits | None = None
     cost: CostName | None = None
     samples: int | None = Field(None, ge=1, le=1000)
     rounds: int | None = Field(None, ge=0, le=100)
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _corners_fit(self) -> PlanRequest:
+        if (corners := sum(map(len, self.routes))) > _MOST_CORNERS:
+            raise ValueError(f"the routes have {corners:,} corners; {_MOST_CORNERS:,} are planned at most")
+        return self
 
 
 EXAMPLE = {"routes": [[[0, 0], [10, 0]], [[5, -5], [5, 5]], [[3, 8], [3, -8]]]}
@@ -122,9 +137,10 @@ class Planning:
             raise InputError(f"no network was trained for {cost}", fix=f"ask for {known}")
         started = time.perf_counter()
         routes = [make_route(points, f"the route of robot {robot}") for robot, points in enumerate(request.routes)]
-        graph = build_graph(routes, request.limits or self._limits)
+        graph = build_graph(routes, request.limits or self._limits, _MOST_PAIRS)
         asked = {"samples": request.samples, "rounds": request.rounds, "seed": request.seed}
         sampling = self._sampling.model_copy(update={name: value for name, value in asked.items() if value is not None})
+        _check_size(graph, sampling.samples)
         schedule = plan_graph(graph, cost, self._networks[cost], sampling)
         described: dict[str, Any] = describe(schedule)
         return PlanAnswer(
@@ -134,3 +150,15 @@ class Planning:
             seconds=time.perf_counter() - started,
             **described,
         )
+
+
+def _check_size(graph: Graph, samples: int) -> None:
+    """Raise InputError for a graph whose plans would not fit into memory."""
+    size, degree = graph.nodes + graph.edges, int(np.bincount(graph.edge_E2.ravel()).max(initial=0))
+    if graph.nodes * degree > _MOST_CELLS:
+        raise InputError(
+            "too many robots meet at one place", where="routes", fix="plan parts of the floor by themselves"
+        )
+    if samples * size > _MOST_CELLS:
+        what = f"samples: {samples:,} plans of {size:,} intervals and encounters are too many"
+        raise InputError(what, where="samples", fix=f"ask for {max(1, _MOST_CELLS // size):,} at most")

@@ -13,8 +13,9 @@ import numpy as np
 import shapely
 
 from squadron.core.errors import InputError
+from squadron.core.work import take_turns
 from squadron.methods.coordination.config import FloorLimits
-from squadron.methods.coordination.interference import Zones, find_zones
+from squadron.methods.coordination.interference import MOST_PAIRS, Zones, find_zones
 from squadron.sim.routes import Route
 
 TICK_M = 1e-3
@@ -84,14 +85,16 @@ class Graph:
         return leaves - reaches[:, ::-1]
 
 
-def build_graph(routes: Sequence[Route], limits: FloorLimits) -> Graph:
-    """The graph of these routes. Raises InputError if starts overlap, or the graph would not fit memory."""
+def build_graph(routes: Sequence[Route], limits: FloorLimits, most_pairs: int = MOST_PAIRS) -> Graph:
+    """The graph of these routes. Raises InputError if starts overlap, or the graph would not fit memory, which is for
+    `most_pairs` as in `find_zones`."""
     if not routes:
         raise InputError("there is no route", fix="give at least one robot a path")
-    zones = find_zones(routes, limits.radius_m)
+    zones = find_zones(routes, limits.radius_m, most_pairs)
     start_Z2 = np.floor(zones.start_Z2 / TICK_M + 1e-6)
     end_Z2 = np.ceil(zones.end_Z2 / TICK_M - 1e-6)
     robot_N, enter_N, leave_N, node_Z2 = _merge(zones, start_Z2, end_Z2)
+    take_turns()
     edge_E2, zone_start_E2, zone_end_E2 = _edges(node_Z2, start_Z2, end_Z2)
     density_N = _densities(routes, limits, robot_N, enter_N * TICK_M, leave_N * TICK_M)
     return Graph(
@@ -117,6 +120,7 @@ def _merge(
     new = np.ones(len(order), bool)
     reach = -np.inf
     for place in range(len(order)):
+        take_turns()
         if place and robot[place] == robot[place - 1] and start[place] <= reach:
             new[place] = False
             reach = max(reach, end[place])

@@ -16,9 +16,11 @@ from scipy.sparse import csgraph
 from scipy.spatial import KDTree
 
 from squadron.core.errors import InputError
+from squadron.core.work import take_turns
 from squadron.sim.routes import Route
 
-_MOST_PAIRS = 20_000_000
+MOST_PAIRS = 20_000_000
+"""Of straight pieces of two routes that are close to each other."""
 _PAIR_BYTES = 300
 _PIECES_AT_ONCE = 100
 _TOUCH = 1 - 1e-9
@@ -43,7 +45,7 @@ class _Pieces(NamedTuple):
     end_L2: np.ndarray
 
 
-def find_zones(routes: Sequence[Route], radius_m: float) -> Zones:
+def find_zones(routes: Sequence[Route], radius_m: float, most_pairs: int = MOST_PAIRS) -> Zones:
     """All zones between discs of `radius_m`, in order of robots and of the first one's route.
 
     In the plane of two robots' arc lengths, the places where their discs overlap fall into connected regions; a zone is
@@ -51,19 +53,21 @@ def find_zones(routes: Sequence[Route], radius_m: float) -> Zones:
     two straight lines is a convex function; so it reaches over from piece to piece exactly where a corner of the one
     route is close to the other piece, and its sides follow from where a line enters and leaves a capsule.
 
-    Raises InputError if two robots overlap at their starts, or so much of the routes is close that memory would not
-    do.
+    Raises InputError if two robots overlap at their starts, or more than `most_pairs` straight pieces of two routes are
+    close to each other: memory would not do.
     """
     _refuse_overlapping_starts(routes, radius_m)
     distance = 2 * radius_m * _TOUCH
     pieces = _cut(routes)
-    one_M, other_M = _close_pairs(pieces, distance)
+    one_M, other_M = _close_pairs(pieces, distance, most_pairs)
     low_M2, high_M2 = np.stack(
         [_inside(pieces, one_M, other_M, distance), _inside(pieces, other_M, one_M, distance)], axis=-1
     )
+    take_turns()
     real_M = (low_M2 <= high_M2).all(1)  # the rest touch in a point, to rounding
     one_M, other_M, low_M2, high_M2 = one_M[real_M], other_M[real_M], low_M2[real_M], high_M2[real_M]
     zone_M = _components(pieces, one_M, other_M, distance)
+    take_turns()
     robots_M2 = pieces.robot_L[np.stack([one_M, other_M], axis=1)]
     arc_M2 = pieces.arc_L[np.stack([one_M, other_M], axis=1)]
     zones = int(zone_M.max(initial=-1)) + 1
@@ -98,12 +102,13 @@ def _cut(routes: Sequence[Route]) -> _Pieces:
     )
 
 
-def _close_pairs(pieces: _Pieces, distance: float) -> tuple[np.ndarray, np.ndarray]:
+def _close_pairs(pieces: _Pieces, distance: float, most_pairs: int) -> tuple[np.ndarray, np.ndarray]:
     """Pieces of two robots that are within a distance (M, M), each pair once, in order."""
     lines = shapely.linestrings(np.stack([pieces.start_L2, pieces.end_L2], axis=1))
     tree = shapely.STRtree(lines)
 
     def close_to(some: np.ndarray) -> np.ndarray:
+        take_turns()
         one, other = tree.query(lines[some], predicate="dwithin", distance=distance)
         pairs = np.stack([some[one], other])
         return pairs[:, pieces.robot_L[pairs[0]] < pieces.robot_L[pairs[1]]]
@@ -111,7 +116,7 @@ def _close_pairs(pieces: _Pieces, distance: float) -> tuple[np.ndarray, np.ndarr
     every = np.arange(len(lines))
     probe = every[:: -(-len(lines) // _PIECES_AT_ONCE)]
     expected = close_to(probe).shape[1] * len(lines) / len(probe)
-    if expected > _MOST_PAIRS:
+    if expected > most_pairs:
         raise InputError(
             f"about {expected:.2g} pairs of pieces of routes are close to each other: "
             f"{expected * _PAIR_BYTES / 1e9:.0f} GB",
@@ -126,6 +131,7 @@ def _close_pairs(pieces: _Pieces, distance: float) -> tuple[np.ndarray, np.ndarr
 def _inside(pieces: _Pieces, line_M: np.ndarray, core_M: np.ndarray, distance: float) -> np.ndarray:
     """From where to where (2, M), in metres from its start, a piece lies within a distance of another: in a capsule,
     which is a rectangle and two discs. Low is above high where it does not."""
+    take_turns()
     along_L2 = (pieces.end_L2 - pieces.start_L2) / pieces.length_L[:, None]
     u_M2, w_M2 = along_L2[line_M], along_L2[core_M]
     offset_M2 = pieces.start_L2[line_M] - pieces.start_L2[core_M]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from squadron.core.folder import Folder
+from squadron.core.work import take_turns
 from squadron.methods.coordination.algorithm import COSTS, ranks
 from squadron.methods.coordination.config import CostName, FloorLimits, SamplingConfig
 from squadron.methods.coordination.features import features, join
@@ -60,6 +61,7 @@ def plan_graph(
     best = choose(graph, cost, drive(graph, propose(graph, sampling, draw), sampling.regrants), sampling.by_parts)
     now, value = best, _value(graph, cost, best)
     for _ in range(_rounds(graph, sampling)):
+        take_turns()
         near = drive(graph, around(graph, cost, now, sampling.samples, sampling.flips, draw), sampling.regrants)
         better = choose(graph, cost, stack([best, near]), sampling.by_parts)
         if (cheaper := _value(graph, cost, better)) < value - 1e-9:
@@ -120,6 +122,7 @@ def _decode(model: GraphVae, graph: Graph, latent_LZ: np.ndarray) -> tuple[np.nd
     bids, confidences = [], []
     with torch.inference_mode():
         for first in range(0, count, batch_size):
+            take_turns()
             some = latents[first : first + batch_size]
             decoded = model.decode(batch, functional.pad(some, (0, 0, 0, batch_size - len(some))))
             bids.append(decoded.bid_N.reshape(batch_size, graph.nodes)[: len(some)])

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from squadron.core.work import take_turns
 from squadron.methods.coordination.algorithm import (
     COSTS,
     Plans,
@@ -60,10 +61,12 @@ def drive(graph: Graph, proposals: Proposals, regrants: int = 0) -> Driven:
 
 
 def _drive(graph: Graph, proposals: Proposals, regrants: int) -> Driven:
+    take_turns()
     at_most = _GRANTS_ASKED if regrants else None
     plans, order_SN = from_ranks(graph, *proposals, at_most)
     driven = [Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN))]
     for _ in range(regrants):
+        take_turns()
         confidence_SE = np.where(np.isposinf(proposals.confidence_SE), np.inf, lost(graph, driven[-1]))
         plans = Plans(plans.first_SE, choose_following(graph, confidence_SE, at_most))
         driven.append(Driven(proposals.rank_SN, plans, entry_times(graph, plans, order_SN)))
@@ -152,6 +155,7 @@ def _turn(
     """Ranks under which one goes behind the other: it and the rest of its route are ranked higher, or, where not
     `later`, the other and the rest of its own lower, and what is before it no higher than it. Both by what lies between
     the two, stretched."""
+    take_turns()
     samples = np.arange(len(rank_SN))
     step_S = np.maximum(rank_SN[samples, other_S] - rank_SN[samples, one_S] + _LEAST_STEP, 0) * stretch_S
     moved_S = np.where(later_S, one_S, other_S)
@@ -175,6 +179,7 @@ def blame(graph: Graph, cost: CostName, best: Driven) -> tuple[np.ndarray, np.nd
     waits_N = enter_N > start_N + graph.travel_N + 1e-6
     pressure_N, blame_E = _slope(graph, cost, best.enter_SN), np.zeros(graph.edges)
     for node in np.argsort(-best.rank_SN[0], kind="stable").tolist():
+        take_turns()
         if not pressure_N[node]:
             continue
         if not waits_N[node]:

@@ -20,6 +20,7 @@ from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.core.run_reader import outputs, settings
+from squadron.core.work import take_turns
 from squadron.methods.flame.config import EvaluationConfig, FlameConfig
 from squadron.methods.flame.records import Homes, Policy
 from squadron.serve.rollout_video import WatchAnswer, WatchRequest, watch_answer, watch_route
@@ -151,6 +152,7 @@ def _decode(text: str, size: int, place: int) -> np.ndarray:
     """An image as uint8 [H, W, 3]."""
     from PIL import Image, UnidentifiedImageError
 
+    take_turns()
     where = f"robots.{place}.image"
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=_FORMATS) as image:

@@ -11,6 +11,7 @@ import torch
 
 from squadron.core.errors import InputError, SquadronError
 from squadron.core.folder import Folder, relative
+from squadron.core.work import take_turns
 from squadron.evaluate.benchmark import Cell
 from squadron.evaluate.scores import Metrics, Problem
 from squadron.methods.flame.algorithm import BCPolicy, predict, to_environment_range
@@ -126,6 +127,7 @@ def _play(policy: BCPolicy, env: ManipulationEnv, episode_seed: int, each_step: 
     """One closed-loop episode. The last reward is the result, as in the public code."""
     observation, reward, done, steps = env.reset(episode_seed), 0.0, False, 0
     while not done:
+        take_turns()
         if each_step is not None:
             each_step()
         observation, reward, done = env.step(_act(policy, observation))
