@@ -163,13 +163,14 @@ def take_turns() -> None:
         work.step()
 
 
-async def in_thread(call: Callable[..., Result], *arguments: object) -> Result:
-    """What a call gives that is computed in a thread, as part of the work at hand. Raises TimeoutError when its time is
-    over. Cancelled, it ends that work at its next step, and returns when the thread has ended."""
+async def in_thread(call: Callable[..., Result], *arguments: object, alone: bool = True) -> Result:
+    """What a call gives that is computed in a thread, as part of the work at hand: when it is its turn, or next to
+    others if it need not be `alone`. Raises TimeoutError when its time is over. Cancelled, it ends that work at its
+    next step, and returns when the thread has ended."""
     work = current()
 
     def compute() -> Result:
-        with doing(work), work.turn():
+        with doing(work), work.turn() if alone else contextlib.nullcontext():
             work.check()
             return call(*arguments)
 

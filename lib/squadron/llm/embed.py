@@ -118,6 +118,7 @@ class _SentenceTransformers:
         import torch
         from sentence_transformers import SentenceTransformer
 
+        from squadron.llm.backends.layers import take_turns_between_layers
         from squadron.train.library_setup import quiet_libraries
         from squadron.train.models.builders import local_folder
         from squadron.train.models.errors import explaining_load_errors
@@ -132,6 +133,7 @@ class _SentenceTransformers:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
+        take_turns_between_layers(self._model)
         if settings.prompt_name is not None and settings.prompt_name not in self._model.prompts:
             what = f"the model has no prompt {settings.prompt_name}"
             raise ConfigError(what, where=settings.path, fix=suggest(settings.prompt_name, self._model.prompts))

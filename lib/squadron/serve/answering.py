@@ -46,7 +46,7 @@ async def answer_whole(front: Front, service: Service, route: Route, request: Ba
             asked = front.asker.ask(service.name, route.method, request, http.scope["key"])
             answer = await _while_present(http, asked)
             used = getattr(answer, "usage", None)
-            bill.settle(*((used.prompt_tokens, used.completion_tokens) if isinstance(used, openai.Usage) else (0, 0)))
+            bill.settle(*((used.prompt_tokens, used.completion_tokens) if isinstance(used, openai.Usage) else ()))
     except _Gone:
         return Response(status_code=_GONE)
     except _REFUSED as error:
@@ -119,8 +119,9 @@ class _Bill:
             raise _UsedUp(wait_s)
         front.tokens.use(scope["key"], tokens)
 
-    def settle(self, prompt: int, completion: int) -> None:
-        """So many were read and written."""
+    def settle(self, prompt: int | None = None, completion: int = 0) -> None:
+        """So many were read and written; None: as many as were reserved."""
+        prompt = self._reserved if prompt is None else prompt
         self._front.tokens.use(self._scope["key"], -self._reserved)
         self._reserved = 0
         self._front.charge(self._scope, prompt, completion)

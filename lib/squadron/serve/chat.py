@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from squadron.core.errors import InputError
 from squadron.core.profile import WorkerResources
+from squadron.core.work import current, in_thread, take_turns
 from squadron.llm.chat import Sampling
 from squadron.llm.decoding.continuous import Piece
 from squadron.llm.settings import HfModel
+from squadron.serve import costs
 from squadron.serve import openai as api
 from squadron.serve import openai_requests as asked
 from squadron.serve.embedding import embeddings
@@ -30,18 +32,21 @@ if TYPE_CHECKING:
     from squadron.serve.spec import ServeSpec
     from squadron.train.text.calls import Call, CallReader
 
+_LINES = 4
+"""Answers that may be at work for each that the engine writes at a time: the others wait there."""
 _ROUTES = (
     Route(
         "/v1/chat/completions", "chat", asked.ChatCompletionRequest, api.ChatCompletion, "Go on with a conversation",
-        stream="stream_chat",
+        stream="stream_chat", work=lambda request: request.n, tokens=costs.chat_tokens,
     ),
     Route(
         "/v1/completions", "complete", asked.CompletionRequest, api.Completion, "Go on with a text",
         stream="stream_complete", example={"prompt": "What is 6 times 7?", "max_tokens": 32, "temperature": 0},
+        work=costs.completion_answers, tokens=costs.completion_tokens,
     ),
     Route(
         "/v1/embeddings", "embed", asked.EmbeddingRequest, api.Embeddings, "Turn texts into vectors",
-        example={"input": ["a text", "another"]},
+        example={"input": ["a text", "another"]}, work=costs.embedding_passes, tokens=costs.embedding_tokens,
     ),
 )  # fmt: skip
 
@@ -64,6 +69,8 @@ def _over(resources: WorkerResources, max_rows: int, base: str, adapters: Mappin
         _ROUTES,
         resources,
         max_parallel=max_rows,
+        capacity=_LINES * max_rows,
+        unit=f"answers, each {costs.PASS:,} characters to embed counted as one",
         models=tuple(adapters),
         over=SharedBase(base, adapter, partial(_over, resources, max_rows)),
         by_vllm=partial(_by_vllm, name, base, dict(adapters)),
@@ -95,12 +102,13 @@ class ChatServer:
         self._model, self._adapters = attach(loaded.model, adapters or {})
         self._prompts = Prompts(settings.name, loaded.tokenizer, loaded.context, self._model.config.vocab_size)
         self._grammars = Grammars(self._tokenizer, loaded.ends)
+        self._grammars.json(None, "response_format")  # now, and not while the first request for JSON waits
         self._tools = Toolbox(self._tokenizer, self._grammars, loaded.ends)
         self._engine = Engine(self._model, loaded.tokenizer, loaded.ends, loaded.context, max_rows)
 
     async def chat(self, request: asked.ChatCompletionRequest) -> api.ChatCompletion:
         """Answers to a conversation. Raises InputError if it does not fit, or asks for what there is not."""
-        ready = await asyncio.to_thread(self._prepare, request)
+        ready = await in_thread(self._prepare, request, alone=False)
         answers = [
             asyncio.create_task(self._collect(self._chat_generation(request, ready, number), ready.reader()))
             for number in range(request.n)
@@ -120,7 +128,7 @@ class ChatServer:
 
     async def stream_chat(self, request: asked.ChatCompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
         """The answer piece by piece, in the form of OpenAI's chunks. Calls come at its end, each as a whole."""
-        ready = await asyncio.to_thread(self._prepare, request)
+        ready = await in_thread(self._prepare, request, alone=False)
         generation = self._chat_generation(request, ready, 0, context.seed, streams=True)
         first = context.skip == 0
 
@@ -144,7 +152,7 @@ class ChatServer:
 
     async def complete(self, request: asked.CompletionRequest) -> api.Completion:
         """Ways to go on with texts. Raises InputError if one does not fit."""
-        prompts = [self._prompts.encode(prompt, "prompt") for prompt in request.prompts]
+        prompts = await in_thread(self._encode, request.prompts, "prompt", alone=False)
         answers = [
             asyncio.create_task(self._collect(self._completion_generation(request, prompt, number)))
             for prompt in prompts
@@ -166,7 +174,7 @@ class ChatServer:
 
     async def stream_complete(self, request: asked.CompletionRequest, context: Context) -> AsyncIterator[list[Event]]:
         """One way to go on with a text, piece by piece."""
-        (prompt,) = [self._prompts.encode(prompt, "prompt") for prompt in request.prompts]
+        (prompt,) = await in_thread(self._encode, request.prompts, "prompt", alone=False)
         generation = self._completion_generation(request, prompt, 0, context.seed, streams=True)
 
         def choices(piece: Told) -> list[dict[str, Any]]:
@@ -183,13 +191,20 @@ class ChatServer:
         not fit."""
         from squadron.llm.backends.mean_states import mean_states
 
-        encoded = [self._prompts.encode(given, "input") for given in request.inputs]
-        vectors = await asyncio.to_thread(mean_states, self._model, encoded, self._adapters.get(request.model))
+        encoded = await in_thread(self._encode, request.inputs, "input", alone=False)
+        vectors = await in_thread(mean_states, self._model, encoded, self._adapters.get(request.model))
         return embeddings(request, vectors, request.model, sum(map(len, encoded)))
 
     def close(self) -> None:
         """End what is being answered."""
         self._engine.close()
+
+    def _encode(self, texts: Sequence[str | Sequence[int]], where: str) -> list[list[int]]:
+        encoded = []
+        for text in texts:
+            take_turns()
+            encoded.append(self._prompts.encode(text, where))
+        return encoded
 
     def _prepare(self, request: asked.ChatCompletionRequest) -> _Ready:
         text = self._prompts.text(request)
@@ -235,6 +250,7 @@ class ChatServer:
         return Generation(
             tuple(prompt), sampling, lambda piece: None, streams, logprobs, grammar, self._bias(request.logit_bias),
             request.frequency_penalty or 0.0, request.presence_penalty or 0.0, self._adapters.get(request.model),
+            client=current().client,
         )  # fmt: skip
 
     def _bias(self, asked: Mapping[str, float] | None) -> dict[int, float]:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from squadron.serve.body import BadBody, read_json
 
 MOST_TOKENS = 2**20
+MOST_ANSWERS = 256
 _MOST_STOPS, _LONGEST_STOP, _MOST_ANSWERS, _MOST_TOP, _MOST_TOOLS = 16, 256, 16, 20, 128
 Stop = Annotated[str, Field(max_length=_LONGEST_STOP)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -348,6 +349,10 @@ class CompletionRequest(_Sampled):
     def _is_offered(self) -> CompletionRequest:
         if self.stream and len(self.prompts) > 1:
             raise _invalid("prompt", "several prompts cannot be streamed")
+        if (answers := len(self.prompts) * self.n) > MOST_ANSWERS:
+            raise _invalid(
+                "n", f"{answers:,} answers, n to each prompt, are more than the {MOST_ANSWERS} of one request"
+            )
         if self.best_of not in (None, self.n):
             raise _invalid("best_of", "best_of other than n is not offered here")
         if self.echo and (self.stream or self.logprobs is not None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -12,8 +11,10 @@ from pydantic import Field, model_validator
 from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.profile import WorkerResources
+from squadron.serve import costs
 from squadron.serve.service import Route, Service
 
+_UNITS = 2048
 Kind = Literal["response", "steps", "text"]
 _EXAMPLES: dict[Kind, dict[str, Any]] = {
     "response": {"instruction": "What is 6 times 7?", "response": "42"},
@@ -87,15 +88,29 @@ def score_service(
 ) -> Service:
     """A service of what `load` loads, which clients call `name`."""
     example = {"rows": [_EXAMPLES[takes]]}
-    route = Route("/v1/score", "score", ScoreRequest, ScoreAnswer, "Score responses, steps or texts", example=example)
-    return Service(name, partial(ScoreServer, name, load), (route,), resources or WorkerResources(), models=(name,))
+    route = Route(
+        "/v1/score", "score", ScoreRequest, ScoreAnswer, "Score responses, steps or texts", example=example,
+        work=lambda request: len(request.rows) + _tokens(request) * 4 // costs.PASS, tokens=_tokens,
+    )  # fmt: skip
+    return Service(
+        name, partial(ScoreServer, name, load), (route,), resources or WorkerResources(), capacity=_UNITS,
+        unit=f"rows, each {costs.PASS:,} characters counted as one more", models=(name,),
+    )  # fmt: skip
+
+
+def _tokens(request: ScoreRequest) -> int:
+    """About how many tokens rows have."""
+    return sum(
+        costs.tokens_of([row.instruction or "", row.response or "", row.text or "", *(row.steps or ())])
+        for row in request.rows
+    )
 
 
 class ScoreServer:
     """One scorer."""
 
     def __init__(self, name: str, load: Callable[[], Scorer]) -> None:
-        self._name, self._scorer, self._lock = name, load(), threading.Lock()
+        self._name, self._scorer = name, load()
 
     def score(self, request: ScoreRequest) -> ScoreAnswer:
         """A score for each row, or why it has none. Raises InputError for rows of another kind."""
@@ -104,6 +119,5 @@ class ScoreServer:
             if row.kind != takes:
                 wanted = " and ".join(_EXAMPLES[takes])
                 raise InputError(f"rows.{number}: {self._name} scores rows that have {wanted}", where=f"rows.{number}")
-        with self._lock:
-            scores = sorted(self._scorer.score(request.rows), key=lambda one: one.index)
+        scores = sorted(self._scorer.score(request.rows), key=lambda one: one.index)
         return ScoreAnswer(model=request.model, data=tuple(scores))

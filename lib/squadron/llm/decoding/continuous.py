@@ -254,9 +254,10 @@ class _Stream:
 
     def _add(self, tokens: Sequence[int]) -> bool:
         """Read the last token; whether the text holds a stop. What has been sent holds none, nor a beginning of one."""
+        before, stops = len(self._text), self._generation.sampling.stop
         self._text += self._decode.step(self._backend, tokens[-1]) or ""
-        stops = self._generation.sampling.stop
-        places = [place for stop in stops if (place := self._text.find(stop, self._sent)) >= 0]
+        start = max(self._sent, before - max(map(len, stops), default=0))
+        places = [place for stop in stops if (place := self._text.find(stop, start)) >= 0]
         self._stop = min(places, default=None)
         return self._stop is not None
 

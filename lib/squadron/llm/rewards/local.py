@@ -11,7 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from squadron.core.blanks import fill_in
+from squadron.core.work import take_turns
 from squadron.llm.backends.batches import in_batches
+from squadron.llm.backends.layers import take_turns_between_layers
 from squadron.llm.chat import Closing, ModelUnavailable
 from squadron.llm.rewards.reward import Answered, RewardModel, Score, scored
 from squadron.llm.rewards.settings import ClassifierReward, LabelTokenReward, LocalReward
@@ -83,7 +85,9 @@ def by_length(
     `encode` turns a row into what holds its tokens as `input_ids`; `longest` is how many of them the model reads.
     """
     fitting: list[tuple[Row, Any]] = []
-    for row, encoded in zip(rows, map(encode, rows), strict=True):
+    for row in rows:
+        take_turns()
+        encoded = encode(row)
         if (count := len(encoded["input_ids"])) > longest:
             yield row, None, f"the row has {count:,} tokens, the reward model reads {longest:,}"
         elif count == 0:
@@ -152,7 +156,7 @@ def load_head(head: Head, settings: LocalReward) -> tuple[Any, Any, list[str]]:
         # Right padding: position numbers then begin at the first token, alone and in a batch.
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", **options)
     model = keep_cap(model).eval() if placed else keep_cap(model).to(device).eval()
-    return model, tokenizer, sorted(loading["missing_keys"])
+    return take_turns_between_layers(model), tokenizer, sorted(loading["missing_keys"])
 
 
 def refuse_untrained(settings: LocalReward, missing: Sequence[str], fix: str) -> None:

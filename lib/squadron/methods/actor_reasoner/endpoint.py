@@ -123,14 +123,26 @@ def services(folder: Folder) -> Services:
     memories = {one.scene: one.path for one in kept}
     worlds = {scene: World(folder, config.world(scene), reasoner_model) for scene in memories}
     car = {"own_m": 20, "own_speed": 8, "other_m": 25, "other_speed": 7}
-    act = Route("/v1/act", "act", ActRequest, ActAnswer, "what each car does now, from memory", example={"cars": [car]})
+    act = Route(
+        "/v1/act",
+        "act",
+        ActRequest,
+        ActAnswer,
+        "what each car does now, from memory",
+        example={"cars": [car]},
+        work=_cars,
+    )
     watch = watch_route("Actor and Reasoner at the wheel, in an episode that took no part in filling the memory")
     told = "what kind of driver each car meets, and what to do"
-    think = Route("/v1/think", "think", ThinkRequest, ThinkAnswer, told, example={"cars": [car]})
+    think = Route("/v1/think", "think", ThinkRequest, ThinkAnswer, told, example={"cars": [car]}, work=_cars)
     return Services((
-        Service("actor", LoadActor(worlds, memories), (act,)),
-        Service("reasoner", LoadReasoner(worlds, memories), (think, watch)),
+        Service("actor", LoadActor(worlds, memories), (act,), capacity=4 * _MOST_CARS, unit="cars"),
+        Service("reasoner", LoadReasoner(worlds, memories), (think, watch), capacity=4 * _MOST_CARS, unit="cars"),
     ))  # fmt: skip
+
+
+def _cars(request: ActRequest | ThinkRequest) -> int:
+    return len(request.cars)
 
 
 @dataclass(frozen=True)

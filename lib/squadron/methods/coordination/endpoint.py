@@ -44,9 +44,13 @@ class PlanRequest(Config):
 
     @model_validator(mode="after")
     def _corners_fit(self) -> PlanRequest:
-        if (corners := sum(map(len, self.routes))) > _MOST_CORNERS:
+        if (corners := _corners(self)) > _MOST_CORNERS:
             raise ValueError(f"the routes have {corners:,} corners; {_MOST_CORNERS:,} are planned at most")
         return self
+
+
+def _corners(request: PlanRequest) -> int:
+    return sum(map(len, request.routes))
 
 
 EXAMPLE = {"routes": [[[0, 0], [10, 0]], [[5, -5], [5, 5]], [[3, 8], [3, -8]]]}
@@ -97,8 +101,8 @@ def services(folder: Folder) -> Services:
     config = settings(folder, CoordinationConfig)
     load = Load(networks, config.limits, config.sampling)
     summary = "who goes first wherever robots meet, and when"
-    route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, summary, example=EXAMPLE)
-    return Services((Service("coordination", load, (route,)),))
+    route = Route("/v1/plan", "plan", PlanRequest, PlanAnswer, summary, example=EXAMPLE, work=_corners)
+    return Services((Service("coordination", load, (route,), capacity=2 * _MOST_CORNERS, unit="corners"),))
 
 
 @dataclass(frozen=True)

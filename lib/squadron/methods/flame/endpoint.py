@@ -71,13 +71,15 @@ def services(folder: Folder) -> Services:
     size = policy.image_size
     example = {"robots": [{"image": _blank(size), "state": [0.0] * _STATE}]}
     summary = f"What a robot does next, by its camera of {size} × {size} pixels and its joints"
-    route = Route("/v1/act", "act", ActRequest, ActAnswer, summary, example=example)
+    route = Route(
+        "/v1/act", "act", ActRequest, ActAnswer, summary, example=example, work=lambda request: len(request.robots)
+    )
     films = LoadFilms(
         folder, policy, outputs(folder, "build_homes", Homes)[-1], settings(folder, FlameConfig).evaluation
     )
     watch = watch_route("The robot at work in a home that took no part in training")
     return Services((
-        Service("flame", Load(folder, policy), (route,)),
+        Service("flame", Load(folder, policy), (route,), capacity=4 * _MOST_ROBOTS, unit="robots"),
         Service("flame-watch", films, (watch,), WorkerResources(cpus=0)),  # no robot waits for a film
     ))  # fmt: skip
 
