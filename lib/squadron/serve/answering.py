@@ -8,7 +8,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import AsyncIterator, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
@@ -18,10 +18,8 @@ from squadron.core.errors import InputError, SquadronError
 from squadron.serve import openai
 from squadron.serve.admission import Busy
 from squadron.serve.errors import error_response, unforeseen
+from squadron.serve.front import Front
 from squadron.serve.service import Context, Event, Route, Service
-
-if TYPE_CHECKING:
-    from squadron.serve.gateway import Front
 
 _RETRY_AFTER_S = 1
 _GONE = 499

@@ -17,6 +17,7 @@ from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, ResourceError
 from squadron.core.profile import WorkerResources
 from squadron.serve.auth_limits import Key, read_key
+from squadron.serve.front import parallel
 from squadron.serve.gateway import make_app
 from squadron.serve.replicas import Replica, Replicas
 from squadron.serve.service import Service, paths
@@ -139,7 +140,7 @@ def deployment(service: Service, spec: ServeSpec) -> Any:
         name=service.name,
         num_replicas=None if auto else spec.replicas,
         autoscaling_config=auto,
-        max_ongoing_requests=spec.parallel(service),
+        max_ongoing_requests=parallel(service, spec),
         max_queued_requests=-1,  # the gateway counts who waits, fairly (`admission.py`)
         max_constructor_retry_count=_LOADS,
         graceful_shutdown_timeout_s=spec.drain_s,

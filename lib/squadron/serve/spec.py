@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config
-
-if TYPE_CHECKING:
-    from squadron.serve.service import Service
 
 KEYS = "SQUADRON_API_KEYS"
 """Environment variable with the keys that clients may present, separated by commas; one may have a name, `name:key`."""
@@ -93,8 +90,3 @@ class ServeSpec(Config):
         """This limit for a key."""
         own = getattr(self.keys[key], name) if key in self.keys else None
         return getattr(self, name) if own is None else own
-
-    def parallel(self, service: Service) -> int:
-        """How many requests one replica of a service works on."""
-        vllm = service.by_vllm is not None and self.engine == "vllm"
-        return self.max_parallel or (self.vllm.max_parallel if vllm else service.max_parallel)
