@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,12 @@ from starlette.exceptions import HTTPException
 
 MOST_NESTED = 100
 """Lists and objects within one another. A schema of OpenAI's ten levels has some 30."""
+MOST_PARTS = 50_000
+"""Lists, objects and keys of a body. 4,096 messages of two parts each have some 45,000; what is sent to be read slowly
+has a million."""
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_INFINITY = float("inf")
 
 
 class BadBody(HTTPException):
@@ -44,8 +51,11 @@ def read_json(body: bytes) -> Any:
     """The value of a body in UTF-8.
 
     Raises BadBody for text that is no JSON (RFC 8259) or has a key twice in one object; for numbers beyond a double and
-    texts with half a surrogate pair, which cannot be handed on; and for what is nested more than `MOST_NESTED` deep.
+    texts with half a surrogate pair, which cannot be handed on; for what is nested more than `MOST_NESTED` deep, or has
+    more than `MOST_PARTS` lists, objects and keys.
     """
+    if (parts := _count_parts(body)) > MOST_PARTS:
+        raise BadBody(f"{parts:,} lists, objects and keys; {MOST_PARTS:,} are read at most", code="invalid_value")
     try:
         value = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
@@ -56,18 +66,27 @@ def read_json(body: bytes) -> Any:
         raise BadBody(f"not JSON that can be read: {error}") from None
     except RecursionError:
         raise BadBody(_TOO_DEEP) from None
-    _check(value)
+    _check(value, has_halves=_ESCAPED_HALF.search(body) is not None)
     return value
 
 
 _TOO_DEEP = f"lists and objects are nested more than {MOST_NESTED} deep"
 
 
+def _count_parts(body: bytes) -> int:
+    """Lists, objects and keys, before any is made. Exact where there are many: texts do not count."""
+    signs = (b"[", b"{", b":")
+    if (most := sum(map(body.count, signs))) <= MOST_PARTS:
+        return most
+    bare = _STRING.sub(b"", body)
+    return sum(map(bare.count, signs))
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise BadBody(f"the key {twice!r:.80} stands twice in one object", code="invalid_value")
     return found
 
@@ -76,20 +95,27 @@ def _no_constant(name: str) -> Any:
     raise BadBody(f"not JSON: there is no {name} in it")
 
 
-def _check(value: Any) -> None:
-    """Raise BadBody for the first value that cannot be handed on. Without recursion: the value may be deep."""
+def _check(value: Any, has_halves: bool) -> None:
+    """Raise BadBody for the first value that cannot be handed on; only with `has_halves` texts are looked at. Without
+    recursion: the value may be deep."""
     waiting: list[tuple[tuple[str, ...], Any]] = [((), [value])]
     while waiting:
         place, container = waiting.pop()
         if len(place) > MOST_NESTED:
             raise BadBody(_TOO_DEEP, ".".join(place[1:4]), "invalid_value")
-        pairs = container.items() if isinstance(container, dict) else enumerate(container)
-        for key, part in pairs:
-            if wrong := _wrong(key) or _wrong(part):
-                param = ".".join((*place, str(key))[1:]).encode(errors="replace").decode()
-                raise BadBody(f"{param or 'the body'}: {wrong}", param or None, "invalid_value")
+        values = container.values() if isinstance(container, dict) else container
+        if has_halves or _INFINITY in values or -_INFINITY in values:
+            _check_each(place, container)
+        for key, part in container.items() if isinstance(container, dict) else enumerate(container):
             if isinstance(part, dict | list):
                 waiting.append(((*place, str(key)), part))
+
+
+def _check_each(place: tuple[str, ...], container: Any) -> None:
+    for key, part in container.items() if isinstance(container, dict) else enumerate(container):
+        if wrong := _wrong(key) or _wrong(part):
+            param = ".".join((*place, str(key))[1:]).encode(errors="replace").decode()
+            raise BadBody(f"{param or 'the body'}: {wrong}", param or None, "invalid_value")
 
 
 def _wrong(value: Any) -> str:
