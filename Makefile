@@ -1,5 +1,6 @@
 # Everything below runs in .venv, which is built on first use and after a change of pyproject.toml or the pins.
 # Another interpreter: make test PYTHON=python3.12
+# Every file checked against the hash that is written down for it, but torch's and what comes with it: make test HASHES=1
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
@@ -8,6 +9,9 @@ CONSTRAINTS ?= constraints/cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-annotate --custom-compile-command "make constraints"
+# Of the public index alone: what else a machine is told to look at may hold other files of the same names.
+HASH := $(BIN)/uv pip compile - --no-config --no-deps --python-version 3.11 --generate-hashes --quiet --no-annotate \
+    --custom-compile-command "make constraints" --default-index https://pypi.org/simple
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .PHONY: demo test test-vllm lint bench constraints clean
@@ -15,6 +19,9 @@ BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
+ifdef HASHES
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(CONSTRAINTS:.txt=-hashes.txt)
+endif
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	@touch $@
 
@@ -48,6 +55,8 @@ constraints: $(READY)
 	printf 'certifi\n' > $(VENV)/overrides.txt
 	printf 'torch==2.14.0\nsetuptools<81\n' | $(COMPILE) -c - --python-platform x86_64-manylinux_2_28 --extra gpu \
 	    --override $(VENV)/overrides.txt --no-emit-package certifi -o constraints/gpu.txt
+	grep -vE '^(torch|triton|nvidia-[a-z0-9-]+)==' constraints/cpu.txt | $(HASH) --universal -o constraints/cpu-hashes.txt
+	$(HASH) --python-platform x86_64-manylinux_2_28 -o constraints/gpu-hashes.txt < constraints/gpu.txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-vllm build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,27 @@ def test_what_is_printed_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
     console._console.cache_clear()
     printed = capsys.readouterr()
     assert "c4nary" not in printed.out + printed.err and printed.out.count("***masked***") == 2
+
+
+def test_what_libraries_log_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    remember_secret(CANARY)
+    usual, log = logging.getLogRecordFactory(), logging.getLogger("some.library")
+    handler = logging.StreamHandler()
+    log.addHandler(handler)
+    try:
+        masking.mask_logs()
+        masking.mask_logs()
+        log.error("asked %s for %d", f"https://a:{CANARY[:6]}@host", 5)
+        try:
+            raise ValueError(CANARY)
+        except ValueError:
+            log.exception("plain %s", "words")
+    finally:
+        log.removeHandler(handler)
+        logging.setLogRecordFactory(usual)
+    printed = capsys.readouterr().err
+    assert "asked https://***@host for 5" in printed and "plain words\nTraceback" in printed
+    assert "ValueError: ***masked***" in printed and "c4nary" not in printed
 
 
 def test_a_secret_is_not_varied() -> None:

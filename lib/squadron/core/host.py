@@ -15,7 +15,7 @@ from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from squadron.core.masking import mask_text
+from squadron.core.masking import mask_logs, mask_text
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGEST_HEAP_BLOCK, _KEPT_FREE = 32 * 1024**2, 512 * 1024**2  # bytes; glibc allows no larger block
@@ -29,6 +29,7 @@ class Host:
     def __init__(self, factory: bytes, threads: int, paths: list[str]) -> None:
         sys.path += [path for path in paths if path not in sys.path]  # so that modules next to the script are found
         use_threads(threads)  # before the factory's imports: numerical libraries read the variables once
+        mask_logs()
         self._factory, self._threads, self._worker = factory, threads, None
         reuse_freed_memory()
 

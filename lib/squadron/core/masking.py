@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 MASK = "***"
 _IN_TEXT = "***masked***"
@@ -109,12 +109,35 @@ def remember_secrets(value: Any, *, named: bool = False) -> None:
         elif "://" in value:
             for found in (*(one[2].partition(":")[2] for one in _USER.finditer(value)), *_parameters(value)):
                 remember_secret(found)
+                remember_secret(unquote(found))
 
 
 def remember_secret(text: str) -> None:
     """Mask this value from now on, wherever this process writes or prints a text."""
     if len(text.strip()) >= LEAST and text.strip("*"):
         _known.add(text.strip())
+
+
+def mask_logs() -> None:
+    """Mask secrets from now on in what any library of this process logs, tracebacks included."""
+    import logging
+    import traceback
+
+    make = logging.getLogRecordFactory()
+    if getattr(make, "masks", False):
+        return
+
+    def masked(*args: Any, **named: Any) -> logging.LogRecord:
+        record = make(*args, **named)
+        if (said := mask_text(text := record.getMessage())) != text:
+            record.msg, record.args = said, ()
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = mask_text("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            record.exc_info = None
+        return record
+
+    masked.masks = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(masked)
 
 
 def _parameters(url: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import json
 import sys
 import threading
 import time
@@ -302,7 +303,9 @@ class Endpoint(Closing):
         local servers are given for a key, such as `not-needed`, may be words of an answer."""
         if self._key is None or len(self._key) < _LEAST_KEY or not any(map(str.isdigit, self._key)):
             return body
-        return body.replace(self._key.encode(), MASK.encode())
+        for form in (self._key, json.dumps(self._key)[1:-1]):
+            body = body.replace(form.encode(), MASK.encode())
+        return body
 
 
 def _amend(call: Call, refusal: bytes) -> Call | None:
