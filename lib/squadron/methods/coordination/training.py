@@ -181,7 +181,7 @@ def load_planner(folder: Folder) -> GraphVae:
     from squadron.methods.coordination.model import GraphVae
 
     try:
-        config = ModelConfig.model_validate_json(folder.read_bytes("config.json"))
+        config = ModelConfig.model_validate(folder.read_json("config.json"))
         weights = load(folder.read_bytes("model.safetensors"))
         if max(config.layers, config.hidden, config.latent) > sum(weight.numel() for weight in weights.values()):
             raise RuntimeError("its settings are those of a larger network")
