@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import struct
 import zipfile
+import zlib
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,6 +105,19 @@ def write_npz(arrays: dict[str, Buffer], about: Any) -> bytes:
     return stream.getvalue()
 
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What zipfile raises, depending on which byte of an archive is not as it was written."""
+
+
 def read_npz(data: Buffer, where: str) -> tuple[dict[str, bytes], Any]:
     """The .npy bytes by name and the JSON value. Raises InputError if the file is damaged."""
     try:
@@ -110,7 +125,7 @@ def read_npz(data: Buffer, where: str) -> tuple[dict[str, bytes], Any]:
             about = json.loads(archive.read("about.json"))
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             return {name.removesuffix(".npy"): archive.read(name) for name in names}, about
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+    except _DAMAGE as error:
         fix = "remove this file: an earlier one is used"
         raise InputError(f"the saved state is damaged: {error}", where=where, fix=fix) from None
 
