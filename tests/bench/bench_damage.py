@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from squadron.core.cli import main
 from squadron.core.cluster import connect
 from tests.contract.record import find_contract, write_files
-from tests.damage import Bench, Damage, damages, finished, unfinished
+from tests.damage import Bench, Damage, damages, files_of, finished, unfinished
 
 
 def sweep(bench: Bench, drawn: list[Damage], place: Path, state: str) -> Counter[str]:
@@ -66,6 +66,7 @@ def one_job(job: str, each: int, most: int, seed: int, place: Path) -> None:
             "finished": finished(job, words, place / "run"),
             "unfinished": unfinished(job, words, place / "run", place),
         }
+    print(f"{job}: made, {len(files_of(place / 'run'))} files", flush=True)
     for state, bench in benches.items():
         draw, started = random.Random(seed), time.monotonic()
         every = list(damages(bench.run, draw, each))

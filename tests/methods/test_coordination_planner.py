@@ -470,8 +470,7 @@ def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="file not found"):
         load_planner(Folder(tmp_path))
     save_planner(Folder(tmp_path), SMALL, GraphVae(SMALL).state_dict())
-    larger = SMALL.model_copy(update={"hidden": 16})
-    Folder(tmp_path).write_json("config.json", larger.model_dump(mode="json"))
+    (tmp_path / "config.json").write_text(SMALL.model_copy(update={"hidden": 16}).model_dump_json())
     with pytest.raises(InputError, match="no planner can be loaded"):
         load_planner(Folder(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"cut short")

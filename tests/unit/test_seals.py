@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squadron.core.seals import seal, seal_yaml, unseal, unseal_yaml
+from squadron.core.seals import seal, seal_bytes, seal_yaml, unseal, unseal_bytes, unseal_yaml
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9)
 VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_size=3), LEAVES, max_size=3)
@@ -59,3 +59,15 @@ def test_yaml_is_sealed_by_a_comment(text: bytes, data: st.DataObject) -> None:
     flipped[place // 8] ^= 1 << place % 8
     with pytest.raises(ValueError, match="sealed"):
         unseal_yaml(bytes(flipped))
+
+
+@given(data=st.binary(max_size=99), place=st.integers(0))
+def test_bytes_are_sealed_at_their_end(data: bytes, place: int) -> None:
+    sealed = seal_bytes(data)
+    assert unseal_bytes(sealed) == data
+    place %= 8 * len(sealed)
+    flipped = bytearray(sealed)
+    flipped[place // 8] ^= 1 << place % 8
+    for damaged in (bytes(flipped), sealed[: place // 8]):
+        with pytest.raises(ValueError, match="sealed"):
+            unseal_bytes(damaged)

@@ -6,14 +6,15 @@ reads numbers from a file that has changed since.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from squadron.core.config import Config
+from squadron.core.digests import REMOTE_BYTES, digest
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 
@@ -26,11 +27,14 @@ MARKER, METRICS, FAILURES, HEADLINES, MEASURES, PANELS = (
     "panels",
 )
 ENTER_AGAIN = "restore it from a copy, or remove done.json of this stage and give the same command again"
+_OWN_SUMS = re.compile(r"(^|/)(rows|checkpoints|parts|tensorboard|wandb)/|(^|/)(started|wandb)\.json$|\.npz$")
+"""Files whose parts have sums of their own, and those of other programs, which nobody here reads."""
 START_OVER = "restore it from a copy, or remove the folder of its stage and give the same command again"
 
 
 class Marker(Config):
-    """What `done.json` says. Secrets in `inputs` are masked; `files` are SHA-256 by names in the stage's folder."""
+    """What `done.json` says. Secrets in `inputs` are masked; `files` are SHA-256 by names in the stage's folder, of all
+    that is read again, but what artifacts, checkpoints and rows of answers have sums of themselves."""
 
     inputs: dict[str, Any]
     input_paths: tuple[str, ...]
@@ -38,6 +42,7 @@ class Marker(Config):
     seconds: float
     finished_at: str
     files: dict[str, str]
+    pictures: tuple[str, ...] = ()
 
     def changed(self, folder: Folder, name: str) -> str:
         """What is wrong with a file of the finished stage; an empty text if it is what was written, or is none of those
@@ -46,8 +51,7 @@ class Marker(Config):
             return ""
         if not folder.exists(name):
             return f"{name} is gone"
-        known = self.files[name] == hashlib.sha256(folder.read_bytes(name)).hexdigest()
-        return "" if known else f"{name} has changed since it was written"
+        return "" if _sum(folder, name) == self.files[name] else f"{name} has changed since it was written"
 
 
 def write_marker(
@@ -57,20 +61,19 @@ def write_marker(
     inputs: Mapping[str, Any] | None = None,
     input_paths: Sequence[str] = (),
     seconds: float = 0.0,
-    pictures: Iterable[str] = (),
+    pictures: Sequence[str] = (),
 ) -> None:
-    """Mark a stage as finished: what it has told, and the pictures in its panels, are part of it from now on."""
-    told = [name for name in (METRICS, FAILURES, HEADLINES, MEASURES) if folder.exists(name)]
-    told += [f"{PANELS}/{name}" for name in (folder / PANELS).ls()]
-    told += [name for name in dict.fromkeys(pictures) if folder.exists(name)]
-    files = {name: hashlib.sha256(folder.read_bytes(name)).hexdigest() for name in told}
+    """Mark a stage as finished. What it has written is part of it from now on; `pictures` are those in its panels."""
+    artifacts = [folder.url + "/" + path for path in _paths_of_artifacts(output, folder.name)]
+    names = [name for name in folder.walk() if name != MARKER and not _OWN_SUMS.search(name)]
     marker = Marker(
         inputs=dict(inputs or {}),
         input_paths=tuple(input_paths),
         output=output,
         seconds=round(seconds, 2),
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        files=files,
+        files={name: _sum(folder, name) for name in names if not _is_under(folder.file(name), artifacts)},
+        pictures=tuple(dict.fromkeys(pictures)),
     )
     folder.write_json(MARKER, marker.model_dump(mode="json"))
 
@@ -86,11 +89,42 @@ def read_marker(folder: Folder) -> Marker:
 def check_told(folder: Folder, marker: Marker) -> None:
     """Raise InputError if what a finished stage has told is not what it was: metrics, headlines, measures, failures,
     panels. Pictures are the report's to check."""
-    for name in marker.files:
-        told = name in (METRICS, FAILURES, HEADLINES, MEASURES) or name.startswith(f"{PANELS}/")
-        if told and (what := marker.changed(folder, name)):
-            fix = START_OVER if name == METRICS else ENTER_AGAIN
+    _check(folder, marker, [name for name in marker.files if _is_told(name)])
+
+
+def check_files(folder: Folder, marker: Marker) -> None:
+    """Raise InputError if a file of a finished stage is not what it was. Pictures are the report's to check."""
+    _check(folder, marker, [name for name in marker.files if name not in marker.pictures])
+
+
+def _check(folder: Folder, marker: Marker, names: Iterable[str]) -> None:
+    for name in names:
+        if what := marker.changed(folder, name):
+            fix = ENTER_AGAIN if _is_told(name) and name != METRICS else START_OVER
             raise InputError(what, where=folder.file(name), fix=fix)
+
+
+def _is_told(name: str) -> bool:
+    return name in (METRICS, FAILURES, HEADLINES, MEASURES) or name.startswith(f"{PANELS}/")
+
+
+def _sum(folder: Folder, name: str) -> str:
+    size = 0 if folder.path else folder.size(name)
+    return digest(folder, name) if size <= REMOTE_BYTES else f"{size} bytes"
+
+
+def _paths_of_artifacts(output: Any, stage: str) -> Iterator[str]:
+    """The paths in this stage's folder of the artifacts in what it returned: they are checked where they are read."""
+    if isinstance(output, Mapping):
+        path = output.get("path")
+        if isinstance(path, str) and output.get("sha256") and path.startswith(f"stages/{stage}/"):
+            yield path.removeprefix(f"stages/{stage}/")
+    for item in output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ():
+        yield from _paths_of_artifacts(item, stage)
+
+
+def _is_under(file: str, places: Iterable[str]) -> bool:
+    return any(f"{file}/".startswith(f"{place}/") for place in places)
 
 
 def _first(error: ValidationError) -> str:

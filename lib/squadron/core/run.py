@@ -42,7 +42,7 @@ from squadron.core.marker import (
     METRICS,
     PANELS,
     START_OVER,
-    check_told,
+    check_files,
     read_marker,
     write_marker,
 )
@@ -306,7 +306,7 @@ class Stage:
         URLs that were written down without the secrets in them. Raises InputError if what the stage left has changed
         since."""
         marker = read_marker(self.folder)
-        check_told(self.folder, marker)
+        check_files(self.folder, marker)
         moved = dict(zip(marker.input_paths, self.input_paths, strict=False))
         return read_output(output_type, replace_paths(marker.output, moved), self.folder)
 

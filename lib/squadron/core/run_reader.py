@@ -12,7 +12,7 @@ from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import RESTORE, Folder
 from squadron.core.line_log import read_rows
 from squadron.core.manifest import check_manifest
-from squadron.core.marker import ENTER_AGAIN, FAILURES, HEADLINES, MARKER, PANELS, START_OVER, read_marker
+from squadron.core.marker import ENTER_AGAIN, FAILURES, HEADLINES, MARKER, PANELS, START_OVER, check_files, read_marker
 from squadron.core.seals import unseal_yaml
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def outputs(folder: Folder, stage: str, kind: type[RecordT]) -> list[RecordT]:
     if not done:
         fix = "run the job to its end first"
         raise InputError(f"the stage {stage} has not finished", where=str(folder), fix=fix)
-    return [read_output(kind, read_marker(one).output, one) for one in done]
+    return [_read_whole(kind, one) for one in done]
 
 
 def settings(folder: Folder, kind: type[RecordT]) -> RecordT:
@@ -64,6 +64,12 @@ def read_output(kind: type[RecordT], values: object, stage: Folder) -> RecordT:
         first = error.errors()[0]
         what = f"written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise InputError(what, where=stage.file(MARKER), fix=_FIX) from None
+
+
+def _read_whole(kind: type[RecordT], stage: Folder) -> RecordT:
+    marker = read_marker(stage)
+    check_files(stage, marker)
+    return read_output(kind, marker.output, stage)
 
 
 def read_headlines(stage: Folder) -> list[tuple[str, str]]:

@@ -21,10 +21,14 @@ _COMMENT = re.compile(rb"# seal ([0-9a-f]{8})\s*\Z")
 
 
 def seal(text: bytes) -> bytes:
-    """A JSON object with a seal, on one line if it is on one."""
-    body = text.rstrip()[:-1].rstrip()
-    between, after = (b",", b"") if b"\n" not in body else (b",\n ", b"\n")
-    return b'%s%s"seal":"%08x"%s}' % (body, between if body != b"{" else b"", crc32(body), after)
+    """A JSON object with a seal, on one line if it is on one. Blanks may stand behind its last brace, or before it."""
+    end = text.rindex(b"}")
+    while text[end - 1 : end].isspace():
+        end -= 1
+    body = memoryview(text)[:end]  # a line may have megabytes: it is copied once
+    lines = text.find(b"\n", 0, end) >= 0
+    before = b"" if end == 1 else b",\n " if lines else b","
+    return b"".join((body, before, b'"seal":"%08x"' % crc32(body), b"\n}" if lines else b"}"))
 
 
 def unseal(text: bytes) -> dict[str, Any]:
@@ -54,3 +58,16 @@ def unseal_yaml(text: bytes) -> bytes:
     if crc32(text[: found.start()]) != int(found[1], 16):
         raise ValueError("its content is not what was sealed")
     return text[: found.start()]
+
+
+def seal_bytes(data: bytes) -> bytes:
+    """Bytes with their seal behind them."""
+    return data + b"%08x" % crc32(data)
+
+
+def unseal_bytes(data: bytes) -> bytes:
+    """The bytes that `seal_bytes` was given. Raises ValueError, with the reason, if they are others."""
+    content, seal_8 = data[:-8], data[-8:]
+    if seal_8 != b"%08x" % crc32(content):
+        raise ValueError("its content is not what was sealed")
+    return content

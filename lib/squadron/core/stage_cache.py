@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from squadron.core import console
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
-from squadron.core.marker import MARKER, check_told, read_marker
+from squadron.core.marker import MARKER, check_files, read_marker
 from squadron.core.run_reader import read_failures
 
 
@@ -72,7 +72,7 @@ def _link(source: str, target: str) -> None:
 def _is_whole(finished: Folder) -> bool:
     """Whether a stage has all its rows and all that it has told; another run's damage is not this one's."""
     try:
-        check_told(finished, read_marker(finished))
+        check_files(finished, read_marker(finished))
         return not any(row["retry"] for row in read_failures(finished))
     except InputError:
         return False

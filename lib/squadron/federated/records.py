@@ -105,17 +105,8 @@ def write_npz(arrays: dict[str, Buffer], about: Any) -> bytes:
     return stream.getvalue()
 
 
-_DAMAGE = (
-    zipfile.BadZipFile,
-    KeyError,
-    ValueError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
-"""What zipfile raises, depending on which byte of an archive is not as it was written."""
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, ValueError, EOFError, OSError, RuntimeError)
+"""What `zipfile` raises for a file that is none any more: of another method, encrypted, cut, with another sum."""
 
 
 def read_npz(data: Buffer, where: str) -> tuple[dict[str, bytes], Any]:

@@ -19,7 +19,6 @@ from typing import Any, cast
 from flwr.app import ArrayRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
-from squadron.core import console
 from squadron.core.config import flatten as flatten_settings
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
@@ -76,8 +75,7 @@ def prepare_save(
 def load_state(
     folder: Folder, strategy: Strategy, made_with: dict[str, Any], born: dict[str, str], grid: Any = None
 ) -> tuple[ServerState, dict[int, bytes]] | None:
-    """The newest whole state with the states of its clients, its strategy's memory put back into `strategy`. Those that
-    are damaged are passed over with a warning.
+    """The newest whole state with the states of its clients, its strategy's memory put back into `strategy`.
 
     None if nothing is saved. Raises ConfigError if the state was made with other settings, InputError if all that is
     saved is damaged.
@@ -90,7 +88,6 @@ def load_state(
             clients = {int(node_id): int(round_) for node_id, round_ in about["clients"]}
             states = {n: (folder / "clients").read_bytes(_client_file(n, r)) for n, r in clients.items()}
         except InputError as error:
-            console.say(f"[yellow]{console.plain(f'{error.where}: {error.what}; an earlier round is used')}[/yellow]")
             damage = error
             continue
         if about.get("version") != _VERSION:
@@ -109,11 +106,6 @@ def load_state(
     if damage is not None:
         raise damage
     return None
-
-
-def newest_round(folder: Folder) -> int:
-    """The number of the newest round that is saved; 0 if there is none."""
-    return max(_rounds(folder), default=0)
 
 
 def save_best(folder: Folder, arrays: ArrayRecord, about: dict[str, Any]) -> None:

@@ -168,7 +168,7 @@ def save_planner(folder: Folder, config: ModelConfig, weights: Mapping[str, torc
     folder.make().write_bytes(
         "model.safetensors", save({name: weight.contiguous() for name, weight in weights.items()})
     )
-    folder.write_json("config.json", config.model_dump(mode="json"))
+    folder.write_bytes("config.json", config.model_dump_json(indent=1).encode())
 
 
 def load_planner(folder: Folder) -> GraphVae:
@@ -181,7 +181,7 @@ def load_planner(folder: Folder) -> GraphVae:
     from squadron.methods.coordination.model import GraphVae
 
     try:
-        config = ModelConfig.model_validate(folder.read_json("config.json"))
+        config = ModelConfig.model_validate_json(folder.read_bytes("config.json"))
         weights = load(folder.read_bytes("model.safetensors"))
         if max(config.layers, config.hidden, config.latent) > sum(weight.numel() for weight in weights.values()):
             raise RuntimeError("its settings are those of a larger network")

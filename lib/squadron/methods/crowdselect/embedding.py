@@ -10,8 +10,10 @@ import numpy as np
 
 from squadron.core.errors import WorkerError
 from squadron.core.folder import Folder, relative
+from squadron.core.marker import START_OVER
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
+from squadron.core.sealed_files import read_sealed, write_sealed
 from squadron.data.rows import ArrowRows
 from squadron.llm.embed import AnyEmbedder, Embedder, open_embedder
 from squadron.llm.providers import card_share
@@ -59,7 +61,7 @@ def embed_chunk(chunk: dict[str, Any], questions: ArrowRows, settings: AnyEmbedd
     vectors = _opened(settings).embed(texts)
     stream = io.BytesIO()
     np.save(stream, vectors.astype(np.float32))
-    folder.write_bytes(f"parts/{chunk['id']}.npy", stream.getvalue())
+    write_sealed(folder, f"parts/{chunk['id']}.npy", stream.getvalue())
     return {"dimensions": int(vectors.shape[1])}
 
 
@@ -76,7 +78,7 @@ def _joined(folder: Folder, chunks: list[dict[str, Any]], count: int, dimensions
     path = tempfile.mkstemp(suffix=".npy")[1]
     whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, dimensions))
     for chunk in chunks:
-        part = np.load(io.BytesIO(folder.read_bytes(f"parts/{chunk['id']}.npy")), allow_pickle=False)
+        part = np.load(io.BytesIO(read_sealed(folder, f"parts/{chunk['id']}.npy", START_OVER)), allow_pickle=False)
         whole[chunk["start"] : chunk["stop"]] = part
     whole.flush()
     return path

@@ -9,9 +9,11 @@ import numpy as np
 from PIL import Image
 
 from squadron.core.folder import Folder
+from squadron.core.marker import START_OVER
 from squadron.core.panels import Film
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
+from squadron.core.sealed_files import read_sealed
 from squadron.evaluate.benchmark import run_benchmark
 from squadron.evaluate.scores import Problem, Scores
 from squadron.methods.flame.config import EvaluationConfig
@@ -109,7 +111,10 @@ def film_policy(stage: Stage, policy: Policy, homes: Homes, config: EvaluationCo
         folder=folder,
         config=config,
     )
-    clips = [np.load(io.BytesIO(folder.read_bytes(shot["file"])), allow_pickle=False)["frames"] for shot in shots]
+    clips = [
+        np.load(io.BytesIO(read_sealed(folder, shot["file"], START_OVER)), allow_pickle=False)["frames"]
+        for shot in shots
+    ]
     labels = [f"{shot['client_id']} {'done' if shot['success'] else 'not done'}" for shot in shots]
     name = store_film(stage.folder, "film", film(tile(clips, labels), fps=10.0))
     caption = "The chosen policy in homes that took no part in training, at real speed; the number is the home's."

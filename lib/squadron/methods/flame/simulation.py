@@ -11,6 +11,7 @@ import torch
 
 from squadron.core.errors import InputError, SquadronError
 from squadron.core.folder import Folder, relative
+from squadron.core.sealed_files import write_sealed
 from squadron.core.work import take_turns
 from squadron.evaluate.benchmark import Cell
 from squadron.evaluate.scores import Metrics, Problem
@@ -90,7 +91,7 @@ def film_home(row: dict[str, Any], run_folder: Folder, folder: Folder, config: E
     stream = io.BytesIO()
     np.savez_compressed(stream, frames=np.stack(frames))
     name = f"film-{spec.client_id:03d}.npz"
-    folder.write_bytes(name, stream.getvalue())
+    write_sealed(folder, name, stream.getvalue())
     return {"client_id": spec.client_id, "file": name, "success": success}
 
 
