@@ -23,6 +23,8 @@ from squadron.core.inputs import InputPath
 from squadron.core.masking import mask_secrets, mask_text, masked_keys, remember_secret, remember_secrets
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
+from squadron.serve.deploy import config_file
+from squadron.serve.spec import ServeSpec
 from squadron.tune.space import parse_space
 
 CANARY = "c4nary/+\"Vogel'9&z"
@@ -251,3 +253,8 @@ def test_a_kept_stage_returns_its_inputs_with_the_secrets_of_today(
     assert "what is in memory://***@nowhere/a, part.api_key" in printed
     texts = [one.read_text() for one in tmp_path.rglob("*") if one.is_file()] + [printed]
     assert not any("c4nary" in text or "first" in text for text in texts)
+
+
+def test_a_file_to_deploy_holds_no_secret() -> None:
+    with pytest.raises(ConfigError, match=r"would stand in the file\n.*s3://\*\*\*@bucket"):
+        config_file([Folder("s3://key:hunter2@bucket/run")], ServeSpec())

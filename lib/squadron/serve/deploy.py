@@ -12,7 +12,9 @@ from typing import Any
 import yaml
 
 from squadron.core.config import from_values
+from squadron.core.errors import ConfigError
 from squadron.core.folder import Folder
+from squadron.core.masking import mask_secrets
 from squadron.serve.runs import gather_services
 from squadron.serve.spec import ServeSpec
 
@@ -21,6 +23,10 @@ def config_file(runs: Sequence[Folder], spec: ServeSpec, jobs: Sequence[str] = (
     """The file, by the schema of Ray Serve's `ServeDeploySchema`. Keys stay in the environment of the cluster; files of
     one's own `jobs` must be there too, at the same paths."""
     settings = spec.model_dump(mode="json", exclude_unset=True)
+    for run in runs:
+        if mask_secrets(run.url) != run.url:
+            fix = "give the store its key by the environment, or by a file of its own"
+            raise ConfigError("a secret in the URL of a run would stand in the file", where=run.url, fix=fix)
     arguments: dict[str, Any] = {"runs": [run.url for run in runs], "settings": settings}
     if jobs:
         arguments["jobs"] = list(jobs)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from squadron.core.errors import SquadronError
 from squadron.core.host import use_threads
+from squadron.core.masking import mask_logs
 from squadron.core.work import CalledOff, Turns, Work, doing, in_thread
 from squadron.serve.admission import Busy
 from squadron.serve.service import Context, Event
@@ -102,6 +103,7 @@ class Replica:
     next step (`core/work.py`)."""
 
     def __init__(self, build: Callable[[], Any], cpus: float, timeout_s: float) -> None:
+        mask_logs()
         use_threads(max(1, int(cpus)))
         self._loaded, self._timeout_s, self._turns = build(), timeout_s, Turns()
 

@@ -15,6 +15,7 @@ from typing import Any
 from squadron.core import console
 from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, ResourceError
+from squadron.core.masking import mask_logs
 from squadron.core.profile import WorkerResources
 from squadron.serve.auth_limits import Key, read_key
 from squadron.serve.front import parallel
@@ -123,6 +124,7 @@ class Gateway:
 
 def _log_requests() -> None:
     """Write a line for each request where Ray keeps what this process prints."""
+    mask_logs()
     log = logging.getLogger("squadron.serve.requests")
     log.setLevel(logging.INFO)
     if not log.handlers:
