@@ -16,8 +16,9 @@ import pytest
 
 from squadron.core.attempts import AttemptLog
 from squadron.core.config import Config
+from squadron.core.disk_errors import explaining_disk_errors
 from squadron.core.errors import InputError, ResourceError
-from squadron.core.folder import Folder, explaining_disk_errors
+from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.row_progress import report_progress
 from squadron.core.rows import map_rows

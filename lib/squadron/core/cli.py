@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, so that `squadron --help` an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -13,7 +14,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from squadron import __version__
+from squadron.core import ending
 from squadron.core.arguments import add_job_arguments
+from squadron.core.disk_errors import explain_disk_error
 from squadron.core.errors import SquadronError
 
 if TYPE_CHECKING:
@@ -29,35 +32,62 @@ _CAPABILITIES = {
     "serve": "squadron.serve.command",
 }
 """Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
+_RESUMING = ("run", "sweep")
+"""Commands that resume what an earlier one has begun."""
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 an error that the user can fix, 130 interrupted."""
+    """Run one command and return its exit status: 0 done, 2 an error that the user can fix, 130 interrupted, 143 and
+    129 ended by SIGTERM and SIGHUP. Without `arguments` it is the command of this process, whose signals it heeds."""
     sys.excepthook = _print_masked
+    if arguments is not None:
+        return _main(arguments)
+    ending.heed_signals()
+    try:
+        return _main(None)
+    finally:
+        ending.close()
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parse(parser, arguments)
     if not getattr(options, "command", None):
         parser.print_help()
         return 0
+    farewell = "Finished work is kept: the same command goes on from here." if options.resumes else ""
+    ending.on_late_end(f"Interrupted. {farewell}")
     try:
         options.command(options)
-    except SquadronError as error:
-        return _report_error(error)
-    except KeyboardInterrupt:
-        from squadron.core.console import complain
-
-        complain("[yellow]Interrupted.[/yellow] Finished work is kept: the same command goes on from here.")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (Exception, KeyboardInterrupt) as error:
+        return _explain(error, farewell)
     return 0
+
+
+def _explain(error: BaseException, farewell: str) -> int:
+    """Say why a command ended before its work was done, and return its exit status. Raises what is a bug of ours."""
+    from squadron.core.console import complain, plain
+
+    interrupted = ending.status(error)
+    if interrupted is not None:  # then errors are of processes that were asked to end at the same time
+        complain(f"[yellow]Interrupted.[/yellow] {farewell}")
+        return interrupted
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    told = error if isinstance(error, SquadronError) else explain_disk_error(error)
+    if told is None:
+        raise error
+    with contextlib.suppress(OSError):  # of a full disk too, to which standard error goes
+        complain(f"[bold red]Error:[/bold red] {plain(str(told))}")
+    return EXIT_USER_ERROR
 
 
 def run_job(job: Job) -> NoReturn:
     """`python jobs/<name>.py …`: the same as `squadron run <name> …`."""
-    sys.exit(main(["run", job.name, *sys.argv[1:]]))
+    sys.argv[1:1] = ["run", job.name]
+    sys.exit(main())
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -189,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="squadron", description="Published research methods as jobs on Ray.")
     parser.add_argument("--version", action="version", version=f"squadron {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="")
+    parser.set_defaults(resumes=False)
 
     listing = commands.add_parser("ls", help="jobs, their configurations, and runs")
     listing.add_argument("--runs", default="runs", help="folder of runs to list (default: runs)")
@@ -200,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, help=text, description=command.__doc__)
         add_job_arguments(sub)
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, resumes=name in _RESUMING)
         if name == "run":
             again = "enter a finished stage again, which then uses what it finds; may be given more than once"
             sub.add_argument("--rerun", metavar="STAGE", action="append", default=[], help=again)
@@ -214,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         capability = importlib.import_module(module)
         sub = commands.add_parser(name, help=capability.HELP, description=capability.command.__doc__)
         capability.add_arguments(sub)
-        sub.set_defaults(command=capability.command)
+        sub.set_defaults(command=capability.command, resumes=name in _RESUMING)
 
     rendering = commands.add_parser("report", help="write the report of a run folder again", description=report.__doc__)
     rendering.add_argument("folder", help="a run folder, or its URL")
@@ -233,13 +264,6 @@ def _print_masked(kind: type[BaseException], error: BaseException, trace: Traceb
     from squadron.core.masking import mask_text
 
     sys.stderr.write(mask_text("".join(traceback.format_exception(kind, error, trace))))
-
-
-def _report_error(error: SquadronError) -> int:
-    from squadron.core.console import complain, plain
-
-    complain(f"[bold red]Error:[/bold red] {plain(str(error))}")
-    return EXIT_USER_ERROR
 
 
 if __name__ == "__main__":

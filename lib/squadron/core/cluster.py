@@ -8,15 +8,19 @@ import math
 import os
 import socket
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from squadron.core.ending import keeping_handlers
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
+from squadron.core.packing import Wanted, pack
 from squadron.core.profile import WorkerResources
+from squadron.core.ray_sessions import remove_dead_sessions, temporary_root
 
 _GB = 1024**3
 # A share such as 0.1 GPU adds up to a hair more or less than a whole card in floating point.
@@ -113,6 +117,26 @@ class Cluster:
             fix=f"{advice} in the profile (--profile), or add nodes to the cluster",
         )
 
+    def require_together(self, wanted: Sequence[Wanted]) -> None:
+        """Raise ResourceError at once if all these workers can never run at the same time here."""
+        for one in wanted:
+            self.require(one.count, one.resources, one.purpose)
+        nodes = self.nodes
+        placed = pack(nodes, wanted)
+        left_out = [(one, count) for one, count in zip(wanted, placed, strict=True) if count < one.count]
+        if not left_out:
+            return
+        shares = [(one.resources, one.count) for one in wanted]
+        cpus, gpus, memory_gb = (
+            sum(count * getattr(share, name) for share, count in shares) for name in ("cpus", "gpus", "memory_gb")
+        )
+        lacking = ", ".join(f"{one.purpose} ({count} of {one.count} fit)" for one, count in left_out)
+        raise ResourceError(
+            f"all together ask for {_amounts(cpus, gpus, memory_gb)}; there is no room for {lacking}",
+            where="; ".join(str(node) for node in nodes),
+            fix="leave some out, lower their number or share, or add nodes to the cluster",
+        )
+
 
 def connect(
     address: str | None = None,
@@ -129,7 +153,7 @@ def connect(
     (None: all of them). `dashboard` starts Ray's dashboard and state service, which Ray Train needs.
     `worker_logs` prints what workers print. `runtime_env` is what its workers shall find (Ray's own term).
 
-    Raises ResourceError if the cluster at `address` does not answer.
+    Raises ResourceError if the cluster at `address` does not answer, or Ray cannot write its files on this machine.
     """
     if ray.is_initialized():
         return Cluster()
@@ -139,14 +163,18 @@ def connect(
     _probe(address)
     if address == "local":
         forget_gone_cluster()
+        remove_dead_sessions()
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * _WARM_S))
     local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": dashboard} if address == "local" else {}
     if runtime_env:
         local["runtime_env"] = runtime_env
     try:
-        ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR, **local)
+        with keeping_handlers():
+            ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR, **local)
     except (ConnectionError, TimeoutError) as error:
         raise _no_answer(address, error) from error
+    except (OSError, ValueError) as error:
+        raise _no_start(error) from error
     return Cluster()
 
 
@@ -197,8 +225,7 @@ def forget_gone_cluster() -> None:
     By that note Ray's helpers find the cluster; with it, each run of Ray Train waits twelve seconds at its end for one
     that asks in vain.
     """
-    root = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    note = os.path.join(root, "ray", "ray_current_cluster")
+    note = os.path.join(temporary_root(), "ray", "ray_current_cluster")
     with contextlib.suppress(OSError):
         with open(note) as file:
             address = file.read().strip()
@@ -211,6 +238,19 @@ def forget_gone_cluster() -> None:
 def _no_answer(address: str, error: Exception) -> ResourceError:
     fix = "start one with `ray start --head`, correct RAY_ADDRESS, or unset it to use this machine"
     return ResourceError(f"no Ray cluster answers: {error}", where=f"address {address}", fix=fix)
+
+
+def _no_start(error: Exception) -> Exception:
+    """Why Ray cannot start here: its folder cannot be written, or is so deep that no socket can be made in it."""
+    root = os.path.join(temporary_root(), "ray")
+    if "AF_UNIX" in str(error):
+        fix = "set RAY_TMPDIR to a shorter path, such as /tmp"
+        return ResourceError("the path of Ray's files is too long for its sockets", where=root, fix=fix)
+    if not isinstance(error, OSError):
+        return error
+    what = f"Ray cannot write its files: {error.strerror or error}"
+    fix = "free some space there, or set RAY_TMPDIR to a folder that can be written"
+    return ResourceError(what, where=error.filename or root, fix=fix)
 
 
 def _sees(url: str, name: str, token: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -14,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from squadron.core.errors import InputError, ResourceError
+from squadron.core.disk_errors import explaining_disk_errors
+from squadron.core.errors import InputError
 from squadron.core.json_text import from_json
 from squadron.core.private_folder import private_folder
 from squadron.core.remote_files import remote_state
@@ -293,21 +293,3 @@ def _explaining_unreadable(where: str) -> Iterator[None]:
         raise InputError("file not found", where=where) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", where=where, fix=RESTORE) from None
-
-
-@contextlib.contextmanager
-def explaining_disk_errors(where: str) -> Iterator[None]:
-    """Turn a full, read-only or blocked disk into an error that names the place and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fix = "free some space, then give the same command again: finished work is kept"
-            raise ResourceError("the disk is full", where=where, fix=fix) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise ResourceError(
-                "no permission to write", where=where, fix="choose another folder with --run"
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise InputError(f"a file stands where a folder should be ({error.strerror})", where=where) from error
-        raise

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from squadron.core.disk_errors import explaining_disk_errors
 from squadron.core.errors import InputError
-from squadron.core.folder import RESTORE, Folder, explaining_disk_errors
+from squadron.core.folder import RESTORE, Folder
 from squadron.core.seals import seal, unseal
 
 _REMOTE_LINES, _REMOTE_S = 1000, 5.0

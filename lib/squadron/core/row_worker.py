@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from squadron.core.attempts import MAX_ATTEMPTS, AttemptLog, lost_worker
+from squadron.core.disk_errors import explain_disk_error, is_full
 from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
 from squadron.core.json_text import from_json, to_json
@@ -101,6 +102,8 @@ class RowWorker:
                 except ResourceError:  # not the row's fault
                     raise
                 except Exception as failure:
+                    if is_full(failure):
+                        raise explain_disk_error(failure) or failure from failure
                     answers.errors[str(row[key])] = _cause(failure)
                 else:
                     answers.ids.append(str(row[key]))

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type
 
 from squadron.core import console
 from squadron.core.config import Config, changes, fingerprint, to_yaml
+from squadron.core.disk_errors import explaining_disk_errors
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.core.idle import IdleWorkers
@@ -378,7 +379,8 @@ def _lock(folder: Folder) -> Any:
         return None
     import fcntl
 
-    stream = open(f"{folder.path}/.lock", "w")  # noqa: SIM115 - held until the run closes
+    with explaining_disk_errors(folder.file(".lock")):
+        stream = open(f"{folder.path}/.lock", "w")  # noqa: SIM115 - held until the run closes
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -8,15 +8,18 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from squadron.core import console
+from squadron.core.disk_errors import explaining_disk_errors
 from squadron.core.errors import ConfigError, suggest
 from squadron.core.folder import Folder
 from squadron.core.masking import mask_secrets
 
 UPLOAD_EVERY_S = 60.0
+_FLUSH_EVERY_S = 10.0
 
 
 class Tracker(Protocol):
@@ -57,29 +60,51 @@ class _Several:
 
 
 class _TensorBoard:
-    """Event files under `tensorboard/`; every start writes a file of its own, and readers join them."""
+    """Event files under `tensorboard/`; every start writes a file of its own, and readers join them.
+
+    Written by the thread that logs: in tensorboardX's own, an error of the disk would end that thread, and nobody hear.
+    Raises ResourceError if the disk is full.
+    """
 
     def __init__(self, run_name: str, folder: Folder, config: Mapping[str, Any]) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
         self._mirror = _Mirror(folder / "tensorboard")
+        self._place = str(self._mirror.path)
         suffix = f".{time.time_ns()}"  # readers join files in the order of their names
-        self._writer = SummaryWriter(str(self._mirror.path), filename_suffix=suffix, flush_secs=10)
+        with explaining_disk_errors(self._place):
+            self._writer = EventsWriter(f"{self._place}/events", suffix)
+        self._flushed_at = time.monotonic()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-        if self._mirror.is_due():
-            self._writer.flush()
-            self._mirror.upload()
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        with explaining_disk_errors(self._place):
+            for name, value in metrics.items():
+                self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            if time.monotonic() - self._flushed_at >= _FLUSH_EVERY_S:
+                self._writer.flush()
+                self._flushed_at = time.monotonic()
+            if self._mirror.is_due():
+                self._writer.flush()
+                self._mirror.upload()
 
     def close(self) -> None:
-        self._writer.close()
+        with explaining_disk_errors(self._place):
+            try:
+                self._writer.flush()
+            finally:
+                with contextlib.suppress(OSError):  # which tries to write once more, and then closes all the same
+                    self._writer.close()
         self._mirror.close()
 
 
 class _WeightsAndBiases:
-    """A wandb run with its files under `wandb/`, recording nothing of machine, code or command line."""
+    """A wandb run with its files under `wandb/`, recording nothing of machine, code or command line.
+
+    It works in a process of its own. Where that is lost, as on a full disk, the run goes on without it.
+    """
 
     def __init__(self, run_name: str, folder: Folder, config: Mapping[str, Any]) -> None:
         import wandb
@@ -111,18 +136,33 @@ class _WeightsAndBiases:
             raise ConfigError(f"wandb cannot start: {error}", where="--track wandb", fix=fix) from None
         # Steps as an ordinary value: wandb's own counter refuses those that come again after a restart.
         self._run.define_metric("*", step_metric="step")
+        self._lost = False
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **metrics})
+        with self._outliving():
+            self._run.log({"step": step, **metrics})
         if self._mirror.is_due():
             self._mirror.upload()
 
     def close(self) -> None:
         import wandb
 
-        self._run.finish()
-        wandb.teardown()  # `finish` returns before the file is whole; this waits for wandb's own process
+        with self._outliving():
+            self._run.finish()
+        with self._outliving():
+            wandb.teardown()  # `finish` returns before the file is whole; this waits for wandb's own process
         self._mirror.close()
+
+    @contextlib.contextmanager
+    def _outliving(self) -> Iterator[None]:
+        """Say once that wandb's process is lost, in whatever words its client has for that."""
+        try:
+            yield
+        except Exception as error:
+            if not self._lost:
+                self._lost = True
+                said = console.plain(str(error) or type(error).__name__)
+                console.complain(f"[yellow]wandb is lost, the run goes on without it:[/yellow] {said}")
 
 
 class _Mirror:

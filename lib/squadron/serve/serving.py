@@ -6,16 +6,16 @@ import importlib.util
 import logging
 import os
 import re
-import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from squadron.core import console
+from squadron.core import console, ending
 from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, ResourceError
 from squadron.core.masking import mask_logs
+from squadron.core.packing import Wanted
 from squadron.core.profile import WorkerResources
 from squadron.serve.auth_limits import Key, read_key
 from squadron.serve.front import parallel
@@ -29,25 +29,29 @@ _FAREWELL_S, _LOOK_EVERY_S, _LOADS = 10.0, 0.2, 2
 
 
 def serve_until_ended(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
-    """Serve until this process is interrupted or terminated.
+    """Serve until a signal asks this process to end; then finish what was begun, for `timeout_s` at most, and return.
+    A second signal ends the process at once.
 
     Raises ConfigError if anybody on the network could send requests without a key, InputError if the port is taken,
     ResourceError if the cluster has no room.
     """
-    ended = threading.Event()
-    start(services, spec, address)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    url = f"http://{spec.host}:{spec.port}"
-    for path, several in paths(services).items():
-        models = ", ".join(model for service, _ in several for model in service.models)
-        console.say(f"POST {url}{path}  {several[0][1].summary}{f'  [dim]({models})[/dim]' if models else ''}")
-    console.say(f"[dim]{url} is a page to try them; Ctrl-C ends[/dim]")
-    ended.wait()
+    try:
+        start(services, spec, address)
+        _say_routes(services, f"http://{spec.host}:{spec.port}")
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        ending.take_time(spec.timeout_s + 2 * _FAREWELL_S)
     console.say("[dim]finishing what was begun[/dim]")
     last = threading.Thread(target=stop, daemon=True)  # a cluster that is gone too would never answer
     last.start()
     last.join(spec.timeout_s + _FAREWELL_S)
+
+
+def _say_routes(services: Sequence[Service], url: str) -> None:
+    for path, several in paths(services).items():
+        models = ", ".join(model for service, _ in several for model in service.models)
+        console.say(f"POST {url}{path}  {several[0][1].summary}{f'  [dim]({models})[/dim]' if models else ''}")
+    console.say(f"[dim]{url} is a page to try them; Ctrl-C ends[/dim]")
 
 
 def start(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
@@ -56,9 +60,8 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
 
     known = keys(spec)
     cluster = connect(address)
-    for service in services:
-        count = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
-        cluster.require(count, _share(service, spec), f"serving {service.name}")
+    count = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
+    cluster.require_together([Wanted(f"serving {one.name}", count, _share(one, spec)) for one in services])
     _refuse_taken(spec)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": spec.host, "port": spec.port}, logging_config={"enable_access_log": False})
@@ -101,9 +104,12 @@ def application(services: Sequence[Service], spec: ServeSpec, known: Sequence[Ke
 
 
 def stop() -> None:
-    """End the server: requests at work are finished first."""
+    """End the server, if it has begun: requests at work are finished first."""
+    import ray
     from ray import serve
 
+    if not ray.is_initialized():
+        return
     serve.delete(APPLICATION)
     serve.shutdown()
 

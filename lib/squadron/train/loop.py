@@ -16,7 +16,7 @@ import ray
 from squadron.core import console
 from squadron.core.cluster import connect
 from squadron.core.config import Config
-from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
+from squadron.core.errors import ConfigError, InputError, ResourceError, SquadronError, WorkerError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.train.batching.batches import Row, RowSource, Source
@@ -212,7 +212,7 @@ class _Group:
 
 
 _KINDS: Mapping[str, type[SquadronError]] = {
-    kind.__name__: kind for kind in (ConfigError, InputError, TrainingStopped, WorkerError)
+    kind.__name__: kind for kind in (ConfigError, InputError, ResourceError, TrainingStopped, WorkerError)
 }
 
 

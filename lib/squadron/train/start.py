@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from squadron.core.disk_errors import explain_disk_error
 from squadron.core.errors import SquadronError
 from squadron.core.host import reuse_freed_memory, use_threads
 from squadron.core.masking import mask_text
@@ -129,7 +130,10 @@ def _work(training: Training, mailbox: Any, cpus: float, rank: int, workers: int
         if not isinstance(error, TrainingStopped):
             raise  # the others may be waiting for this worker
     except Exception as error:
-        if not _lost_a_peer(error):
+        if told := explain_disk_error(error):
+            where = told.where or training.store.url
+            ray.get(mailbox.refuse.remote(type(told).__name__, told.what, where, told.fix))
+        elif not _lost_a_peer(error):
             ray.get(mailbox.error.remote(attempt, rank, mask_text(traceback.format_exc())))
         if workers > 1:
             time.sleep(1)  # let the others' reports arrive before the group is taken down

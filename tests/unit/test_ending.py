@@ -1,0 +1,144 @@
+"""A process that is asked to end does so: whatever it does, with the status that its callers know, and at once when it
+is asked again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.drivers import LIB
+
+JOB = '''"""Tried: a job that works until it is asked to end."""
+import time
+from pathlib import Path
+from squadron.core.config import Config
+from squadron.core.job import job
+
+class Tried(Config):
+    mark: str
+    lines: int = 10**9
+
+class Count(Config):
+    lines: int
+
+def count(stage, mark: str, lines: int) -> Count:
+    """Log numbers."""
+    for line in range(lines):
+        stage.log(line, loss=1.0)
+        if line == 3:
+            Path(mark).touch()
+        time.sleep(0 if lines < 10**6 else 0.01)
+    return Count(lines=lines)
+
+@job(Tried)
+def tried(run, config):
+    run.stage(count, config.mark, config.lines)
+'''
+HEEDING = """
+import os, signal, sys, time, threading
+from squadron.core import ending
+ending.GRACE_S = 0.5
+ending.heed_signals()
+ending.on_late_end("It goes on from here.")
+def ready():
+    os.write(1, b"ready")
+"""
+
+
+class Asked:
+    """A process, which is asked to end once it is ready."""
+
+    def __init__(self, words: list[str], ready: str = "ready", **options: object) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(LIB)}
+        self.process = subprocess.Popen(
+            [sys.executable, *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            **options,  # type: ignore[call-overload]
+        )
+        assert self.process.stdout is not None
+        said = self.process.stdout.read(len(ready))
+        assert said.decode() == ready, self.process.communicate()
+        time.sleep(0.3)  # until it does what it is ready for
+
+    def status(self, *signals: int) -> int:
+        """The exit status after these signals."""
+        for number in signals:
+            self.process.send_signal(number)
+        self.out, self.err = (text.decode() for text in self.process.communicate(timeout=60))
+        assert "Traceback" not in self.err, self.err
+        return self.process.returncode
+
+
+def heeding(code: str) -> list[str]:
+    return ["-c", HEEDING + code]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ready()\nwhile True:\n    try: time.sleep(9)\n    except BaseException: pass\n",
+        "import hashlib\nready()\nhashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n",
+        "class Late:\n    def __del__(self): ready(); time.sleep(9)\nlate = Late(); del late; time.sleep(60)\n",
+        "thread = threading.Thread(target=time.sleep, args=[60]); thread.start(); ready()\n"
+        "try: time.sleep(60)\nexcept KeyboardInterrupt: pass\n",
+    ],
+    ids=["swallowed", "in C", "in a finalizer", "a thread at exit"],
+)
+def test_an_end_that_nobody_hears_comes_all_the_same(code: str) -> None:
+    asked = Asked(heeding(code))
+    assert asked.status(signal.SIGTERM) == 143
+    assert asked.err == "It goes on from here.\n"
+
+
+def test_a_second_signal_ends_at_once_and_two_in_one_are_one() -> None:
+    code = (
+        "ending.GRACE_S = 30\nready()\ntry: time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    try: time.sleep(1); print('saved', flush=True)\n    finally: time.sleep(20)\n"
+    )
+    asked = Asked(heeding(code))
+    asked.process.send_signal(signal.SIGTERM)  # as `timeout` signals a child, and the group of the child
+    time.sleep(0.05)
+    asked.process.send_signal(signal.SIGTERM)
+    time.sleep(1.5)
+    started = time.monotonic()
+    assert asked.status(signal.SIGINT) == 130
+    assert time.monotonic() - started < 5
+    assert asked.out == "saved\n" and not asked.err
+
+
+def test_processes_that_are_forked_end_alone_and_what_is_ignored_stays_so() -> None:
+    code = (
+        "child = os.fork()\nif not child: time.sleep(60)\n"
+        "time.sleep(0.2); os.kill(child, signal.SIGTERM)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM\n"
+        "ready(); time.sleep(1.5); print('done', flush=True)\n"
+    )
+    asked = Asked(heeding(code), preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # as nohup does
+    assert asked.status(signal.SIGHUP) == 0
+    assert asked.out == "done\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_run_that_is_asked_to_end_keeps_what_it_has_and_says_so(tmp_path: Path, number: int) -> None:
+    job = tmp_path / "tried.py"
+    job.write_text(JOB)
+    words = ["-m", "squadron.core.cli", "run", str(job), f"mark={tmp_path}/reached", "--run", str(tmp_path / "run")]
+    asked = Asked(words, "tried in")
+    while not (tmp_path / "reached").exists():
+        assert asked.process.poll() is None
+        time.sleep(0.02)
+    assert asked.status(number) == 128 + number
+    said = " ".join(asked.err.split())
+    assert said == "Interrupted. Finished work is kept: the same command goes on from here."
+    (metrics,) = tmp_path.glob("run/stages/*/metrics.jsonl")
+    assert len(metrics.read_text().splitlines()) >= 4
+    assert list(tmp_path.glob("run/stages/*/tensorboard/events*"))
