@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.drivers import LIB
@@ -113,6 +114,20 @@ def test_a_second_signal_ends_at_once_and_two_in_one_are_one() -> None:
     assert asked.status(signal.SIGINT) == 130
     assert time.monotonic() - started < 5
     assert asked.out == "saved\n" and not asked.err
+
+
+def test_what_was_started_ends_too(tmp_path: Path) -> None:
+    code = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '60'])\n"
+        f"open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid)); ready()\n"
+        "while True:\n    try: child.wait()\n    except BaseException: pass\n"
+    )
+    assert Asked(heeding(code)).status(signal.SIGTERM) == 143
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_processes_that_are_forked_end_alone_and_what_is_ignored_stays_so() -> None:

@@ -4,7 +4,7 @@ closes.
 The first signal raises `Ended` in the main thread, whose cleanup saves what is done. A second one ends the process at
 once, and so does a thread of our own `GRACE_S` after the first: whatever the main thread does by then, be it a long
 computation in C, a library that catches everything, or a thread that is waited for at exit. Since every file is whole
-or absent, that loses nothing but time. Processes of Ray on this machine end with the one that started them.
+or absent, that loses nothing but time. Processes that this one has started, Ray's among them, end with it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 GRACE_S = 8.0
@@ -99,17 +100,17 @@ def keeping_handlers() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    told = before[signal.SIGTERM]
     try:
         yield
     except SystemExit as error:  # by Ray's handler
-        if error.code == signal.SIGTERM and callable(before[signal.SIGTERM]):
-            _state.asked = _state.asked or signal.SIGTERM
-            raise Ended from None
+        signal.alarm(0)  # which Ray's other one has set, to abort
+        if error.code == signal.SIGTERM and callable(told):
+            told(signal.SIGTERM, None)
         raise
     finally:
-        if callable(before[signal.SIGTERM]):
-            signal.alarm(0)
+        if told not in (signal.SIG_DFL, None):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -146,6 +147,10 @@ def _leave(number: int, words: str = "") -> None:
     with contextlib.suppress(OSError, ValueError):
         if words and select.select([], [2], [], 0)[1]:  # a pipe that nobody empties would hold us up
             os.write(2, f"{words}\n".encode())
+    for children in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            for child in children.read_text().split():
+                os.kill(int(child), signal.SIGKILL)
     os._exit(128 + number)
 
 
