@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -96,3 +97,18 @@ def test_doctor_names_what_is_left_over_and_the_command(root: Path, monkeypatch:
     with pytest.raises(SquadronError, match="take 0 MiB") as told:
         doctor._sessions()
     assert told.value.fix == f"rm -r {left}"
+
+
+def test_doctor_tells_of_what_a_run_would_meet_late(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(root.parent) in doctor._temporary() and "files of any size" in doctor._limits()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, before[1]))
+        with pytest.raises(SquadronError, match="no larger than 1,024 MiB"):
+            doctor._limits()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
+    with pytest.raises(SquadronError, match="cannot be written") as told:
+        doctor._temporary()
+    assert told.value.where == "/proc/nowhere" and "TMPDIR" in told.value.fix

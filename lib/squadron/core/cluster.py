@@ -174,7 +174,10 @@ def connect(
     except (ConnectionError, TimeoutError) as error:
         raise _no_answer(address, error) from error
     except (OSError, ValueError) as error:
-        raise _no_start(error) from error
+        told = _no_start(error)
+        if told is None:
+            raise
+        raise told from error
     return Cluster()
 
 
@@ -240,14 +243,15 @@ def _no_answer(address: str, error: Exception) -> ResourceError:
     return ResourceError(f"no Ray cluster answers: {error}", where=f"address {address}", fix=fix)
 
 
-def _no_start(error: Exception) -> Exception:
-    """Why Ray cannot start here: its folder cannot be written, or is so deep that no socket can be made in it."""
+def _no_start(error: Exception) -> ResourceError | None:
+    """Why Ray cannot start here: its folder cannot be written, or is so deep that no socket can be made in it. None for
+    another error."""
     root = os.path.join(temporary_root(), "ray")
     if "AF_UNIX" in str(error):
         fix = "set RAY_TMPDIR to a shorter path, such as /tmp"
         return ResourceError("the path of Ray's files is too long for its sockets", where=root, fix=fix)
     if not isinstance(error, OSError):
-        return error
+        return None
     what = f"Ray cannot write its files: {error.strerror or error}"
     fix = "free some space there, or set RAY_TMPDIR to a folder that can be written"
     return ResourceError(what, where=error.filename or root, fix=fix)
