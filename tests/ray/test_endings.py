@@ -1,7 +1,7 @@
 """Runs and servers on Ray end when they are asked to, and leave no process behind.
 
-Each driver starts a Ray of its own. `SQUADRON_SIGNALS=20 pytest tests/ray/test_endings.py` asks at so many moments of
-Ray's start, in place of one.
+Each driver starts a Ray of its own. `SQUADRON_SIGNALS=20 pytest tests/ray/test_endings.py` also asks a server, and a
+run at so many moments of Ray's start.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import pytest
 
 from tests.drivers import LIB, free_port, start
 
-MOMENTS = int(os.environ.get("SQUADRON_SIGNALS", "1"))
+MOMENTS = int(os.environ.get("SQUADRON_SIGNALS", "0"))
+LATEST_S = 30
+"""A busy machine is no failure: a quiet one takes 4 s, and some 12 where all that can hang does."""
 JOB = '''"""Waiting: a job that waits for workers."""
 import time
 from pathlib import Path
@@ -120,7 +122,7 @@ def test_a_run_that_waits_for_workers_ends_with_all_of_them(tmp_path: Path) -> N
     """As Slurm and Kubernetes ask: the whole group at once, Ray's own processes among it."""
     mark = tmp_path / "mark"
     status, said, took = end(words_of(tmp_path), lambda _: mark.exists(), signal.SIGTERM, group=True)
-    assert status == 143 and took < 15, said
+    assert status == 143 and took < LATEST_S, said
     assert "Finished work is kept: the same command goes on from here." in " ".join(said.split())
     assert list(tmp_path.glob("run/stages/*/rows/*.jsonl"))
 
@@ -128,7 +130,7 @@ def test_a_run_that_waits_for_workers_ends_with_all_of_them(tmp_path: Path) -> N
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_a_run_ends_while_ray_starts(tmp_path: Path, moment: int) -> None:
     starting = tmp_path / "mark-starting"
-    delay = 0.8 if MOMENTS == 1 else 6.0 * moment / MOMENTS
+    delay = 6.0 * moment / MOMENTS
     began: list[float] = []
 
     def reached(_: str) -> bool:
@@ -137,11 +139,12 @@ def test_a_run_ends_while_ray_starts(tmp_path: Path, moment: int) -> None:
         return bool(began) and time.monotonic() - began[0] >= delay
 
     status, said, took = end(words_of(tmp_path), reached, signal.SIGTERM, group=False)
-    assert status == 143 and took < 15, said
+    assert status == 143 and took < LATEST_S, said
     assert "Finished work is kept" in said
 
 
+@pytest.mark.skipif(not MOMENTS, reason="takes long: give SQUADRON_SIGNALS=1")
 def test_a_server_that_is_asked_to_end_finishes_and_ends_well() -> None:
     status, said, took = end(["-c", SERVER, str(free_port())], lambda said: "ends" in said, signal.SIGTERM, group=False)
-    assert status == 0 and took < 20, said
+    assert status == 0 and took < LATEST_S, said
     assert "finishing what was begun" in said

@@ -44,7 +44,7 @@ def tried(run, config):
 HEEDING = """
 import os, signal, sys, time, threading
 from squadron.core import ending
-ending.GRACE_S = 0.5
+ending.GRACE_S = 0.3
 ending.heed_signals()
 ending.on_late_end("It goes on from here.")
 def ready():
@@ -143,7 +143,13 @@ def test_processes_that_are_forked_end_alone_and_what_is_ignored_stays_so() -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
-def test_a_run_that_is_asked_to_end_keeps_what_it_has_and_says_so(tmp_path: Path, number: int) -> None:
+def test_each_signal_has_its_status(number: int) -> None:
+    code = "ready()\ntry: time.sleep(60)\nexcept KeyboardInterrupt as error: sys.exit(ending.status(error))\n"
+    asked = Asked(heeding(code))
+    assert asked.status(number) == 128 + number and not asked.err
+
+
+def test_a_run_that_is_asked_to_end_keeps_what_it_has_and_says_so(tmp_path: Path) -> None:
     job = tmp_path / "tried.py"
     job.write_text(JOB)
     words = ["-m", "squadron.core.cli", "run", str(job), f"mark={tmp_path}/reached", "--run", str(tmp_path / "run")]
@@ -151,7 +157,7 @@ def test_a_run_that_is_asked_to_end_keeps_what_it_has_and_says_so(tmp_path: Path
     while not (tmp_path / "reached").exists():
         assert asked.process.poll() is None
         time.sleep(0.02)
-    assert asked.status(number) == 128 + number
+    assert asked.status(signal.SIGHUP) == 129
     said = " ".join(asked.err.split())
     assert said == "Interrupted. Finished work is kept: the same command goes on from here."
     (metrics,) = tmp_path.glob("run/stages/*/metrics.jsonl")
