@@ -276,7 +276,7 @@ def losses(model: str) -> None:
     def service(rows: int) -> Service:
         return chat_service("tiny", small, WorkerResources(cpus=0.5), max_rows=rows)
 
-    start([service(16)], spec)
+    spec = start([service(16)], spec)
     answers: dict[int, set[str]] = defaultdict(set)
     done: list[int] = []
 

@@ -36,7 +36,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     server = ChatServer(HfModel(name="tiny", path=path), max_rows=4)
     app = make_app([chat_service("tiny", path)], Here(server), ServeSpec(), [])
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, raise_app_exceptions=False))
-    yield {"model": "tiny", "api_key": SecretStr("none"), "base_url": "http://test/v1", "http_async_client": http}
+    url = "http://127.0.0.1:8000/v1"
+    yield {"model": "tiny", "api_key": SecretStr("none"), "base_url": url, "http_async_client": http}
     server.close()
 
 

@@ -138,7 +138,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     server, loop = ChatServer(HfModel(name="tiny", path=path), max_rows=4), asyncio.new_event_loop()
     app = make_app([chat_service("tiny", path)], Here(server), ServeSpec(max_tokens=40, timeout_s=300), [])
     client = httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app, raise_app_exceptions=False), base_url="http://test"
+        transport=httpx.ASGITransport(app=app, raise_app_exceptions=False), base_url="http://127.0.0.1:8000"
     )
 
     def send(path: str, body: bytes) -> httpx.Response:

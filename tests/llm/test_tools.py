@@ -53,7 +53,7 @@ def client_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
         app = make_app([chat_service("tiny", path)], Here(servers[-1]), ServeSpec(), [])
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         http = httpx.AsyncClient(transport=transport)
-        return openai.AsyncOpenAI(api_key="none", base_url="http://test/v1", http_client=http, max_retries=0)
+        return openai.AsyncOpenAI(api_key="none", base_url="http://127.0.0.1:8000/v1", http_client=http, max_retries=0)
 
     yield make
     for server in servers:

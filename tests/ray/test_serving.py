@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import time
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import ray
 
@@ -96,6 +98,37 @@ def test_robots_that_cannot_be_planned_are_refused_over_http(url: str, content: 
 def test_nobody_is_answered_without_a_key(url: str) -> None:
     assert post(url, {"routes": ROUTES}, "wrong").status_code == 401
     assert httpx.get(f"{url}/health").json() == {"status": "ok", "services": ["coordination"]}
+
+
+def test_who_asks_whether_the_server_is_ready_takes_no_place_in_a_queue(url: str) -> None:
+    heavy = {"routes": [[[3 * x, 0], [3 * x + 1, 20], [60 - 3 * x, 40]] for x in range(20)], "samples": 300}
+    with ThreadPoolExecutor(9) as pool:
+        at_work = pool.submit(post, url, heavy)
+        asked = [pool.submit(httpx.get, f"{url}/ready") for _ in range(100)]
+        assert {one.result().status_code for one in asked} == {200}
+        assert post(url, {"routes": ROUTES}).status_code == 200 and at_work.result().status_code == 200
+
+
+def test_haproxy_stands_before_ray_serve_and_is_started_again(url: str) -> None:
+    assert httpx.get(f"{url}/-/routes").json()["error"]["message"] == "there is nothing here"
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nX: " + b"a" * 2**15)
+        assert connection.recv(12) == b"HTTP/1.1 400"
+    (haproxy,) = [one for one in psutil.process_iter(["name"]) if one.name() == "haproxy" and _listens(one, url)]
+    haproxy.kill()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            assert httpx.get(f"{url}/health").status_code == 200
+            return
+        time.sleep(0.5)
+    raise AssertionError("it is not started again")
+
+
+def _listens(process: psutil.Process, url: str) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(f":{one.laddr.port}" == url[-1 - len(str(one.laddr.port)) :] for one in process.net_connections())
+    return False
 
 
 def test_more_requests_than_may_wait_are_sent_away_and_the_others_answered(url: str) -> None:

@@ -23,7 +23,7 @@ from squadron.serve.chat import chat_service
 from squadron.serve.deploy import build
 from squadron.serve.serving import APPLICATION, application, start, stop, vllm_for
 from squadron.serve.spec import ServeSpec
-from tests.drivers import free_port
+from tests.drivers import free_port, free_ports
 from tests.finished import store_flame_run
 from tests.llm.tiny import store_tiny_chat
 
@@ -43,7 +43,7 @@ def service(path: str, rows: int) -> Any:
 @pytest.fixture
 def spec(path: str, ray_cluster: object) -> Iterator[ServeSpec]:
     spec = ServeSpec(port=free_port(), replicas=2, queue=200, timeout_s=120)
-    start([service(path, 16)], spec)
+    spec = start([service(path, 16)], spec)
     yield spec
     stop()
 
@@ -125,17 +125,18 @@ def test_a_file_for_serve_deploy_describes_the_server(tmp_path: Path, monkeypatc
     from ray.serve.schema import ServeDeploySchema
 
     run, file = store_flame_run(tmp_path / "run", 16), tmp_path / "server.yaml"
-    port = free_port()
-    settings = [f"port={port}", "autoscaling.max_replicas=2", "--deploy-file", str(file)]
+    port, inner = free_ports(2)
+    settings = [f"port={port}", f"inner_port={inner}", "autoscaling.max_replicas=2", "--deploy-file", str(file)]
     assert main(["serve", str(run), str(run), *settings]) == 0
     config = yaml.safe_load(file.read_text())
     schema = ServeDeploySchema.model_validate(config)
-    assert schema.http_options.port == port and schema.applications[0].import_path == "squadron.serve.deploy:build"
+    assert (schema.http_options.host, schema.http_options.port) == ("127.0.0.1", inner)
+    assert schema.applications[0].import_path == "squadron.serve.deploy:build"
     arguments = schema.applications[0].args
     with pytest.raises(ConfigError, match="anybody who reaches"):
         build({**arguments, "settings": {"host": "0.0.0.0"}})
     monkeypatch.setenv("SQUADRON_API_KEYS", "a-key")
-    ray.serve.start(http_options={"port": port})
+    ray.serve.start(http_options=config["http_options"])
     try:
         ray.serve.run(build(arguments), name=APPLICATION)
         url = f"http://127.0.0.1:{port}"

@@ -142,8 +142,8 @@ def ask(model: Any, questions: list[tuple[Message, ...]]) -> list[ChatReply]:
 def served(path: str) -> Iterator[OpenAiModel]:
     """The model at an address of this machine, as `squadron serve` gives it."""
     server = ChatServer(HfModel(name="tuned", path=path), max_rows=4)
-    app = make_app([chat_service("tuned", path)], Here(server), ServeSpec(), [])
     port = free_port()
+    app = make_app([chat_service("tuned", path)], Here(server), ServeSpec(port=port), [])
     web = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=web.run, daemon=True)
     thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -20,6 +21,7 @@ from squadron.core.masking import mask_logs, mask_text
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGEST_HEAP_BLOCK, _KEPT_FREE = 32 * 1024**2, 512 * 1024**2  # bytes; glibc allows no larger block
 _SPINS = "10000"
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -70,6 +72,12 @@ def settle_worker() -> None:
     """Give this Ray worker the threads that were reserved for it, so that workers do not crowd each other."""
     use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     reuse_freed_memory()
+
+
+def end_with_parent() -> None:
+    """Ask Linux to kill this process when the thread that started it ends. Nothing happens elsewhere."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def reuse_freed_memory() -> None:

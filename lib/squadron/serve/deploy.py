@@ -16,12 +16,19 @@ from squadron.core.errors import ConfigError
 from squadron.core.folder import Folder
 from squadron.core.masking import mask_secrets
 from squadron.serve.runs import gather_services
+from squadron.serve.serving import http_options
 from squadron.serve.spec import ServeSpec
+
+_INNER_PORTS = (8001, 8002)
 
 
 def config_file(runs: Sequence[Folder], spec: ServeSpec, jobs: Sequence[str] = ()) -> str:
     """The file, by the schema of Ray Serve's `ServeDeploySchema`. Keys stay in the environment of the cluster; files of
     one's own `jobs` must be there too, at the same paths."""
+    if spec.proxy == "auto":
+        spec = spec.model_copy(update={"proxy": "haproxy"})
+    if spec.proxy == "haproxy" and spec.inner_port is None:
+        spec = spec.model_copy(update={"inner_port": next(port for port in _INNER_PORTS if port != spec.port)})
     settings = spec.model_dump(mode="json", exclude_unset=True)
     for run in runs:
         if mask_secrets(run.url) != run.url:
@@ -32,7 +39,7 @@ def config_file(runs: Sequence[Folder], spec: ServeSpec, jobs: Sequence[str] = (
         arguments["jobs"] = list(jobs)
     config = {
         "proxy_location": "EveryNode",
-        "http_options": {"host": spec.host, "port": spec.port},
+        "http_options": http_options(spec),
         "logging_config": {"enable_access_log": False, "encoding": "JSON"},
         "applications": [
             {

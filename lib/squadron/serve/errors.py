@@ -38,8 +38,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, meaning in {
         400: "not JSON, or a value that cannot be used; `param` names it",
         401: "no key, or a wrong one",
+        403: "from a web page of another site, or for a server of another name, where no key is needed",
         404: "no such model",
+        408: "took too long to arrive",
         413: "larger than this server takes",
+        415: "a body that is packed",
         429: "too many requests wait, or this key has used its share; Retry-After says when to come again",
         500: "a mistake of the server's, which its log names by the code",
         504: "took too long",

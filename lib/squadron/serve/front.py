@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
-from collections.abc import AsyncIterator, Sequence
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -14,6 +17,8 @@ from squadron.serve.auth_limits import Allowance
 from squadron.serve.metrics import Meter
 from squadron.serve.service import Context, Event, Service, paths
 from squadron.serve.spec import ServeSpec
+
+_State = TypeVar("_State")
 
 
 class Asker(Protocol):
@@ -50,6 +55,20 @@ class Front:
             scope["told"]["request"] = request.model_dump(mode="json", exclude_unset=True)
             if answer is not None:
                 scope["told"]["answer"] = answer.model_dump(mode="json")
+
+
+def refreshed(look: Callable[[], Awaitable[_State]], every_s: float = 1.0) -> Callable[[], Awaitable[_State]]:
+    """What `look` finds, looked at again at most once in so many seconds, however many ask."""
+    lock, found, at = asyncio.Lock(), None, -math.inf
+
+    async def state() -> _State:
+        nonlocal found, at
+        async with lock:
+            if found is None or time.monotonic() - at >= every_s:
+                found, at = await look(), time.monotonic()
+        return found
+
+    return state
 
 
 def _admission(service: Service, spec: ServeSpec, several: bool) -> Admission:

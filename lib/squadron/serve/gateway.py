@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Security
@@ -13,10 +12,11 @@ from fastapi.security import HTTPBearer
 from squadron import __version__
 from squadron.serve import openai
 from squadron.serve.answering import answer_in_parts, answer_whole
-from squadron.serve.auth_limits import Allowance, Guard, Key
+from squadron.serve.auth_limits import Key
 from squadron.serve.body import CheckedRoute
 from squadron.serve.errors import ERRORS, error_response, handle_errors
-from squadron.serve.front import Asker, Front
+from squadron.serve.front import Asker, Front, refreshed
+from squadron.serve.guard import Guard
 from squadron.serve.metrics import Metered
 from squadron.serve.page import render
 from squadron.serve.service import Route, Service, paths
@@ -28,12 +28,12 @@ def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: S
     front = Front(services, asker, spec, several=len(keys) > 1)
     app = _Application(title="Squadron", version=__version__, redoc_url=None, docs_url=None)
     app.router.route_class = CheckedRoute
+    app.router.redirect_slashes = False
     for path, several in paths(services).items():
         _add_route(app, path, several, front)
     _add_own_routes(app, front)
     handle_errors(app)
-    requests, max_mb = Allowance(partial(spec.limit, "requests_per_minute")), partial(spec.limit, "max_body_mb")
-    app.add_middleware(Guard, keys=tuple(keys), max_mb=max_mb, requests=requests, tokens=front.tokens)
+    app.add_middleware(Guard, keys=tuple(keys), spec=spec, routes=app.router.routes, tokens=front.tokens)
     app.add_middleware(Metered, meter=front.meter)
     return app
 
@@ -41,6 +41,8 @@ def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: S
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document, without the 422 that it writes down for itself: what is wrong is answered with 400."""
+        if self.openapi_schema:
+            return self.openapi_schema
         document = super().openapi()
         for methods in document["paths"].values():
             for operation in methods.values():
@@ -51,6 +53,7 @@ class _Application(FastAPI):
 def _add_own_routes(app: FastAPI, front: Front) -> None:
     security = [Security(HTTPBearer(auto_error=False))]
     names = [service.name for service in front.services]
+    waiting_for, shown = refreshed(front.asker.ready), render(front.services)
     common: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (401, 429, 500)}
 
     @app.get("/health", summary="Whether the server is up, and what it serves")
@@ -59,7 +62,7 @@ def _add_own_routes(app: FastAPI, front: Front) -> None:
 
     @app.get("/ready", summary="Whether every service answers", responses={503: {"description": "not yet"}})
     async def ready(response: Response) -> dict[str, Any]:
-        missing = await front.asker.ready()
+        missing = await waiting_for()
         response.status_code = 503 if missing else 200
         return {"ready": not missing, "waiting_for": missing}
 
@@ -77,7 +80,7 @@ def _add_own_routes(app: FastAPI, front: Front) -> None:
 
     @app.get("/", summary="A page to try it", response_class=HTMLResponse)
     async def page() -> HTMLResponse:
-        return HTMLResponse(render(front.services), headers={"Content-Security-Policy": _POLICY})
+        return HTMLResponse(shown, headers={"Content-Security-Policy": _POLICY})
 
     models = [openai.ModelCard(id=model) for service in front.services for model in service.models]
 

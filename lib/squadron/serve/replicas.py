@@ -18,7 +18,7 @@ from squadron.core.work import CalledOff, Turns, Work, doing, in_thread
 from squadron.serve.admission import Busy
 from squadron.serve.service import Context, Event
 
-_ATTEMPTS, _READY_S = 3, 1.0
+_ATTEMPTS = 3
 
 
 class Replicas:
@@ -81,21 +81,17 @@ class Replicas:
                 raise
 
     async def ready(self) -> list[str]:
-        """Services without a replica that answers within a second. One too busy to is at work, and so ready."""
-        from ray.serve.exceptions import BackPressureError
+        """Services without a running replica, by what Ray Serve's own checks of them have found: none is asked."""
+        from ray import serve
 
-        async def answers(handle: Any) -> bool:
-            try:
-                async with asyncio.timeout(_READY_S):
-                    await handle.ping.remote()
-            except BackPressureError:
-                return True
-            except Exception:
-                return False
-            return True
+        status = await asyncio.to_thread(serve.status)
+        return [name for name, handle in self._handles.items() if not _runs(status, handle)]
 
-        found = await asyncio.gather(*map(answers, self._handles.values()))
-        return [name for name, ready in zip(self._handles, found, strict=True) if not ready]
+
+def _runs(status: Any, handle: Any) -> bool:
+    application = status.applications.get(handle.app_name)
+    deployment = application and application.deployments.get(handle.deployment_name)
+    return bool(deployment and (deployment.replica_states.get("RUNNING") or deployment.status == "HEALTHY"))
 
 
 class Replica:
@@ -134,7 +130,3 @@ class Replica:
             raise TimeoutError from None
         except SquadronError as error:
             yield error
-
-    def ping(self) -> bool:
-        """That it is there."""
-        return True

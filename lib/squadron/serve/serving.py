@@ -18,6 +18,7 @@ from squadron.core.masking import mask_logs
 from squadron.core.packing import Wanted
 from squadron.core.profile import WorkerResources
 from squadron.serve.auth_limits import Key, read_key
+from squadron.serve.edge import EdgeSettings, close_edges, keep_edges, resolve_proxy
 from squadron.serve.front import parallel
 from squadron.serve.gateway import make_app
 from squadron.serve.replicas import Replica, Replicas
@@ -54,8 +55,11 @@ def _say_routes(services: Sequence[Service], url: str) -> None:
     console.say(f"[dim]{url} is a page to try them; Ctrl-C ends[/dim]")
 
 
-def start(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> None:
-    """Start the server and return when it answers. Raises ResourceError if a replica cannot load what it serves."""
+def start(services: Sequence[Service], spec: ServeSpec, address: str | None = None) -> ServeSpec:
+    """Start the server, and return when it answers: its settings, with what they left open decided.
+
+    Raises ResourceError if a replica cannot load what it serves, or HAProxy does not start.
+    """
     from ray import serve
 
     known = keys(spec)
@@ -63,12 +67,20 @@ def start(services: Sequence[Service], spec: ServeSpec, address: str | None = No
     count = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
     cluster.require_together([Wanted(f"serving {one.name}", count, _share(one, spec)) for one in services])
     _refuse_taken(spec)
+    spec = resolve_proxy(spec)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(http_options={"host": spec.host, "port": spec.port}, logging_config={"enable_access_log": False})
+    serve.start(http_options=http_options(spec), logging_config={"enable_access_log": False})
     try:
         serve.run(application(services, spec, known), name=APPLICATION)
     except RuntimeError as error:
         raise _not_started(error) from None
+    return spec
+
+
+def http_options(spec: ServeSpec) -> dict[str, Any]:
+    """Where Ray Serve listens: behind HAProxy on loopback, without it where clients ask."""
+    behind = spec.proxy != "none"
+    return {"host": "127.0.0.1" if behind else spec.host, "port": spec.inner_port if behind else spec.port}
 
 
 def _not_started(error: RuntimeError) -> ResourceError:
@@ -85,8 +97,8 @@ def _not_started(error: RuntimeError) -> ResourceError:
 
 
 def application(services: Sequence[Service], spec: ServeSpec, known: Sequence[Key]) -> Any:
-    """Gateway and services as Ray Serve runs them. One that is run in the place of another takes over without a lost
-    request."""
+    """Gateway and services as Ray Serve runs them, by settings in which `resolve_proxy` has decided what was open. One
+    that is run in the place of another takes over without a lost request."""
     from ray import serve
 
     replicas = {
@@ -111,6 +123,7 @@ def stop() -> None:
     if not ray.is_initialized():
         return
     serve.delete(APPLICATION)
+    close_edges()
     serve.shutdown()
 
 
@@ -122,6 +135,8 @@ class Gateway:
     ) -> None:
         self._services, self._spec, self._keys = services, spec, known
         self._replicas = replicas
+        if spec.proxy != "none":
+            keep_edges(EdgeSettings(spec, keyed=bool(known)))
 
     def __serve_build_asgi_app__(self) -> Any:
         _log_requests()
@@ -188,7 +203,7 @@ def keys(spec: ServeSpec) -> list[Key]:
     Raises ConfigError if anybody on the network could send requests without one, or limits name none.
     """
     texts = [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
-    if not texts and not spec.without_keys and spec.host not in ("127.0.0.1", "localhost", "::1"):
+    if not texts and not spec.without_keys and not spec.local:
         raise ConfigError(
             f"anybody who reaches {spec.host} could send requests",
             where="host",

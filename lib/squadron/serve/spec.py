@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from squadron.core.config import Config
 
@@ -50,6 +51,31 @@ class VllmServing(Config):
     adapters_at_once: int = Field(8, ge=1, description="adapters that may share a batch")
 
 
+class Edge(Config):
+    """What HAProxy lets through, before anything else looks at it. It is the same for all keys."""
+
+    header_kb: int = Field(16, ge=4, le=256, description="request line and headers of a request, together")
+    headers: int = Field(100, ge=20, le=32767, description="headers of a request")
+    header_timeout_s: float = Field(10.0, gt=0, description="for headers to arrive, and then for a short body")
+    body_timeout_s: float = Field(30.0, gt=0, description="for a whole body to arrive")
+    stalled_timeout_s: float = Field(20.0, gt=0, description="that a client may read nothing of its answer")
+    held_mb: float = Field(128.0, gt=0, description="of bodies that one key has at work")
+    idle_timeout_s: float = Field(60.0, gt=0, description="that a connection may wait for its next request")
+    connections: int = Field(4096, ge=1, description="at a time")
+    connections_per_address: int = Field(1024, ge=1, description="at a time; of IPv6, addresses of one /64")
+    wrong_keys_per_minute: int = Field(30, ge=1, description="of one address; more, and new keys of it are turned away")
+    requests_without_key_per_minute: int = Field(600, ge=1, description="of one address")
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="networks whose X-Forwarded-For names the client; else it is where the connection comes from",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(network)) for network in networks)
+
+
 LimitName = Literal["max_body_mb", "max_tokens", "requests_per_minute", "tokens_per_minute"]
 
 
@@ -65,8 +91,18 @@ class KeyLimits(Config):
 class ServeSpec(Config):
     """Where a server listens, how much it takes on, and what it refuses."""
 
-    host: str = Field("127.0.0.1", description="0.0.0.0: every network of this machine")
+    host: str = Field("127.0.0.1", pattern=r"^[\w.:-]+$", description="0.0.0.0: every network of this machine")
     port: int = Field(8000, ge=1, le=65535)
+    names: tuple[str, ...] = Field(
+        (), description="host names that clients may ask for where no key is needed, beside this machine's own"
+    )
+    proxy: Literal["auto", "haproxy", "none"] = Field(
+        "auto", description="what listens before Ray Serve; auto: HAProxy, or nothing for this machine alone"
+    )
+    inner_port: int | None = Field(
+        None, ge=1, le=65535, description="where Ray Serve listens behind HAProxy, on loopback; None: any free one"
+    )
+    edge: Edge = Edge()
     engine: Literal["auto", "own", "vllm"] = Field(
         "auto", description="of language models; auto: vLLM, where it is installed and the cluster has GPUs"
     )
@@ -85,6 +121,11 @@ class ServeSpec(Config):
     keys: dict[str, KeyLimits] = Field({}, description="limits of single keys, by their names")
     log_prompts: bool = Field(False, description="write what was asked and answered into the log")
     without_keys: bool = Field(False, description="answer anybody, on every network")
+
+    @property
+    def local(self) -> bool:
+        """Whether it listens on this machine alone."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
 
     def limit(self, name: LimitName, key: str) -> Any:
         """This limit for a key."""

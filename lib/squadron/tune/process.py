@@ -6,9 +6,6 @@ groups, Ray Train's among them, would stay until the whole sweep is over.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import signal
 import sys
 import time
 import traceback
@@ -19,6 +16,7 @@ from squadron.core.cluster import Node
 from squadron.core.config import Config
 from squadron.core.errors import ResourceError, SquadronError
 from squadron.core.folder import Folder
+from squadron.core.host import end_with_parent
 from squadron.core.line_log import append_row
 from squadron.core.masking import mask_text
 from squadron.core.profile import Profile
@@ -28,7 +26,6 @@ from squadron.tune.trial_store import TrialStore, number_of
 
 _LOCK_PATIENCE_S, _DECISION_PATIENCE_S = 60.0, 60.0
 _SNAPSHOTS_KEPT = 3
-_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Task(Config):
@@ -59,7 +56,7 @@ class Task(Config):
 
 def main() -> None:
     """Run the job of the task that standard input holds as JSON, and leave a record of it: `finished` or `failed`."""
-    _end_with_parent()
+    end_with_parent()  # a trial that is stopped works no longer; elsewhere than on Linux it runs until Ray is gone
     task = Task.model_validate_json(sys.stdin.buffer.read())
     started = time.monotonic()
     try:
@@ -71,13 +68,6 @@ def main() -> None:
     known = task.trial_store.read(task.name)
     if known is None or known.status != "stopped":  # a trial that is asked to stop may be at its end already
         task.trial_store.write(task.name, task.record(seconds=round(time.monotonic() - started, 2), **outcome))
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it ends, so that a trial which is stopped works no
-    longer; elsewhere it runs until it finds Ray gone."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _run_job(task: Task) -> float:
