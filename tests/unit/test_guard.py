@@ -27,6 +27,7 @@ class Asked:
         await asyncio.sleep(self._pause_s)
         self.read += 1
         if not self._parts:
+            await asyncio.sleep(3600 if self._ends else 0)
             return {"type": "http.disconnect"}
         body = self._parts.pop(0)
         return {"type": "http.request", "body": body, "more_body": bool(self._parts) or not self._ends}

@@ -72,10 +72,6 @@ class VllmServer(LLMServer):
         except SquadronError as error:
             yield error
 
-    def ping(self) -> bool:
-        """That it is there."""
-        return True
-
 
 def deployment(name: str, base: str, adapters: Mapping[str, str], spec: ServeSpec, on_gpus: bool) -> Any:
     """The model at `base` with LoRA adapters by the names of models ("" is the model itself), as Ray Serve deploys it
