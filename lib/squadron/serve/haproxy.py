@@ -67,7 +67,10 @@ class HAProxy:
         if self._process is not None and self.running():
             words += ["-x", str(self._socket), "-sf", str(self._process.pid)]
         with log.open("wb") as output:
-            process = subprocess.Popen(words, stdout=output, stderr=output, preexec_fn=end_with_parent)
+            # in a session of its own: a Ctrl-C in a terminal is not for it, it has requests to finish
+            process = subprocess.Popen(
+                words, stdout=output, stderr=output, start_new_session=True, preexec_fn=end_with_parent
+            )
         if not _listens(process, socket_path):
             process.kill()
             process.wait()
