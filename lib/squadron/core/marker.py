@@ -27,7 +27,9 @@ MARKER, METRICS, FAILURES, HEADLINES, MEASURES, PANELS = (
     "panels",
 )
 ENTER_AGAIN = "restore it from a copy, or remove done.json of this stage and give the same command again"
-_OWN_SUMS = re.compile(r"(^|/)(rows|checkpoints|parts|tensorboard|wandb)/|(^|/)(started|wandb)\.json$|\.npz$")
+_OWN_SUMS = re.compile(
+    r"(^|/)(rows|checkpoints|parts|stalls|ray-train|tensorboard|wandb)/|(^|/)(started|wandb)\.json$|\.npz$"
+)
 """Files whose parts have sums of their own, and those of other programs, which nobody here reads."""
 START_OVER = "restore it from a copy, or remove the folder of its stage and give the same command again"
 
