@@ -44,6 +44,23 @@ def store_flame_run(place: Path, image_size: int) -> Folder:
     return folder
 
 
+def store_coordination_run(place: Path) -> Folder:
+    """What a coordination run leaves, as far as a server looks at it, with a network that has learned nothing."""
+    from squadron.methods.coordination.config import ModelConfig
+    from squadron.methods.coordination.records import Planner
+    from squadron.methods.coordination.training import Build, save_planner
+
+    folder, config = Folder(place).make(), ModelConfig(hidden=8, layers=1, heads=2, latent=2)
+    stage = folder / "stages" / "train_planners-0123456789ab"
+    path = f"stages/{stage.name}/graph-VAE/model"
+    save_planner(folder / path, config, Build(config, 0)().state_dict())
+    planner = Planner.of(folder, path, name="graph VAE", cost="average_delay", held_out_loss=None)
+    write_marker(stage, {"planners": [planner.model_dump(mode="json")]})
+    folder.write_json("run.json", {"job": "coordination", "format": FORMAT, "stages": [stage.name]})
+    folder.write_bytes("config.yaml", seal_yaml(b"sampling: {samples: 20, rounds: 2}\n"))
+    return folder
+
+
 def run_smoke(job: str, folder: Path, *words: str) -> int:
     """The exit code of a job's smoke run with these settings."""
     from squadron.core.cli import main

@@ -19,16 +19,12 @@ from squadron.core.cli import main
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.core.manifest import FORMAT
-from squadron.core.marker import write_marker
-from squadron.core.seals import seal_yaml
-from squadron.methods.coordination.config import ModelConfig
 from squadron.methods.coordination.endpoint import Load, PlanRequest, services
-from squadron.methods.coordination.records import Planner
-from squadron.methods.coordination.training import Build, save_planner
 from squadron.serve.runs import find_services
 from squadron.serve.serving import start, stop
 from squadron.serve.spec import KEYS, ServeSpec
 from tests.drivers import free_port
+from tests.finished import store_coordination_run
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 ROUTES = [[[0, 0], [10, 0]], [[5, -5], [5, 5]], [[3, 8], [3, -8]]]
@@ -37,17 +33,7 @@ KEY = "a-key-for-tests"
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a coordination run leaves, as far as a server looks at it, with a network that has learned nothing."""
-    folder = Folder(tmp_path_factory.mktemp("serving") / "run").make()
-    config = ModelConfig(hidden=8, layers=1, heads=2, latent=2)
-    place = "stages/train_planners-0123456789ab/graph-VAE/model"
-    save_planner(folder / place, config, Build(config, 0)().state_dict())
-    planner = Planner.of(folder, place, name="graph VAE", cost="average_delay", held_out_loss=None)
-    stage = folder / "stages" / "train_planners-0123456789ab"
-    write_marker(stage, {"planners": [planner.model_dump(mode="json")]})
-    folder.write_json("run.json", {"job": "coordination", "format": FORMAT, "stages": [stage.name]})
-    folder.write_bytes("config.yaml", seal_yaml(b"sampling: {samples: 20, rounds: 2}\n"))
-    return Path(folder.path)
+    return Path(store_coordination_run(tmp_path_factory.mktemp("serving") / "run").path)
 
 
 @pytest.fixture(scope="module")
