@@ -24,6 +24,7 @@ from tests.contract.record import FILES, Contract, Refused, copy_run, find_contr
 from tests.drivers import run_and_kill
 from tests.finished import missing_metrics, one_line
 from tests.html import Page
+from tests.kills import differences
 
 JOBS = sorted(registry.list_jobs())
 SmokeRun = Callable[[str], Path]
@@ -136,6 +137,8 @@ def test_a_run_that_is_killed_and_given_again_ends_as_one_that_nobody_disturbed(
     assert run(job, folder, [*words, *contract.again]) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert contract.same(folder) == contract.same(smoke_run(job)) != {}
+    if not contract.again:  # with other settings than the smoke run's it reports another thing
+        assert differences(smoke_run(job), folder) == []
 
 
 def _go_back(folder: Path, stage: str, files: tuple[str, ...] | list[str]) -> None:

@@ -202,3 +202,15 @@ def wait_for_end(pids: set[int]) -> set[int]:
     while time.monotonic() < until and any(psutil.pid_exists(pid) for pid in pids):
         time.sleep(0.1)
     return pids
+
+
+def test_what_was_left_out_for_a_model_is_told_of_answers_on_record_too(ray_cluster: object, tmp_path: Path) -> None:
+    """A run that was killed after its answers shows what one shows that was not."""
+    programs = {"a": partial(count_down, 2)}
+    first = run_programs(stage_in(tmp_path), programs, {"next": NEXT})
+    for log in (tmp_path / "answers").glob("*/*.jsonl"):
+        noted = [{**json.loads(line), "note": "top_k"} for line in log.read_text().splitlines() if line]
+        log.write_text("".join(json.dumps(entry) + "\n" for entry in noted))
+    stage = stage_in(tmp_path)
+    assert run_programs(stage, programs, {"next": NEXT}) == first
+    assert stage.folder.read_json("headlines.json") == [["left out for next", "top_k"]]

@@ -17,12 +17,11 @@ from safetensors.numpy import save_file
 
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
-from squadron.core.sealed_files import read_sealed, write_sealed
 from squadron.methods.actor_reasoner import ppo
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS
 from squadron.methods.actor_reasoner.config import PpoConfig, RewardConfig
 from squadron.methods.actor_reasoner.episodes import REINFORCEMENT
-from squadron.methods.actor_reasoner.ppo import POLICY_FILE, UNFINISHED_FILE, VERSION, PpoPolicy, train_ppo
+from squadron.methods.actor_reasoner.ppo import METRICS_FILE, POLICY_FILE, VERSION, PpoPolicy, train_ppo
 from squadron.methods.actor_reasoner.reinforcement import (
     FEATURES,
     OTHER_FEATURES,
@@ -246,20 +245,22 @@ def trained(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Fo
 
 
 def test_a_tiny_training_writes_weights_and_no_pickles(trained: Folder) -> None:
-    assert trained.ls() == sorted(["metrics.jsonl", POLICY_FILE, UNFINISHED_FILE])
+    assert trained.ls() == sorted([METRICS_FILE, POLICY_FILE])
     policy = PpoPolicy.load(trained.file(POLICY_FILE))
     assert [weight.shape for weight in policy.weights] == [(8, FEATURES), (6, 8), (3, 6)] and policy.decide_every == 5
-    steps = [row["step"] for row in trained.read_lines("metrics.jsonl")]
+    steps = [row["step"] for row in trained.read_lines(METRICS_FILE)]
     assert len(steps) >= 2 and steps == sorted(steps) and steps[-1] >= TINY.decisions
 
 
-def test_the_saved_policy_is_rllibs_own_module(trained: Folder) -> None:
+def test_the_saved_policy_is_rllibs_own_module() -> None:
     import torch
 
-    with ppo._rllib(world(), TINY, 0) as algorithm:
-        ppo._set_weights(algorithm, ppo._unfinished(trained, _identity(trained))[0])
+    with ppo._rllib(world(), TINY) as algorithm:
+        algorithm.train()
         module = algorithm.get_module()
-        policy = PpoPolicy.load(trained.file(POLICY_FILE))
+        arrays = ppo._actor_layers(ppo._get_weights(algorithm))
+        layers = [[arrays[f"{n}.{kind}"] for n in range(3)] for kind in ("weight", "bias")]
+        policy = PpoPolicy(tuple(layers[0]), tuple(layers[1]), 5)
         for scene in SCENES:
             traffic = under_way(scene, 1, 25, 7)
             out = module.forward_inference({"obs": torch.from_numpy(observe(traffic))})
@@ -270,15 +271,19 @@ def test_the_saved_policy_is_rllibs_own_module(trained: Folder) -> None:
             assert policy.accelerations(traffic).tolist() == [ACCELERATIONS[a] for a in chosen_B]
 
 
-def test_training_goes_on_from_what_was_kept_and_refuses_other_settings(trained: Folder, tmp_path: Path) -> None:
+def test_a_training_that_was_cut_off_ends_with_the_same_weights_and_a_finished_one_is_kept(
+    trained: Folder, tmp_path: Path
+) -> None:
     folder = Folder(tmp_path)
-    kept, notes = ppo._unpack(read_sealed(trained, UNFINISHED_FILE))
-    write_sealed(folder, UNFINISHED_FILE, ppo._pack(kept, {**notes, "decisions": TINY.decisions}))
+    (first, *_) = trained.read_lines(METRICS_FILE)
+    folder.append_line(METRICS_FILE, json.dumps(first))  # all that a training leaves that is killed after an update
+    np.random.seed(7)  # nothing depends on what the process did before
     train_ppo(SCENES, TrafficConfig(), DRIVERS, TINY, folder)
-    assert folder.read_bytes(POLICY_FILE) == trained.read_bytes(POLICY_FILE) and not folder.exists("metrics.jsonl")
-    write_sealed(folder, UNFINISHED_FILE, ppo._pack(kept, {**notes, "decisions": 50}))
+    for name in (POLICY_FILE, METRICS_FILE):
+        assert folder.read_bytes(name) == trained.read_bytes(name), name
+    written = (tmp_path / POLICY_FILE).stat().st_mtime_ns
     train_ppo(SCENES, TrafficConfig(), DRIVERS, TINY, folder)
-    assert len(folder.read_lines("metrics.jsonl")) == 1 and folder.read_lines("metrics.jsonl")[0]["step"] >= 80
+    assert (tmp_path / POLICY_FILE).stat().st_mtime_ns == written
     with pytest.raises(InputError, match="a training with other settings was left here"):
         train_ppo(("merge",), TrafficConfig(), DRIVERS, TINY, folder)
 
@@ -293,11 +298,7 @@ def test_other_processes_drive_if_there_is_room_and_torch_is_left_as_it_was(
     assert PpoPolicy.load(train_ppo(SCENES, TrafficConfig(), DRIVERS, apart, Folder(tmp_path))).decide_every == 5
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
     with pytest.raises(ResourceError, match="reinforcement learning asks for 99 workers"):
-        train_ppo(SCENES, TrafficConfig(), DRIVERS, TINY.model_copy(update={"runners": 99}), Folder(tmp_path))
-
-
-def _identity(folder: Folder) -> str:
-    return str(ppo._unpack(read_sealed(folder, UNFINISHED_FILE))[1]["identity"])
+        train_ppo(SCENES, TrafficConfig(), DRIVERS, TINY.model_copy(update={"runners": 99}), Folder(tmp_path / "other"))
 
 
 def layers(*sizes: int) -> dict[str, np.ndarray]:

@@ -17,7 +17,8 @@ import torch
 
 from squadron.core.folder import Folder
 from squadron.evaluate.scores import Metrics, Problem, Scores
-from squadron.methods.flame.baselines import steps_of_a_round, train_alone
+from squadron.methods.flame.algorithm import BCPolicy, Optimisation, make_optimiser
+from squadron.methods.flame.baselines import _resume, _save, steps_of_a_round, train_alone
 from squadron.methods.flame.config import FederationConfig, TrainingConfig
 from squadron.methods.flame.demos import write_shard
 from squadron.methods.flame.figures import score
@@ -81,7 +82,7 @@ def test_a_killed_baseline_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, cut.path, json.dumps(row), str(torch.get_num_threads())]
     worker = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(LIB)})
     deadline = time.monotonic() + 240
-    while not (cut / "out").exists("centralised.progress.pt"):
+    while not (cut / "out").exists("centralised.progress"):
         assert worker.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     worker.send_signal(signal.SIGKILL)
@@ -90,6 +91,21 @@ def test_a_killed_baseline_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     resumed = _train(cut, row)
     assert resumed["policy"]["sha256"] == expected["policy"]["sha256"] and resumed["losses"] == expected["losses"]
     assert (cut / "out").ls() == ["centralised.safetensors"]
+
+
+def test_progress_that_has_changed_since_it_was_written_counts_as_none(tmp_path: Path) -> None:
+    row = _row(Folder(tmp_path)) | {"rounds": 2, "steps": 2}
+    out = Folder(tmp_path) / "out"
+    expected = _train(Folder(tmp_path), row)
+    policy, settings = BCPolicy(16), Optimisation()
+    optimiser = make_optimiser(policy, settings)
+    _save(out, "centralised.progress", policy, optimiser, [1.0])
+    assert _resume(out, "centralised.progress", policy, optimiser) == [1.0]
+    saved = out.read_bytes("centralised.progress")
+    middle = len(saved) // 2
+    for damaged in (b"", saved[:middle], saved[:middle] + bytes([saved[middle] ^ 1]) + saved[middle + 1 :]):
+        out.write_bytes("centralised.progress", damaged)
+        assert _train(Folder(tmp_path), row) == expected
 
 
 def test_scores_pool_episodes_and_take_one_root() -> None:

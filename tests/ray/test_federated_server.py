@@ -56,10 +56,17 @@ def same(one: ArrayRecord, other: ArrayRecord) -> bool:
 def test_a_resumed_run_ends_with_the_very_same_weights(grid: RayGrid, tmp_path: Path) -> None:
     whole = run(grid, tmp_path / "whole", 6)
     seen: list[int] = []
+    resumed: list[list[int]] = []
     for rounds in (2, 3, 6):
-        parts = run(grid, tmp_path / "parts", rounds, on_round=lambda number, record, arrays: seen.append(number))
+        parts = run(
+            grid,
+            tmp_path / "parts",
+            rounds,
+            on_round=lambda number, record, arrays: seen.append(number),
+            on_resume=lambda records: resumed.append([record.round for record in records]),
+        )
     assert same(whole.arrays, parts.arrays)
-    assert seen == list(range(7))
+    assert seen == list(range(7)) and resumed == [[], [0, 1, 2], [0, 1, 2, 3]]
     assert [r.train for r in whole.history] == [r.train for r in parts.history]
     assert whole.history[-1].train["visits"] > 1  # clients did remember
 
@@ -247,11 +254,16 @@ def test_only_the_last_states_are_kept(grid_again: RayGrid, tmp_path: Path) -> N
     assert all(clients.count(client) <= 3 for client in clients)
 
 
-def test_a_damaged_last_state_is_passed_over(grid_again: RayGrid, tmp_path: Path) -> None:
+def test_a_damaged_last_state_is_passed_over(
+    grid_again: RayGrid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = run(grid_again, tmp_path, 4)
     last = tmp_path / "round-00004.npz"
-    last.write_bytes(last.read_bytes()[:-200])
-    assert same(whole.arrays, run(grid_again, tmp_path, 4).arrays)
+    content = last.read_bytes()
+    for damaged in (content[:-200], content[:400] + bytes([content[400] ^ 1]) + content[401:]):
+        last.write_bytes(damaged)
+        assert same(whole.arrays, run(grid_again, tmp_path, 4).arrays)
+        assert "round-00004.npz" in "".join(capsys.readouterr().out.split())
     for name in ("round-00003.npz", "round-00004.npz"):
         (tmp_path / name).write_bytes(b"nothing")
     with pytest.raises(InputError, match="damaged"):

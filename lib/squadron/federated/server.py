@@ -96,6 +96,7 @@ def federate(
     evaluate_config: ConfigRecord | None = None,
     evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     on_round: Callable[[int, RoundRecord, ArrayRecord], None] | None = None,
+    on_resume: Callable[[list[RoundRecord]], None] | None = None,
     timeout_s: float = 3600,
     keep: int = 2,
     best_metric: str | None = None,
@@ -106,8 +107,9 @@ def federate(
     After every round the model, the strategy's memory, the clients' states and the history are saved in `folder`,
     while the next round's visits begin; a run that was killed resumes after its last whole saved round and ends with
     the very same weights, because all random numbers are seeded by (`seed`, round) on the server and by (`seed`,
-    round, client) on the clients. `on_round` is called after each round with its record and model; rounds that an
-    earlier run finished are not repeated.
+    round, client) on the clients. `on_round` is called after each round with its record and model, for whoever watches:
+    a kill may come before it, or before the round is saved. What counts is the history of the result. Rounds that an
+    earlier run saved are not repeated; `on_resume` is called first, with their records.
     `timeout_s` bounds each phase of a round. The last `keep` states are kept, and the model of the round with the best
     `best_metric`.
 
@@ -139,6 +141,8 @@ def federate(
         grid.client_states = clients
         run = _Run(grid, strategy, folder, seed, timeout_s, evaluate_fn, state, dict(clients), saver)
         best = _best(state.history, best_metric, best_mode)
+        if on_resume is not None:
+            on_resume(_records(state))
         for number in range(len(state.history), num_rounds + 1):
             record = _play(run, number)
             state.round = number
@@ -150,8 +154,7 @@ def federate(
             if on_round is not None:
                 on_round(number, record, state.arrays)
         _wait_for_save(run)
-    history = [RoundRecord.model_validate(entry) for entry in state.history]
-    return FederatedResult(state.arrays, history, best)
+    return FederatedResult(state.arrays, _records(state), best)
 
 
 def _play(run: _Run, number: int) -> RoundRecord:
@@ -231,6 +234,10 @@ def _wait_for_save(run: _Run) -> None:
     """Wait until the last round is on the disk, and raise what went wrong there."""
     if run.saving is not None:
         run.saving.result()
+
+
+def _records(state: ServerState) -> list[RoundRecord]:
+    return [RoundRecord.model_validate(entry) for entry in state.history]
 
 
 def _best(history: list[Any], name: str | None, mode: str) -> int | None:

@@ -19,6 +19,7 @@ from typing import Any, cast
 from flwr.app import ArrayRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
+from squadron.core import console
 from squadron.core.config import flatten as flatten_settings
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
@@ -75,7 +76,8 @@ def prepare_save(
 def load_state(
     folder: Folder, strategy: Strategy, made_with: dict[str, Any], born: dict[str, str], grid: Any = None
 ) -> tuple[ServerState, dict[int, bytes]] | None:
-    """The newest whole state with the states of its clients, its strategy's memory put back into `strategy`.
+    """The newest whole state with the states of its clients, its strategy's memory put back into `strategy`. Those that
+    are damaged are passed over with a warning.
 
     None if nothing is saved. Raises ConfigError if the state was made with other settings, InputError if all that is
     saved is damaged.
@@ -88,6 +90,7 @@ def load_state(
             clients = {int(node_id): int(round_) for node_id, round_ in about["clients"]}
             states = {n: (folder / "clients").read_bytes(_client_file(n, r)) for n, r in clients.items()}
         except InputError as error:
+            console.say(f"[yellow]{console.plain(f'{error.where}: {error.what}; an earlier round is used')}[/yellow]")
             damage = error
             continue
         if about.get("version") != _VERSION:

@@ -90,6 +90,7 @@ def run_pools(
     import ray
 
     from squadron.core.progress import following, progress
+    from squadron.core.ray_data import explaining_lost_workers
 
     stage.claim_cluster()
     ledger: Any = ray.remote(num_cpus=0)(Ledger).remote(cap_usd, spent_usd)
@@ -109,7 +110,7 @@ def run_pools(
 
     total = sum(len(work.rows) for pools in side_by_side for pool in pools for work in pool.work)
     threads = [threading.Thread(target=in_turn, args=[pools], daemon=True) for pools in side_by_side if pools]
-    with progress(done + total, stage.name, unit, done=done) as bar:
+    with explaining_lost_workers(stage.name), progress(done + total, stage.name, unit, done=done) as bar:
         with following(bar, counted, every_s=_REPORT_S):
             for thread in threads:
                 thread.start()

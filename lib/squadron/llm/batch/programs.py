@@ -151,7 +151,7 @@ class _Scheduler:
         for place, item in enumerate(ask.items):
             key = item_key(pool.identity, item)
             if (entry := pool.known(key)) is not None:
-                session.replies[place] = reply_of(item, entry)
+                session.replies[place] = self._read(pool, item, entry)
                 continue
             session.missing += 1
             if key not in self._waiting:
@@ -167,12 +167,17 @@ class _Scheduler:
             for entry in pool.collect(1.0 if len(busy) == 1 else 0.05):
                 for session, place in self._waiting.pop(entry["key"]):
                     assert session.replies is not None
-                    session.replies[place] = reply_of(session.items[place], entry)
-                    self._notes |= {(pool.name, entry["note"])} if entry.get("note") else set()
+                    session.replies[place] = self._read(pool, session.items[place], entry)
                     session.missing -= 1
                     if session.missing == 0:
                         ready.append(session)
         return ready
+
+    def _read(self, pool: _ModelPool, item: Item, entry: Entry) -> Reply:
+        """The reply in an entry, new or on record; what it notes is told at the end."""
+        if note := entry.get("note"):
+            self._notes.add((pool.name, note))
+        return reply_of(item, entry)
 
 
 @dataclass(eq=False)

@@ -153,7 +153,6 @@ class PpoConfig(Config):
         480, ge=3, description="episodes side by side, shared evenly among scenes"
     )
     runners: int = Field(0, ge=0, description="workers that drive, of one core each; 0: this process drives")
-    save_every: int = operational(5, ge=1, description="updates between two savings of the weights")
     seed: int = Field(0, ge=0)
 
 

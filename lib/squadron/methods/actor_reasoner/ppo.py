@@ -1,9 +1,9 @@
 """A driver learned by reinforcement: proximal policy optimisation (Schulman et al. 2017) with RLlib, as a baseline.
 
 The network sees what a car can see (`reinforcement.observe`) and says FASTER, IDLE or SLOWER. It learns from episodes
-that no evaluation ever sees, and knows neither styles nor what drivers will do. `train_ppo` keeps weights as it goes
-and goes on from them after a restart. What it does not keep are the optimiser's averages and the episodes under way:
-they begin anew, so a run that was cut does not end with the very weights of one that was not.
+that no evaluation ever sees, and knows neither styles nor what drivers will do. A training that was cut off begins
+anew: it takes minutes, and all that RLlib holds (averages of the optimiser, episodes under way, random numbers of each
+runner) would have to be put back for it to end with the weights of one that was not.
 
 Letters: B episodes, F features, H hidden units, A actions.
 """
@@ -23,7 +23,6 @@ from squadron.core.config import fingerprint
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
-from squadron.core.sealed_files import read_sealed, write_sealed
 from squadron.methods.actor_reasoner.algorithm import ACCELERATIONS
 from squadron.methods.actor_reasoner.config import PpoConfig
 from squadron.methods.actor_reasoner.episodes import REINFORCEMENT
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Of the observation, the actions and the network's form: weights of another version mean something else."""
-POLICY_FILE, UNFINISHED_FILE = "policy.safetensors", "unfinished.safetensors"
+POLICY_FILE, METRICS_FILE = "policy.safetensors", "metrics.jsonl"
 _ENV, _MODULE, _NOTES = "squadron-driving", "default_policy", "squadron"
 _METRICS = ("episode_return_mean", "episode_len_mean")
 _ACTOR = ("encoder.actor_encoder.net.mlp.", "pi.net.mlp.")
@@ -98,50 +97,57 @@ class PpoPolicy:
 def train_ppo(
     scenes: Sequence[SceneName], traffic: TrafficConfig, drivers: DriversConfig, config: PpoConfig, folder: Folder
 ) -> str:
-    """Train one policy on these scenes with RLlib, and return the path of its weights.
+    """Train one policy on these scenes with RLlib, and return the path of its weights; one that is trained already is
+    kept.
 
-    Ray must be connected. What an earlier run with the same settings left unfinished in the folder is gone on with.
-    Raises InputError if it was of other settings, ResourceError if there is no room for the runners.
+    Ray must be connected. Raises InputError if the folder holds a policy of other settings, ResourceError if there is
+    no room for the runners.
     """
     from squadron.core.cluster import Cluster
 
+    identity = fingerprint([VERSION, list(scenes), traffic, drivers, config])
+    if _is_trained(folder, identity):
+        return folder.file(POLICY_FILE)
     if config.runners:
         Cluster().require(config.runners, WorkerResources(), "reinforcement learning")
-    identity = fingerprint([VERSION, list(scenes), traffic, drivers, config])
-    weights, done = _unfinished(folder, identity)
-    world = World(tuple(scenes), traffic, drivers, config.reward, config.decide_every, REINFORCEMENT + done)
-    with _rllib(world, config, done) as algorithm:
-        if weights:
-            _set_weights(algorithm, weights)
-        _improve(algorithm, config, folder, identity, done)
+    folder.remove(METRICS_FILE)
+    world = World(tuple(scenes), traffic, drivers, config.reward, config.decide_every, REINFORCEMENT)
+    with _rllib(world, config) as algorithm:
+        _improve(algorithm, config, folder)
         trained = _get_weights(algorithm)
-    notes = {"version": VERSION, "decide_every": config.decide_every, "scenes": list(scenes)}
+    notes = {"version": VERSION, "decide_every": config.decide_every, "scenes": list(scenes), "identity": identity}
     folder.write_bytes(POLICY_FILE, _pack(_actor_layers(trained), notes))
     return folder.file(POLICY_FILE)
 
 
-def _improve(algorithm: Algorithm, config: PpoConfig, folder: Folder, identity: str, done: int) -> None:
-    """Update until enough decisions were learned from; keep the weights every so often, and at the end."""
+def _is_trained(folder: Folder, identity: str) -> bool:
+    """Whether a policy of these settings is there. Raises InputError if it is one of others."""
+    if not folder.exists(POLICY_FILE):
+        return False
+    _, notes = _unpack(folder.read_bytes(POLICY_FILE))
+    if notes.get("identity") != identity:
+        fix = "give the training another folder, or remove this file"
+        raise InputError("a training with other settings was left here", where=folder.file(POLICY_FILE), fix=fix)
+    return True
+
+
+def _improve(algorithm: Algorithm, config: PpoConfig, folder: Folder) -> None:
+    """Update until enough decisions were learned from."""
     from squadron.core.progress import progress
 
-    updates = 0
-    with progress(config.decisions, "proximal policy optimisation", "decision", done=done) as bar:
+    with progress(config.decisions, "proximal policy optimisation", "decision") as bar:
         while bar.done < config.decisions:
             driven = algorithm.train()["env_runners"]
-            bar.advance(done + int(driven["num_env_steps_sampled_lifetime"]) - bar.done)
-            updates += 1
+            bar.advance(int(driven["num_env_steps_sampled_lifetime"]) - bar.done)
             row = {"step": bar.done} | {name: float(driven[name]) for name in _METRICS if name in driven}
-            folder.append_line("metrics.jsonl", json.dumps(row))
-            if updates % config.save_every == 0 or bar.done >= config.decisions:
-                notes = {"version": VERSION, "identity": identity, "decisions": bar.done}
-                write_sealed(folder, UNFINISHED_FILE, _pack(_get_weights(algorithm), notes))
+            folder.append_line(METRICS_FILE, json.dumps(row))
 
 
 @contextlib.contextmanager
-def _rllib(world: World, config: PpoConfig, done: int) -> Iterator[Algorithm]:
-    """RLlib's algorithm for the decisions that are left, stopped at the end."""
+def _rllib(world: World, config: PpoConfig) -> Iterator[Algorithm]:
+    """RLlib's algorithm, stopped at the end."""
     with _torch_to_itself():
-        algorithm = _rllib_settings(world, config, done).build_algo()
+        algorithm = _rllib_settings(world, config).build_algo()
         try:
             yield algorithm
         finally:
@@ -150,18 +156,17 @@ def _rllib(world: World, config: PpoConfig, done: int) -> Iterator[Algorithm]:
                 os.rmdir(algorithm.logdir)  # an empty folder in the home directory, which RLlib makes and never uses
 
 
-def _rllib_settings(world: World, config: PpoConfig, done: int) -> RllibConfig:
-    """The settings in RLlib's words, for the decisions that are left."""
+def _rllib_settings(world: World, config: PpoConfig) -> RllibConfig:
+    """The settings in RLlib's words."""
     from ray.rllib.algorithms.ppo import PPOConfig as RllibConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
     from ray.tune.registry import register_env
 
     register_env(_ENV, _make_env)
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns that the new interfaces are in use
-    left = max(config.decisions - done, 1)
 
     def falls_from(start: float) -> Any:  # RLlib takes a schedule where its hints say a number
-        return [[0, start * left / config.decisions], [left, 0.0]]
+        return [[0, start], [config.decisions, 0.0]]
 
     return (
         RllibConfig()
@@ -196,30 +201,11 @@ def _make_env(context: Mapping[str, Any]) -> DrivingEnv:
     return DrivingEnv(context["world"], context["num_envs"])
 
 
-def _unfinished(folder: Folder, identity: str) -> tuple[dict[str, np.ndarray], int]:
-    """All weights that an earlier run kept, and after how many decisions; none and 0 if there was none."""
-    if not folder.exists(UNFINISHED_FILE):
-        return {}, 0
-    arrays, notes = _unpack(read_sealed(folder, UNFINISHED_FILE))
-    if notes.get("identity") != identity:
-        fix = "give the training another folder, or remove this file"
-        raise InputError("a training with other settings was left here", where=folder.file(UNFINISHED_FILE), fix=fix)
-    return arrays, int(notes["decisions"])
-
-
 def _get_weights(algorithm: Algorithm) -> dict[str, np.ndarray]:
     """Weights of actor and critic by RLlib's names."""
     assert algorithm.learner_group is not None
     state = algorithm.learner_group.get_weights()[_MODULE]
     return {name: np.array(value, np.float32) for name, value in state.items()}
-
-
-def _set_weights(algorithm: Algorithm, weights: dict[str, np.ndarray]) -> None:
-    assert algorithm.learner_group is not None and algorithm.env_runner_group is not None
-    algorithm.learner_group.set_weights({_MODULE: weights})
-    algorithm.env_runner_group.sync_weights(
-        from_worker_or_learner_group=algorithm.learner_group, timeout_seconds=None, inference_only=True
-    )
 
 
 def _actor_layers(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

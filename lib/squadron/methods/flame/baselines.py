@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ import torch
 
 from squadron.core.folder import Folder, relative
 from squadron.core.row_progress import report_progress
-from squadron.core.sealed_files import read_sealed, write_sealed
 from squadron.methods.flame.algorithm import BCPolicy, Demonstrations, Optimisation, fit, make_optimiser
 from squadron.methods.flame.client import device, optimisation
 from squadron.methods.flame.config import RoundsConfig, TrainingConfig
@@ -43,15 +43,13 @@ def train_alone(
     policy = BCPolicy(image_size).to(device())
     settings = optimisation(training)
     optimiser = make_optimiser(policy, settings)
-    checkpoint = f"{row['id']}.progress.pt"
+    checkpoint = f"{row['id']}.progress"
     losses = _resume(folder, checkpoint, policy, optimiser)
     for done in range(len(losses), row["rounds"]):
         with _denormals_flushed():
             losses.append(_one_round(policy, data, settings, row["steps"], seed + done, optimiser))
         report_progress(len(losses) / row["rounds"])
-        stream = io.BytesIO()
-        torch.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}, stream)
-        write_sealed(folder, checkpoint, stream.getvalue())
+        _save(folder, checkpoint, policy, optimiser, losses)
     name = f"{row['id']}.safetensors"
     save_policy(folder, name, policy)
     folder.remove(checkpoint)
@@ -92,10 +90,22 @@ def _one_round(
     return fit(policy, data, budget, seed, optimiser)
 
 
+def _save(folder: Folder, name: str, policy: BCPolicy, optimiser: torch.optim.Optimizer, losses: list[float]) -> None:
+    """Write weights, moments and losses as one file that begins with its SHA-256."""
+    stream = io.BytesIO()
+    torch.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}, stream)
+    data = stream.getvalue()
+    folder.write_bytes(name, hashlib.sha256(data).digest() + data)
+
+
 def _resume(folder: Folder, name: str, policy: BCPolicy, optimiser: torch.optim.Optimizer) -> list[float]:
-    if not folder.exists(name):
+    """Take up what was saved, and return the loss of each round; where there is nothing, or it has changed since, all
+    begins anew, to the same end."""
+    saved = folder.read_bytes(name) if folder.exists(name) else b""
+    digest, data = saved[:32], saved[32:]
+    if hashlib.sha256(data).digest() != digest:
         return []
-    state = torch.load(io.BytesIO(read_sealed(folder, name)), weights_only=True, map_location=device())
+    state = torch.load(io.BytesIO(data), weights_only=True, map_location=device())
     policy.load_state_dict(state["policy"])
     optimiser.load_state_dict(state["optimiser"])
     losses: list[float] = state["losses"]

@@ -57,8 +57,12 @@ def run_rounds(
             client_timeout_s=config.timeout_s,
             purpose="federated clients",
         ) as grid,
-        progress(config.rounds, "federate", "round", done=len(rounds_done(stage))) as bar,
+        progress(config.rounds, "federate", "round", done=_rounds_logged(stage)) as bar,
     ):
+
+        def on_resume(saved: Sequence[RoundRecord]) -> None:
+            stage.restore_metrics(metrics(saved))
+            bar.advance(max(0, len(saved) - 1) - bar.done)
 
         def on_round(number: int, record: RoundRecord, arrays: ArrayRecord) -> None:
             stage.log(number, **_metrics(record))
@@ -74,7 +78,7 @@ def run_rounds(
         return federate(
             grid, chosen, initial_arrays(image_size, config.seed), config.rounds, stage.folder / "server",
             seed=config.seed, train_config=ConfigRecord(), evaluate_fn=keep_candidate, on_round=on_round,
-            timeout_s=config.timeout_s * max(1, -(-config.clients_per_round // workers)),
+            on_resume=on_resume, timeout_s=config.timeout_s * max(1, -(-config.clients_per_round // workers)),
         )  # fmt: skip
 
 
@@ -130,9 +134,14 @@ def failures(result: FederatedResult) -> list[tuple[int, ClientFailure]]:
     return [(record.round, failure) for record in result.history for failure in record.failures]
 
 
-def rounds_done(stage: Stage) -> list[float]:
-    """Rounds that an earlier attempt finished."""
-    return [row["step"] for row in stage.metrics() if row["step"] > 0]
+def metrics(history: Sequence[RoundRecord]) -> list[dict[str, float]]:
+    """The metrics of each round, as they are logged."""
+    return [{"step": record.round, **_metrics(record)} for record in history]
+
+
+def _rounds_logged(stage: Stage) -> int:
+    """About how many rounds an earlier attempt finished."""
+    return sum(row["step"] > 0 for row in stage.metrics())
 
 
 def _metrics(record: RoundRecord) -> dict[str, float]:

@@ -113,6 +113,7 @@ def federate(
 
     shards = demos.shards(stage.run.folder).train
     result = federation.run_rounds(stage, shards, demos.image_size, training, strategy, config)
+    stage.restore_metrics(federation.metrics(result.history))
     failures = federation.failures(result)
     for number, failure in failures:
         client = shards[failure.client].client_id
