@@ -167,11 +167,12 @@ def _timeless(value: Any) -> Any:
         case {"columns": [*columns], "rows": [*rows], **rest}:
             kept = [n for n, column in enumerate(columns) if not _TIMES.search(str(column))]
             rows = [[row[n] for n in kept if n < len(row)] for row in rows if not _TIMES.search(str(row[0]))]
+            rest.pop("seal", None)
             return {} if _TIMES.search(str(rest.get("title"))) else {"columns": columns, "rows": rows, **rest}
         case {"title": str(title)} if _TIMES.search(title):
             return {}
         case Mapping():
-            return {key: _timeless(item) for key, item in value.items()}
+            return {key: _timeless(item) for key, item in value.items() if key != "seal" and not _TIMES.search(key)}
         case list():
             return [_timeless(item) for item in value if not (isinstance(item, list) and item and _is_time(item[0]))]
     return value

@@ -111,6 +111,11 @@ def load_state(
     return None
 
 
+def newest_round(folder: Folder) -> int:
+    """The number of the newest round that is saved; 0 if there is none."""
+    return max(_rounds(folder), default=0)
+
+
 def save_best(folder: Folder, arrays: ArrayRecord, about: dict[str, Any]) -> None:
     """Keep the model of the best round so far, with what made it the best."""
     buffers = BufferTable()

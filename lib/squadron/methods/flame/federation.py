@@ -23,6 +23,7 @@ from squadron.federated import (
     make_strategy,
     strategy_names,
 )
+from squadron.federated.state import newest_round
 from squadron.methods.flame.algorithm import BCPolicy
 from squadron.methods.flame.baselines import save_policy
 from squadron.methods.flame.client import make_client_app
@@ -57,12 +58,12 @@ def run_rounds(
             client_timeout_s=config.timeout_s,
             purpose="federated clients",
         ) as grid,
-        progress(config.rounds, "federate", "round", done=_rounds_logged(stage)) as bar,
+        progress(config.rounds, "federate", "round", done=newest_round(stage.folder / "server")) as bar,
     ):
 
         def on_resume(saved: Sequence[RoundRecord]) -> None:
             stage.restore_metrics(metrics(saved))
-            bar.advance(max(0, len(saved) - 1) - bar.done)
+            bar.advance(max(0, len(saved) - 1) - bar.done)  # less, where the newest state is damaged
 
         def on_round(number: int, record: RoundRecord, arrays: ArrayRecord) -> None:
             stage.log(number, **_metrics(record))
@@ -137,11 +138,6 @@ def failures(result: FederatedResult) -> list[tuple[int, ClientFailure]]:
 def metrics(history: Sequence[RoundRecord]) -> list[dict[str, float]]:
     """The metrics of each round, as they are logged."""
     return [{"step": record.round, **_metrics(record)} for record in history]
-
-
-def _rounds_logged(stage: Stage) -> int:
-    """About how many rounds an earlier attempt finished."""
-    return sum(row["step"] > 0 for row in stage.metrics())
 
 
 def _metrics(record: RoundRecord) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from squadron.core.config import Config, fingerprint
+from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 
@@ -49,15 +49,10 @@ def complete_steps(store: Folder) -> list[int]:
 def read_complete(store: Folder, step: int) -> Complete:
     """Raises InputError if the file is gone, or is not as it was written."""
     folder = store / "checkpoints" / name_of(step)
-    written = folder.read_json(_COMPLETE)
     try:
-        seal = written.pop("sha256")
-        complete = Complete.model_validate(written)
-    except (AttributeError, KeyError, TypeError, ValidationError):
+        return Complete.model_validate(folder.read_json(_COMPLETE, _fix(folder)))
+    except ValidationError:
         raise damaged(folder, _COMPLETE, "it is of another shape") from None
-    if seal != _seal(complete):
-        raise damaged(folder, _COMPLETE, "it has changed since it was written")
-    return complete
 
 
 def commit(folder: Folder, about: Complete, curve: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -66,7 +61,7 @@ def commit(folder: Folder, about: Complete, curve: Sequence[Mapping[str, Any]] =
     lines = "".join(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n" for row in curve).encode()
     about = about.model_copy(update={"curve": hashlib.sha256(lines).hexdigest()})
     folder.write_bytes(_CURVE, lines)
-    folder.write_json(_COMPLETE, {**about.model_dump(mode="json"), "sha256": _seal(about)})
+    folder.write_json(_COMPLETE, about.model_dump(mode="json"))
 
 
 def read_curve(store: Folder, step: int) -> Curve:
@@ -131,8 +126,7 @@ def check_digest(folder: Folder, name: str, stream: IO[bytes], digest: str) -> N
 
 def damaged(folder: Folder, name: str, why: str) -> InputError:
     """The error of a checkpoint that is not as it was written."""
-    fix = f"restore this file; or remove {folder}, and let --rerun train again from the checkpoint before"
-    return InputError(f"the checkpoint is damaged: {name}: {why}", where=folder.file(name), fix=fix)
+    return InputError(f"the checkpoint is damaged: {name}: {why}", where=folder.file(name), fix=_fix(folder))
 
 
 def _begun_steps(store: Folder) -> list[int]:
@@ -140,8 +134,8 @@ def _begun_steps(store: Folder) -> list[int]:
     return sorted(int(number) for number in names if number.isdecimal())
 
 
-def _seal(about: Complete) -> str:
-    return fingerprint(about.model_dump(mode="json"))
+def _fix(folder: Folder) -> str:
+    return f"restore this file; or remove {folder}, and let --rerun train again from the checkpoint before"
 
 
 def _finite(value: Any) -> Any:
