@@ -1,6 +1,7 @@
 """A run that is killed at a moment drawn by chance, and given again, reports what one reports that nobody disturbed.
 
-`SQUADRON_KILLS=20` draws as many moments of each job; `tests/bench/bench_kills.py` many more.
+`SQUADRON_KILLS=20` draws as many moments of each job; without it none is: one at a set moment of every job is in
+`test_contract.py`. `tests/bench/bench_kills.py` draws many more.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import pytest
 from tests.contract.record import find_contract, write_files
 from tests.kills import Job
 
-KILLS = os.environ.get("SQUADRON_KILLS")
-JOBS = ("finetune",) if KILLS is None else ("finetune", "flame", "crowdselect", "coordination")
+KILLS = int(os.environ.get("SQUADRON_KILLS", "0"))
+JOBS = ("finetune", "flame", "crowdselect", "coordination")
 
 
-@pytest.mark.parametrize("number", range(int(KILLS or 1)))
+@pytest.mark.parametrize("number", range(KILLS))
 @pytest.mark.parametrize("name", JOBS)
 def test_a_kill_at_any_moment_changes_nothing_that_is_reported(
     name: str, number: int, smoke_run: Callable[[str], Path], tmp_path: Path
