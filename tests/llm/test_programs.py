@@ -215,4 +215,4 @@ def test_what_was_left_out_for_a_model_is_told_of_answers_on_record_too(ray_clus
             log.write({name: value for name, value in entry.items() if name != "seal"} | {"note": "top_k"})
     stage = stage_in(tmp_path)
     assert run_programs(stage, programs, {"next": NEXT}) == first
-    assert stage.folder.read_json("headlines.json") == [["left out for next", "top_k"]]
+    assert stage.folder.read_json("headlines.json") == {"headlines": [["left out for next", "top_k"]]}
