@@ -20,7 +20,7 @@ from squadron.serve.chat import chat_service
 from squadron.serve.embedding import embedding_service
 from squadron.serve.service import Service
 from squadron.serve.serving import start, stop
-from squadron.serve.spec import KEYS, KeyLimits, ServeSpec
+from squadron.serve.spec import KEYS, Edge, KeyLimits, ServeSpec
 from tests.attacks import attack as a
 from tests.attacks.robots import CROSSING, GOOD, robot
 from tests.attacks.wire import Place, as_json, request
@@ -30,6 +30,8 @@ from tests.llm.tiny import store_tiny_chat
 
 IMAGE, CONTEXT, TIMEOUT_S, PER_MINUTE = 16, 512, 8.0, 30
 _SHARE = WorkerResources(cpus=0.4)
+_EDGE = Edge(header_timeout_s=5, body_timeout_s=8, stalled_timeout_s=5)
+"""Shorter than a server's own, and than attackers are patient: who waits for an attack to be ended waits less."""
 
 
 def make_services(place: Path) -> list[Service]:
@@ -53,7 +55,7 @@ def attacked(place: Path, keyed: bool = True, **settings: Any) -> Iterator[Place
     port = free_port()
     known = {"neighbour": a.NEIGHBOUR, "attacker": a.ATTACKER, "limited": a.LIMITED} if keyed else {}
     keys = {"limited": KeyLimits(requests_per_minute=PER_MINUTE)} if keyed else {}
-    spec = ServeSpec(port=port, timeout_s=TIMEOUT_S, keys=keys, **settings)
+    spec = ServeSpec(port=port, timeout_s=TIMEOUT_S, keys=keys, edge=_EDGE, **settings)
     with patch.dict(os.environ, {KEYS: ",".join(f"{name}:{key}" for name, key in known.items())}):
         start(make_services(place), spec)
     try:
