@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from squadron.core.errors import SquadronError
 from squadron.core.host import use_threads
-from squadron.core.masking import mask_logs
+from squadron.core.masking import mask_logs, mask_text
 from squadron.core.work import CalledOff, Turns, Work, doing, in_thread
 from squadron.serve.admission import Busy
 from squadron.serve.service import Context, Event
@@ -115,6 +116,10 @@ class Replica:
                         answer = await in_thread(call, request)
         except SquadronError as error:
             return error
+        except TimeoutError:
+            raise
+        except Exception:
+            raise _masked() from None
         return answer
 
     async def stream(self, method: str, request: BaseModel, context: Context) -> AsyncIterator[Any]:
@@ -130,3 +135,12 @@ class Replica:
             raise TimeoutError from None
         except SquadronError as error:
             yield error
+        except TimeoutError:
+            raise
+        except Exception:
+            raise _masked() from None
+
+
+def _masked() -> RuntimeError:
+    """A mistake of ours as it is told to the gateway and to Ray, which write it down in processes of their own."""
+    return RuntimeError(mask_text(traceback.format_exc()))
