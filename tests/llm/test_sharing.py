@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from squadron.llm.backends.hf import load_model
 from squadron.llm.chat import Sampling
 from squadron.llm.decoding.continuous import Engine, Generation, Piece
+from squadron.llm.decoding.decoder import Answer, Decoder
+from squadron.llm.decoding.sampling import Sampler
+from squadron.llm.decoding.schedule import Batch, arrange
 from squadron.llm.settings import HfModel
 from tests.llm.tiny import store_tiny_chat
 
@@ -73,12 +77,43 @@ def test_answers_are_the_same_in_pieces_in_any_company_and_with_little_memory(
     assert {reason for _, reason in texts[0].values()} == {"length"}
 
 
+@dataclass(eq=False)
+class Asked:
+    """An answer in the making, and whom it is for."""
+
+    client: str
+    answer: Answer
+    cancelled: bool = False
+
+
+def test_a_batch_is_joined_when_its_prompts_have_been_read(loaded: Any) -> None:
+    import torch
+
+    def batch(client: str, number: int) -> Batch:
+        return Batch(Decoder(loaded.model), [Asked(client, Answer((2 + number,), Sampler(Sampling()), 20))])
+
+    def step(one: Batch) -> None:
+        with torch.inference_mode():
+            one.decoder.step([] if one.decoder.answers else [asked.answer for asked in one.streams])
+
+    batches = [batch("a", number) for number in range(3)]
+    for one in batches[:2]:
+        step(one)
+    arranged = arrange(batches)
+    assert sorted(len(one.streams) for one in arranged) == [1, 2]
+    for one in arranged:
+        step(one)
+    (together,) = arrange(arranged)
+    step(together)
+    assert sorted(len(asked.answer.tokens) for asked in together.streams) == [2, 3, 3]
+
+
 def test_a_neighbour_is_answered_before_a_client_with_many_answers(loaded: Any, engines: list[Asker]) -> None:
     asker = Asker(loaded, max_rows=8)
     engines.append(asker)
     for number in range(30):
-        asker.ask(number, prompt(number, 900), 100, client="many")
-    time.sleep(1.0)
+        asker.ask(number, prompt(number, 600), 480, client="many")
+    time.sleep(0.2)
     asker.ask(100, prompt(100, 20), 20, client="one")
     first, _ = asker.ended.get(timeout=120)
     assert first == 100

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +61,8 @@ class Generation:
 
 _READ_AT_ONCE, _READ_TOGETHER = 256, 2048
 """Columns of prompts that are read in one step, and tokens, with padding, of prompts that are read together."""
-_OF_FREE, _FULL = 0.4, 0.9
-"""Of the memory that is free, what keys and values take; and of that, where nothing new is begun."""
+_OF_FREE, _PADDED = 0.4, 8
+"""Of the memory that is free, what keys and values take; one in so many of them a batch may have more than it needs."""
 
 
 class Engine:
@@ -104,10 +104,17 @@ class Engine:
                 self._receive()
                 self._begin()
                 if batch := min(self._batches, key=self._turn, default=None):
-                    self._step(batch)
+                    try:
+                        self._step(batch)
+                    except Exception as error:  # a mistake of ours ends what is running, not the server
+                        self._fail(self._running(), error)
+                        self._batches = []
         self._receive()
-        for stream in [*self._running(), *self._waiting]:
-            stream.answer.fail(RuntimeError("the server is ending"))
+        self._fail([*self._running(), *self._waiting], RuntimeError("the server is ending"))
+
+    def _fail(self, streams: Iterable[_Stream], error: Exception) -> None:
+        for stream in streams:
+            stream.answer.fail(error)
             stream.emit()
 
     def _receive(self) -> None:
@@ -118,12 +125,12 @@ class Engine:
 
     def _begin(self) -> None:
         """Begin with as many as may run."""
-        running, joining = self._running(), list[_Stream]()
-        cells = sum(batch.decoder.cells for batch in self._batches)
-        while not running or cells < self._cells * _FULL:
-            if (stream := self._waiting.take(running, self._max_rows)) is None:
+        running, joining, longest = self._running(), list[_Stream](), 0
+        while stream := self._waiting.take(running, self._max_rows):
+            longest = max(longest, stream.answer.length)
+            if running and self._kept() + (len(joining) + 1) * longest > self._cells:
+                self._waiting.add(stream, first=True)
                 break
-            cells += stream.answer.length
             running.append(stream)
             joining.append(stream)
         used_s = min((batch.used_s for batch in self._batches), default=0.0)
@@ -144,7 +151,7 @@ class Engine:
             stream.emit()
         batch.drop_finished()
         if fresh or len(batch.streams) < len(clients) or not batch.decoder.reads:
-            self._batches = arrange([one for one in self._batches if one.streams])
+            self._batches = arrange([one for one in self._batches if one.streams], self._cells // _PADDED)
         self._usage.note(clients, seconds := time.perf_counter() - started)
         batch.used_s += seconds
         self._make_room()
@@ -161,9 +168,9 @@ class Engine:
 
     def _make_room(self) -> None:
         """Where memory is short, the last answer of who holds the most waits again: it is read anew, and goes on."""
-        while sum(batch.decoder.cells for batch in self._batches) > self._cells and len(self._running()) > 1:
-            batch = max(self._batches, key=lambda one: one.decoder.cells)
-            if batch.decoder.reads:
+        while self._kept() > self._cells and len(self._running()) > 1:
+            batch = max(self._batches, key=lambda one: one.cells)
+            if batch.reads:
                 self._batches.remove(batch)
                 streams = batch.streams
             else:
@@ -172,6 +179,9 @@ class Engine:
                 self._batches = [one for one in self._batches if one.streams]
             for stream in streams:
                 self._waiting.add(stream, first=True)
+
+    def _kept(self) -> int:
+        return sum(batch.cells for batch in self._batches)
 
     def _running(self) -> list[_Stream]:
         return [stream for batch in self._batches for stream in batch.streams]

@@ -17,6 +17,7 @@ _BAND = 512
 """Tokens up to which answers share a batch; longer ones with those of up to four times their length."""
 _SPARE = 4
 """One more in so many rows is for clients that have none yet."""
+_SPARE_CELLS = 8192
 _FORGET_S = 10.0
 """After so long a client's use counts for less by a factor e."""
 
@@ -91,6 +92,17 @@ class Batch:
     def __init__(self, decoder: Decoder, streams: Sequence[Any], used_s: float = 0.0, alone: bool = False) -> None:
         self.decoder, self.streams, self.used_s, self.alone = decoder, list(streams), used_s, alone
 
+    @property
+    def reads(self) -> bool:
+        """Whether its prompts are still to be read."""
+        return not self.decoder.answers or self.decoder.reads
+
+    @property
+    def cells(self) -> int:
+        """Rows times columns of what it keeps, or will when its prompts have been read."""
+        longest = max((stream.answer.length for stream in self.streams), default=0)
+        return self.decoder.cells or len(self.streams) * longest
+
     def clients(self) -> list[str]:
         """The client of each answer."""
         return [stream.client for stream in self.streams]
@@ -113,27 +125,35 @@ class Batch:
         self.used_s = min(self.used_s, other.used_s)
 
 
-def arrange(batches: Sequence[Batch]) -> list[Batch]:
+def arrange(batches: Sequence[Batch], spare: int = _SPARE_CELLS) -> list[Batch]:
     """The same answers in as few batches as may be: all of one client share one, if no other is there; else those of
-    clients with few. A batch holds answers of similar lengths, so that none is padded to another's."""
-    rows = Counter(client for batch in batches for client in batch.clients())
-    apart = [batch for batch in batches if batch.alone or batch.decoder.reads]
+    clients with few. A batch holds answers of similar lengths, so that none is padded to another's: padding is at most
+    half of it, or of `spare` cells."""
+    held = Counter(client for batch in batches for client in batch.clients())
+    apart = [batch for batch in batches if batch.alone or batch.reads]
     together: dict[tuple[str, int], list[Batch]] = defaultdict(list)
     for batch in batches:
         if batch in apart:
             continue
         places: dict[tuple[str, int], list[Any]] = defaultdict(list)
         for stream in batch.streams:
-            own = len(rows) > 1 and rows[stream.client] > _LIGHT
+            own = len(held) > 1 and held[stream.client] > _LIGHT
             places[stream.client if own else "", _band(stream.answer)].append(stream)
         *others, last = places.items()
         for place, streams in others:
             together[place].append(batch.take(streams))
         together[last[0]].append(batch)
     joined = []
-    for first, *more in together.values():
+    for several in together.values():
+        first, *more = sorted(several, key=lambda batch: batch.cells // max(1, len(batch.streams)))
         for batch in more:
-            first.join(batch)
+            rows = len(first.streams) + len(batch.streams)
+            columns = max(one.cells // len(one.streams) for one in (first, batch))
+            if rows * columns <= max(2 * (first.cells + batch.cells), min(spare, _SPARE_CELLS)):
+                first.join(batch)
+            else:
+                joined.append(first)
+                first = batch
         joined.append(first)
     return [*apart, *joined]
 
