@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,6 +76,30 @@ def test_answers_are_the_same_in_pieces_in_any_company_and_with_little_memory(
         texts.append({number: (piece.text, piece.finish_reason) for number, piece in found.items()})
     assert texts[0] == texts[1] == texts[2]
     assert {reason for _, reason in texts[0].values()} == {"length"}
+
+
+def test_requests_that_come_while_others_are_read_are_all_answered(loaded: Any, engines: list[Asker]) -> None:
+    """Whoever asks for them; equal requests get equal answers."""
+    draw = random.Random(0)
+    asker = Asker(loaded, max_rows=16)
+    engines.append(asker)
+    asked = [(number, draw.choice((0, 0, 1, 2, 3)), draw.choice("ab")) for number in range(40)]
+    for number, kind, client in asked:
+        asker.ask(2 * number, prompt(kind, (20, 5, 300, 480)[kind]), (8, 1, 8, 20)[kind], client)
+        time.sleep(draw.choice((0, 0, 0.01)))
+    found = asker.answers(len(asked))
+    assert not any(piece.error for piece in found.values())
+    texts = {kind: {found[2 * number].text for number, its, _ in asked if its == kind} for kind in range(4)}
+    assert all(len(several) == 1 for several in texts.values())
+
+
+def test_an_engine_that_fails_answers_what_comes_later(loaded: Any, engines: list[Asker]) -> None:
+    asker = Asker(loaded)
+    engines.append(asker)
+    nobody: Any = []  # a client that no table can hold
+    asker.ask(1, prompt(1, 5), 8, client=nobody)
+    asker.ask(2, prompt(2, 5), 8)
+    assert not asker.answers(1)[2].error
 
 
 @dataclass(eq=False)

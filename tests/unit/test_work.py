@@ -118,3 +118,27 @@ def test_one_client_never_has_all_nor_takes_the_others_place_in_the_line() -> No
     assert admit([("a", 1)] * 8 + [("b", 1)], **limits) == ([0, 1, 2, 8], [3, 4, 5], [6, 7])
     many = [("a", 1)] * 8 + [("b", 1)] * 3
     assert admit(many, **limits) == ([0, 1, 2, 8], [3, 9, 10], [4, 5, 6, 7])
+
+
+def test_who_has_gone_while_others_leave_takes_no_place() -> None:
+    """Those that wait are cancelled just before others leave: no place is lost to them."""
+
+    async def check() -> None:
+        desk = Admission(parallel=2, units=2, queue=3, shared=False)
+        release = asyncio.Event()
+
+        async def ask(client: str) -> None:
+            async with desk.enter(client, 1):
+                await release.wait()
+
+        for _ in range(5):
+            release.clear()
+            tasks = [asyncio.create_task(ask(client)) for client in "abcde"]
+            await asyncio.sleep(0)
+            release.set()  # the first two leave at their next step, before the others hear that they are cancelled
+            for waiting in tasks[2:]:
+                waiting.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(one) for one in ended] == [type(None)] * 2 + [asyncio.CancelledError] * 3
+
+    asyncio.run(check())

@@ -239,11 +239,11 @@ class Stage:
         the steps that were missing.
         """
         known = {row.get("step") for row in find_rows(self.folder, METRICS)}
-        rewrite_rows(self.folder, METRICS, [_finite_row({**row}) for row in rows])
+        rewrite_rows(self.folder, METRICS, [_finite_row({**row, "step": int(row["step"])}) for row in rows])
         for row in rows:
             metrics = {name: math.nan if value is None else value for name, value in row.items() if name != "step"}
             if row["step"] not in known:
-                self._tell(row["step"], metrics)
+                self._tell(int(row["step"]), metrics)
 
     def measure(self, **values: float) -> None:
         """Final numbers by which runs of this job can be compared: those that the job declares as its `metrics`."""

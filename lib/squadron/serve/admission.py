@@ -56,6 +56,8 @@ class Admission:
     def _admit(self) -> None:
         while (one := self._next()) is not None:
             self._take_out(one)
+            if one.admitted.done():  # whoever waited has gone, and has yet to hear of it
+                continue
             self._requests[one.client] += 1
             self._work[one.client] += one.units
             one.admitted.set_result(None)
@@ -79,7 +81,8 @@ class Admission:
             longest = max(self._waiting.values(), key=len)
             last = longest[-1]
             self._take_out(last)
-            last.admitted.set_exception(Busy())
+            if not last.admitted.done():
+                last.admitted.set_exception(Busy())
 
     def _leave(self, one: _Waiting) -> None:
         if one.admitted.done() and not one.admitted.cancelled() and one.admitted.exception() is None:

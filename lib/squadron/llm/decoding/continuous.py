@@ -4,10 +4,11 @@ another's end. Texts are handed on in pieces."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ class Generation:
     cancelled: bool = False
 
 
+_log = logging.getLogger(__name__)
 _READ_AT_ONCE, _READ_TOGETHER = 256, 2048
 """Columns of prompts that are read in one step, and tokens, with padding, of prompts that are read together."""
 _OF_FREE, _PADDED = 0.4, 8
@@ -101,18 +103,19 @@ class Engine:
 
         with torch.inference_mode():
             while not self._closed.is_set():
-                self._receive()
-                self._begin()
-                if batch := min(self._batches, key=self._turn, default=None):
-                    try:
+                try:
+                    self._receive()
+                    self._begin()
+                    if batch := min(self._batches, key=self._turn, default=None):
                         self._step(batch)
-                    except Exception as error:  # a mistake of ours ends what is running, not the server
-                        self._fail(self._running(), error)
-                        self._batches = []
+                except Exception as error:  # a mistake of ours ends what there is, and nothing that comes later
+                    _log.exception("the engine fails")
+                    self._fail_all(error)
         self._receive()
-        self._fail([*self._running(), *self._waiting], RuntimeError("the server is ending"))
+        self._fail_all(RuntimeError("the server is ending"))
 
-    def _fail(self, streams: Iterable[_Stream], error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
+        streams, self._waiting, self._batches = [*self._running(), *self._waiting], Lines(), []
         for stream in streams:
             stream.answer.fail(error)
             stream.emit()
