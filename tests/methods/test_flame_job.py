@@ -45,7 +45,7 @@ def test_a_corrupt_shard_stops_before_training_and_loses_nothing(
     shard = stage / "shards" / "home-001.parquet"
     shard.write_bytes(shard.read_bytes()[:-200])
     assert run_smoke("flame", folder, *WORDS, "training.learning_rate=0.01") == 2
-    assert "were written" in (error := one_line(capsys)) and "home-001.parquet" in error
+    assert "has changed since it was written" in (error := one_line(capsys)) and "home-001.parquet" in error
     shutil.rmtree(stage)  # what the message says to do
     assert run_smoke("flame", folder, *WORDS) == 0
     assert shard.read_bytes() == next(finished.glob("stages/collect_demos-*/shards/home-001.parquet")).read_bytes()
