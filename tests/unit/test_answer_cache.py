@@ -107,7 +107,7 @@ def test_an_entry_is_read_as_it_was_written_or_counts_as_not_there(
 )  # fmt: skip
 def test_a_line_of_other_types_counts_as_not_there(line: bytes, tmp_path: Path) -> None:
     """Whether or not it was sealed so."""
-    sealed = [seal(line)] if line[:1] == b"{" else []
+    sealed = [seal(line)] if line[:1] == b"{" and line[-1:] == b"}" else []
     lines = [line, *sealed, seal(b'{"key": "b", "text": "there", "cost_usd": 1}'), b""]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     log = KeyedLog(Folder(tmp_path))
