@@ -86,11 +86,13 @@ def heeding(code: str) -> list[str]:
 @pytest.mark.parametrize(
     "code",
     [
-        "ready()\nwhile True:\n    try: time.sleep(9)\n    except BaseException: pass\n",
-        "import hashlib\nready()\nhashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n",
+        "try: ready(); time.sleep(9)\nexcept BaseException: pass\n"
+        "while True:\n    try: time.sleep(9)\n    except BaseException: pass\n",
+        "import hashlib\ntry: ready(); hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"
+        "except BaseException: time.sleep(9)\n",
         "class Late:\n    def __del__(self): ready(); time.sleep(9)\nlate = Late(); del late; time.sleep(60)\n",
-        "thread = threading.Thread(target=time.sleep, args=[60]); thread.start(); ready()\n"
-        "try: time.sleep(60)\nexcept KeyboardInterrupt: pass\n",
+        "thread = threading.Thread(target=time.sleep, args=[60]); thread.start()\n"
+        "try: ready(); time.sleep(60)\nexcept KeyboardInterrupt: pass\n",
     ],
     ids=["swallowed", "in C", "in a finalizer", "a thread at exit"],
 )
@@ -102,7 +104,7 @@ def test_an_end_that_nobody_hears_comes_all_the_same(code: str) -> None:
 
 def test_a_second_signal_ends_at_once_and_two_in_one_are_one() -> None:
     code = (
-        "ending.GRACE_S = 30\nready()\ntry: time.sleep(60)\n"
+        "ending.GRACE_S = 30\ntry: ready(); time.sleep(60)\n"
         "except KeyboardInterrupt:\n    try: time.sleep(1); print('saved', flush=True)\n    finally: time.sleep(20)\n"
     )
     asked = Asked(heeding(code))
@@ -144,7 +146,7 @@ def test_processes_that_are_forked_end_alone_and_what_is_ignored_stays_so() -> N
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
 def test_each_signal_has_its_status(number: int) -> None:
-    code = "ready()\ntry: time.sleep(60)\nexcept KeyboardInterrupt as error: sys.exit(ending.status(error))\n"
+    code = "try: ready(); time.sleep(60)\nexcept KeyboardInterrupt as error: sys.exit(ending.status(error))\n"
     asked = Asked(heeding(code))
     assert asked.status(number) == 128 + number and not asked.err
 
