@@ -63,7 +63,7 @@ class Asked:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            **options,  # type: ignore[call-overload]
+            **{"preexec_fn": _heed_all, **options},  # type: ignore[call-overload]
         )
         assert self.process.stdout is not None
         said = self.process.stdout.read(len(ready))
@@ -77,6 +77,12 @@ class Asked:
         self.out, self.err = (text.decode() for text in self.process.communicate(timeout=60))
         assert "Traceback" not in self.err, self.err
         return self.process.returncode
+
+
+def _heed_all() -> None:
+    """Signals by default: whatever runs these tests may ignore some, as `nohup` and a shell's `&` do."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def heeding(code: str) -> list[str]:
