@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from squadron.core.ending import keeping_handlers
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
-from squadron.core.packing import Wanted, pack
+from squadron.core.placement import Wanted, pack
 from squadron.core.profile import WorkerResources
 from squadron.core.ray_sessions import remove_dead_sessions, temporary_root
 

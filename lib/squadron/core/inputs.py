@@ -18,6 +18,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from squadron.core import hub
+from squadron.core.digests import Known, digest_local
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.remote_files import remote_state
@@ -26,7 +27,7 @@ _LARGE_BYTES = 64 * 2**20
 _REMEMBERED, _COMMITS = "inputs.json", "commits.json"
 _FILES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".parquet", ".csv", ".txt", ".map", ".scen", ".xml",
           ".yaml", ".arrow", ".safetensors", ".jinja")  # fmt: skip
-_known: dict[str, tuple[list[int], str]] = {}
+_known: Known = {}
 """Digests of large files by path, each with what `stat` said when it was read."""
 
 
@@ -204,15 +205,9 @@ def _rebuild(
 
 def _digest_file(path: str) -> str:
     path = os.path.abspath(path)
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(os.stat(path).st_mode):
         raise InputError("neither a file nor a folder: it could be read but once", where=path, fix="save it as a file")
-    # The time of change of the inode cannot be set back, unlike that of the content.
-    status = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-    if path not in _known or _known[path][0] != status:
-        with open(path, "rb") as stream:
-            _known[path] = (status, hashlib.file_digest(stream, "sha256").hexdigest())
-    return _known[path][1]
+    return digest_local(path, _known)
 
 
 def _walk(folder: str, enters: Callable[[str], bool]) -> Iterator[str]:

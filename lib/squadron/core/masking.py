@@ -66,16 +66,12 @@ def names_secret(key: Any, value: Any) -> bool:
 def mask_secrets(value: Any) -> Any:
     """The same structure of settings without its secrets: `***` in the place of what a name says to be one, in URLs
     in that of user names with passwords, of keys and signatures. Paths, numbers and other texts stay as they are."""
-    if isinstance(value, dict):
-        return {key: _hide(item) if names_secret(key, item) else mask_secrets(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [mask_secrets(item) for item in value]
-    return _mask_known(value) if isinstance(value, str) else value
+    return _mask(value, _known_forms())
 
 
 def mask_text(text: str) -> str:
     """A text for people without the secrets in it: as `mask_secrets` does, and in `password: …` or `api_key=…`."""
-    text = _mask_known(text)
+    text = _mask_known(text, _known_forms())
     if " " in text or "%" in text or "+" in text:
         text = _SCHEME.sub(rf"\1\2{MASK}", text)
     return _PAIR.sub(_mask_pair, text) if "=" in text or ":" in text else text
@@ -140,6 +136,14 @@ def mask_logs() -> None:
     logging.setLogRecordFactory(masked)
 
 
+def _mask(value: Any, forms: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _hide(item) if names_secret(key, item) else _mask(item, forms) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mask(item, forms) for item in value]
+    return _mask_known(value, forms) if isinstance(value, str) else value
+
+
 def _parameters(url: str) -> list[str]:
     return [found[2] for found in _QUERY.finditer(url)]
 
@@ -161,8 +165,13 @@ def _is_masked(text: str) -> bool:
     )
 
 
-def _mask_known(text: str) -> str:
-    for form in _all_forms(frozenset((*_known, *_of_environment()))):
+def _known_forms() -> list[str]:
+    """What may stand in a text for the secrets that are known by now."""
+    return _all_forms(frozenset((*_known, *_of_environment())))
+
+
+def _mask_known(text: str, forms: list[str]) -> str:
+    for form in forms:
         if form in text:
             text = text.replace(form, _IN_TEXT)
     if "://" in text:

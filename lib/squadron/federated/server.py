@@ -23,7 +23,7 @@ from squadron.core.config import Config
 from squadron.core.errors import ConfigError, SquadronError, WorkerError
 from squadron.core.folder import Folder
 from squadron.federated.grid import ClientFailure, RayGrid
-from squadron.federated.memory import take_apart
+from squadron.federated.memory import Memory, take_apart
 from squadron.federated.records import BufferTable
 from squadron.federated.replies import check_model, check_replies, check_strategy, explain
 from squadron.federated.state import ServerState, load_state, prepare_save, save_best
@@ -121,14 +121,7 @@ def federate(
         console.say(f"  [yellow]{console.plain(said)}[/yellow]")
     _check_client_counts(strategy, len(grid.get_node_ids()))
     memory = take_apart(strategy, BufferTable())
-    made_with = {
-        "strategy": memory.settings(),
-        "model": {name: f"{array.dtype}{list(array.shape)}" for name, array in initial_arrays.items()},
-        "clients": len(grid.get_node_ids()),
-        "seed": seed,
-        "train_config": config_to_str(train_config or ConfigRecord()),
-        "evaluate_config": config_to_str(evaluate_config or ConfigRecord()),
-    }
+    made_with = _made_with(memory, initial_arrays, grid, seed, train_config, evaluate_config)
     clients: dict[int, bytes] = {}
     with _quiet_flower(), ThreadPoolExecutor(1, "save") as saver:
         resumed = load_state(folder, strategy, made_with, memory.born, grid)
@@ -155,6 +148,25 @@ def federate(
                 on_round(number, record, state.arrays)
         _wait_for_save(run)
     return FederatedResult(state.arrays, _records(state), best)
+
+
+def _made_with(
+    memory: Memory,
+    arrays: ArrayRecord,
+    grid: RayGrid,
+    seed: int,
+    train_config: ConfigRecord | None,
+    evaluate_config: ConfigRecord | None,
+) -> dict[str, Any]:
+    """What a saved run must have in common with one that goes on from it."""
+    return {
+        "strategy": memory.settings(),
+        "model": {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()},
+        "clients": len(grid.get_node_ids()),
+        "seed": seed,
+        "train_config": config_to_str(train_config or ConfigRecord()),
+        "evaluate_config": config_to_str(evaluate_config or ConfigRecord()),
+    }
 
 
 def _play(run: _Run, number: int) -> RoundRecord:

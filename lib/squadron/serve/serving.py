@@ -15,7 +15,7 @@ from squadron.core import console, ending
 from squadron.core.cluster import connect
 from squadron.core.errors import ConfigError, InputError, ResourceError
 from squadron.core.masking import mask_logs
-from squadron.core.packing import Wanted
+from squadron.core.placement import Wanted
 from squadron.core.profile import WorkerResources
 from squadron.serve.auth_limits import Key, read_key
 from squadron.serve.edge import EdgeSettings, close_edges, keep_edges, resolve_proxy

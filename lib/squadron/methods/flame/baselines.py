@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections.abc import Iterator
@@ -11,8 +10,10 @@ from typing import Any
 
 import torch
 
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.row_progress import report_progress
+from squadron.core.sealed_files import read_sealed, write_sealed
 from squadron.methods.flame.algorithm import BCPolicy, Demonstrations, Optimisation, fit, make_optimiser
 from squadron.methods.flame.client import device, optimisation
 from squadron.methods.flame.config import RoundsConfig, TrainingConfig
@@ -91,19 +92,18 @@ def _one_round(
 
 
 def _save(folder: Folder, name: str, policy: BCPolicy, optimiser: torch.optim.Optimizer, losses: list[float]) -> None:
-    """Write weights, moments and losses as one file that begins with its SHA-256."""
+    """Write weights, moments and losses as one sealed file."""
     stream = io.BytesIO()
     torch.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}, stream)
-    data = stream.getvalue()
-    folder.write_bytes(name, hashlib.sha256(data).digest() + data)
+    write_sealed(folder, name, stream.getvalue())
 
 
 def _resume(folder: Folder, name: str, policy: BCPolicy, optimiser: torch.optim.Optimizer) -> list[float]:
     """Take up what was saved, and return the loss of each round; where there is nothing, or it has changed since, all
     begins anew, to the same end."""
-    saved = folder.read_bytes(name) if folder.exists(name) else b""
-    digest, data = saved[:32], saved[32:]
-    if hashlib.sha256(data).digest() != digest:
+    try:
+        data = read_sealed(folder, name)
+    except InputError:
         return []
     state = torch.load(io.BytesIO(data), weights_only=True, map_location=device())
     policy.load_state_dict(state["policy"])

@@ -6,7 +6,7 @@ import pytest
 
 from squadron.core.cluster import Cluster, Node
 from squadron.core.errors import ResourceError
-from squadron.core.packing import Wanted, pack
+from squadron.core.placement import Wanted, pack
 from squadron.core.profile import WorkerResources
 
 SMALL, LARGE = Node("a", "10.0.0.1", cpus=2, gpus=0, memory_gb=8), Node("b", "10.0.0.2", cpus=8, gpus=2, memory_gb=64)
