@@ -17,7 +17,8 @@ import contextvars
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -34,6 +35,26 @@ class CalledOff(BaseException):
     """The work around is wanted no longer. No Exception: whatever catches those must not go on with it."""
 
 
+class Usage:
+    """Seconds of computing that clients have used lately."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._used: dict[str, tuple[float, float]] = {}
+
+    def of(self, client: str) -> float:
+        """What a client has used."""
+        used, at = self._used.get(client, (0.0, 0.0))
+        return used * math.exp((at - self._clock()) / _FORGET_S)
+
+    def note(self, clients: Sequence[str], seconds: float) -> None:
+        """These have used it together."""
+        now = self._clock()
+        self._used = {one: known for one, known in self._used.items() if now - known[1] < 10 * _FORGET_S}
+        for client, share in Counter(clients).items():
+            self._used[client] = (self.of(client) + seconds * share / len(clients), now)
+
+
 class Turns:
     """Lets one piece of work compute at a time: of those that wait, one of the client that has used the least lately,
     and of its own the one that has used the least."""
@@ -43,7 +64,7 @@ class Turns:
         self._waiting: list[Work] = []
         self._running: Work | None = None
         self._since = 0.0
-        self._used: dict[str, tuple[float, float]] = {}
+        self._usage = Usage(clock)
 
     def take(self, work: Work) -> None:
         """Wait for a turn. Raises CalledOff."""
@@ -88,17 +109,11 @@ class Turns:
 
     def _use(self, work: Work) -> tuple[float, float]:
         """Seconds that its client has used lately, and it itself."""
-        return self._of(work.client), work.used_s
-
-    def _of(self, client: str) -> float:
-        used, at = self._used.get(client, (0.0, 0.0))
-        return used * math.exp((at - self._clock()) / _FORGET_S)
+        return self._usage.of(work.client), work.used_s
 
     def _note(self, work: Work, seconds: float) -> None:
-        now = self._clock()
         work.used_s += seconds
-        self._used = {one: known for one, known in self._used.items() if now - known[1] < 10 * _FORGET_S}
-        self._used[work.client] = (self._of(work.client) + seconds, now)
+        self._usage.note([work.client], seconds)
 
 
 class Work:

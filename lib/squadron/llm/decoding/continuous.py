@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from squadron.core.errors import ConfigError, InputError
+from squadron.core.work import Usage
 from squadron.llm.chat import Sampling
 from squadron.llm.decoding.decoder import Answer, Decoder, FinishReason, Logprob
 from squadron.llm.decoding.rows import has_rows
 from squadron.llm.decoding.sampling import Sampler
-from squadron.llm.decoding.schedule import Batch, Lines, Usage, arrange, prompts
+from squadron.llm.decoding.schedule import Batch, Lines, arrange, prompts
 
 if TYPE_CHECKING:
     from squadron.llm.decoding.grammar import Grammar

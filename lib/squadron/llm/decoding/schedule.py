@@ -3,10 +3,8 @@ clients have used."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from squadron.llm.decoding.decoder import Answer, Decoder
@@ -18,8 +16,7 @@ _BAND = 512
 _SPARE = 4
 """One more in so many rows is for clients that have none yet."""
 _SPARE_CELLS = 8192
-_FORGET_S = 10.0
-"""After so long a client's use counts for less by a factor e."""
+"""Padding of a batch that is borne in any case, in rows times columns."""
 
 
 class Stream(Protocol):
@@ -32,26 +29,6 @@ class Stream(Protocol):
 
     @property
     def cancelled(self) -> bool: ...
-
-
-class Usage:
-    """Seconds of the model that clients have used lately."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._used: dict[str, tuple[float, float]] = {}
-
-    def of(self, client: str) -> float:
-        """What a client has used."""
-        used, at = self._used.get(client, (0.0, 0.0))
-        return used * math.exp((at - self._clock()) / _FORGET_S)
-
-    def note(self, clients: Sequence[str], seconds: float) -> None:
-        """These have used it together."""
-        now = self._clock()
-        self._used = {one: known for one, known in self._used.items() if now - known[1] < 10 * _FORGET_S}
-        for client, share in Counter(clients).items():
-            self._used[client] = (self.of(client) + seconds * share / len(clients), now)
 
 
 class Lines:
