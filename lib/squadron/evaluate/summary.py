@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from squadron.core.config import Config
-from squadron.evaluate.statistics import cluster_bootstrap_interval, mean_t_interval, wilson_interval
+from squadron.evaluate.statistics import (
+    cluster_bootstrap_interval,
+    mean_t_interval,
+    stratified_bootstrap_interval,
+    wilson_interval,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +79,25 @@ def estimate(values: Any, *, share: bool = False) -> Estimate:
         missing=missing,
         by_seed=by_seed,
     )
+
+
+def macro_estimate(values_P: Any, groups: Sequence[Hashable]) -> Estimate:
+    """The unweighted mean of the groups' means (macro average) with its interval, which resamples the problems of each
+    group; NaN or None where a value is missing. A group without any value is left out."""
+    import numpy as np
+
+    by_group: dict[Hashable, list[float]] = {}
+    for group, value in zip(groups, np.asarray(values_P, float).tolist(), strict=True):
+        if math.isfinite(value):
+            by_group.setdefault(group, []).append(value)
+    strata = list(by_group.values())
+    count = sum(map(len, strata))
+    missing = len(groups) - count
+    if not count:
+        return Estimate(mean=math.nan, low=math.nan, high=math.nan, count=0, trials=0, missing=missing, by_seed=())
+    mean = math.fsum(math.fsum(values) / len(values) for values in strata) / len(strata)
+    low, high = stratified_bootstrap_interval(strata)
+    return Estimate(mean=mean, low=low, high=high, count=count, trials=count, missing=missing, by_seed=(mean,))
 
 
 def _means_by_seed(values_PST: np.ndarray) -> tuple[float, ...]:
