@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ir_measures.measures import Measure
 
 MEASURES = ("ndcg", "map", "recall", "precision", "mrr", "hit", "completeness")
-"""`ndcg@10` and so on. mrr is the reciprocal rank of the first relevant document, hit whether there is one, completeness
-whether all relevant documents are there: recall is 1 (the ToolRet paper's comprehensiveness)."""
+"""Each with a cut-off, as in `ndcg@10`. mrr is the reciprocal rank of the first relevant document, hit whether there is
+one, completeness whether all are there: recall is 1 (the ToolRet paper's comprehensiveness)."""
 
 
 def score_rankings(
