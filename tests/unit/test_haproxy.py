@@ -331,7 +331,7 @@ def test_an_edge_starts_what_was_killed_and_heeds_the_newest_settings() -> None:
     first, second, inner = free_ports(3)
     old = EdgeSettings(ServeSpec(port=first, inner_port=inner), keyed=True)
     new = EdgeSettings(ServeSpec(port=second, inner_port=inner), keyed=True)
-    kept = EdgeProxy()
+    kept = EdgeProxy(missed_after_s=3600)
     for settings in (old, new, old):
         kept.keep(settings)
     with pytest.raises(ConnectionRefusedError):
@@ -342,6 +342,15 @@ def test_an_edge_starts_what_was_killed_and_heeds_the_newest_settings() -> None:
     kept.keep(old)
     socket.create_connection(("127.0.0.1", second)).close()
     kept.close()
+    assert not processes("squadron-haproxy")
+
+
+def test_an_edge_that_nobody_keeps_ends() -> None:
+    port, inner = free_ports(2)
+    left = threading.Event()
+    kept = EdgeProxy(missed_after_s=1, leave=left.set)
+    kept.keep(EdgeSettings(ServeSpec(port=port, inner_port=inner), keyed=True))
+    assert left.wait(60)
     assert not processes("squadron-haproxy")
 
 

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,10 +114,16 @@ def _edge(node_id: str) -> Any:
     )
 
 
-class EdgeProxy:
-    """Keeps HAProxy on its node, for as long as somebody asks it to."""
+def _end_process() -> None:
+    os._exit(0)
 
-    def __init__(self) -> None:
+
+class EdgeProxy:
+    """Keeps HAProxy on its node, for as long as somebody asks it to. Once nobody has for `missed_after_s`, it ends
+    HAProxy and calls `leave`, which ends the actor's process."""
+
+    def __init__(self, missed_after_s: float = _MISSED_AFTER_S, leave: Callable[[], None] = _end_process) -> None:
+        self._missed_after_s, self._leave = missed_after_s, leave
         self._haproxy, self._settings = HAProxy(), EdgeSettings(ServeSpec(), True, 0.0)
         self._kept_at = time.monotonic()
         threading.Thread(target=self._end_when_missed, daemon=True).start()
@@ -136,10 +143,10 @@ class EdgeProxy:
         self._haproxy.close()
 
     def _end_when_missed(self) -> None:
-        while time.monotonic() - self._kept_at < _MISSED_AFTER_S:
-            time.sleep(1)
+        while (left_s := self._missed_after_s - (time.monotonic() - self._kept_at)) > 0:
+            time.sleep(left_s)
         self._haproxy.close()
-        os._exit(0)
+        self._leave()
 
 
 def _free_port() -> int:
