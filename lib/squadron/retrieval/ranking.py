@@ -1,4 +1,4 @@
-"""The best documents of each query. Q queries, K documents of a query, S shards."""
+"""The best documents of each query. Q queries, D documents, K documents of a query, S shards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ class Ranking:
     places_QK: np.ndarray
     scores_QK: np.ndarray
 
+    @classmethod
+    def empty(cls, queries: int, k: int) -> Ranking:
+        """No document for any query; rows are filled in later."""
+        return cls(np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32))
+
+    def ids(self, names: Sequence[str]) -> list[list[str]]:
+        """Each query's documents by the names of the corpus."""
+        return [[names[place] for place in row if place >= 0] for row in self.places_QK.tolist()]
+
 
 class Searcher(Protocol):
     """An index that is open."""
@@ -28,20 +37,25 @@ class Searcher(Protocol):
 
 def best(scores_QD: np.ndarray, k: int) -> Ranking:
     """The `k` best of a row's scores, minus infinity left out; ties by place."""
-    k = min(k, scores_QD.shape[1])
-    # Of equal scores at the border, a partition takes any: what is above it is certain, ties are taken by place.
-    border_Q1 = -np.partition(-scores_QD, k - 1, axis=1)[:, k - 1 : k] if k else scores_QD[:, :0]
-    places_QK = np.full((len(scores_QD), k), -1, np.int64)
-    kept_QK = np.full((len(scores_QD), k), -np.inf, np.float32)
+    found = Ranking.empty(len(scores_QD), min(k, scores_QD.shape[1]))
     for row, scores_D in enumerate(scores_QD):
-        above = np.flatnonzero(scores_D > border_Q1[row])
-        level = np.flatnonzero(scores_D == border_Q1[row])[: k - len(above)]
-        places = np.concatenate([above, level])
-        places = places[np.lexsort((places, -scores_D[places]))]
-        places = places[scores_D[places] > -np.inf]
-        places_QK[row, : len(places)] = places
-        kept_QK[row, : len(places)] = scores_D[places]
-    return Ranking(places_QK, kept_QK)
+        places = top(scores_D, k)
+        found.places_QK[row, : len(places)] = places
+        found.scores_QK[row, : len(places)] = scores_D[places]
+    return found
+
+
+def top(scores_D: np.ndarray, k: int, above: float = -np.inf) -> np.ndarray:
+    """The places of the `k` largest scores greater than `above`, the largest first; ties by place."""
+    lanes = max(1024, 4 * k)
+    border = -np.inf
+    if k and len(scores_D) >= 8 * lanes:
+        # The k-th largest of the lanes' maxima is no larger than the k-th largest of all, and near it. Few scores reach
+        # it, and finding these takes two passes that the processor does in wide steps, unlike a partition.
+        whole = len(scores_D) // lanes * lanes
+        border = np.partition(scores_D[:whole].reshape(-1, lanes).max(0), lanes - k)[lanes - k]
+    places = np.flatnonzero((scores_D >= border) & (scores_D > above) if border <= above else scores_D >= border)
+    return places[np.lexsort((places, -scores_D[places]))[:k]]
 
 
 def merge(shards: Sequence[Ranking], starts: Sequence[int], k: int) -> Ranking:
