@@ -10,6 +10,9 @@ from squadron.llm.parsing import Unreadable, read_number
 from squadron.llm.rewards.reward import Answered, Score
 from squadron.llm.rewards.settings import JudgeReward
 
+UNREADABLE = "unreadable verdict"
+"""How the error of a row begins whose verdict came, and does not say what was asked for."""
+
 
 class Judge(Closing):
     """Asks a chat model about every row. A verdict that cannot be read is an error, never a low score."""
@@ -39,7 +42,7 @@ class Judge(Closing):
                     value = read_number(reply.text, self._settings.low, self._settings.high)
                     yield Score(key, value, cost_usd=reply.cost_usd)
                 except Unreadable as error:
-                    what = f"unreadable verdict: {error.what}, in {error.where}"
+                    what = f"{UNREADABLE}: {error.what}, in {error.where}"
                     yield Score(key, None, what, reply.cost_usd)
 
     def close(self) -> None:

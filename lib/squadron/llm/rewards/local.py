@@ -7,6 +7,7 @@ the batch where a label is read, V tokens of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ from squadron.llm.backends.batches import in_batches
 from squadron.llm.backends.layers import take_turns_between_layers
 from squadron.llm.chat import Closing, ModelUnavailable
 from squadron.llm.rewards.reward import Answered, RewardModel, Score, scored
-from squadron.llm.rewards.settings import ClassifierReward, LabelTokenReward, LocalReward
+from squadron.llm.rewards.settings import ClassifierReward, CrossEncoderReward, LabelTokenReward, LocalReward
 from squadron.train.models.builders import Head, auto_class, local_folder
 from squadron.train.models.errors import explaining_load_errors
 from squadron.train.objectives.layout import padded
@@ -32,10 +33,24 @@ _PLAIN = "{instruction}\n{response} "
 
 
 def open_classifier(settings: ClassifierReward) -> RewardModel:
-    """A sequence classifier with one output; the score is that output.
+    """A sequence classifier with one output, which reads conversations; the score is that output.
 
     Raises ModelUnavailable if it cannot be loaded, or is no such classifier.
     """
+    return _open_one_output(settings, lambda tokenizer, _: partial(_conversation, tokenizer))
+
+
+def open_cross_encoder(settings: CrossEncoderReward) -> RewardModel:
+    """A sequence classifier with one output, which reads instruction and response as a pair of texts; of a pair that is
+    too long the longer text is cut. The score is that output.
+
+    Raises ModelUnavailable if it cannot be loaded, or is no such classifier.
+    """
+    return _open_one_output(settings, lambda tokenizer, longest: partial(_pair, tokenizer, longest))
+
+
+def _open_one_output(settings: LocalReward, encoder: Callable[[Any, int], Callable[[Answered], Any]]) -> RewardModel:
+    """`encoder` makes of a tokenizer, and of how many tokens the model reads, what encodes a row."""
     model, tokenizer, missing = load_head("sequence", settings)
     fix = "give a reward model: a sequence classifier with one output"
     if model.config.num_labels != 1:
@@ -47,27 +62,30 @@ def open_classifier(settings: ClassifierReward) -> RewardModel:
     pads = model.config.pad_token_id is not None
     if pads:
         tokenizer.pad_token_id = model.config.pad_token_id
+    longest = tokens_read(settings, model, tokenizer)
     return _InBatches(
-        encode=partial(_conversation, tokenizer),
+        encode=encoder(tokenizer, longest),
         values=partial(_outputs, model, tokenizer, pads),
-        longest=tokens_read(settings, model, tokenizer),
+        longest=longest,
         batch_size=settings.batch_size if pads else 1,
     )
 
 
 def open_label_token(settings: LabelTokenReward) -> RewardModel:
     """A causal language model that says one of two labels next; the score is P(positive) / (P(positive) + P(negative)),
-    as process reward models trained on PRM800K are read (arXiv 2503.03746).
+    as process reward models trained on PRM800K are read (arXiv 2503.03746). With one label it is that one's logit.
 
     Raises ModelUnavailable if it cannot be loaded, or a label is not a single token.
     """
     model, tokenizer, missing = load_head("causal", settings)
     refuse_untrained(settings, missing, "give a causal language model")
     labels = _label_ids(settings, tokenizer)
+    longest = tokens_read(settings, model, tokenizer)
+    encode = partial(_up_to_label, tokenizer, settings.template)
     return _InBatches(
-        encode=partial(_up_to_label, tokenizer, settings.template),
-        values=partial(_label_shares, model, labels),
-        longest=tokens_read(settings, model, tokenizer),
+        encode=partial(_cut, tokenizer, longest, encode) if settings.cut else encode,
+        values=partial(_label_values, model, labels),
+        longest=longest,
         batch_size=settings.batch_size,
     )
 
@@ -182,6 +200,10 @@ def _conversation(tokenizer: Any, row: Answered) -> Any:
     return tokenizer(text, add_special_tokens=False)
 
 
+def _pair(tokenizer: Any, longest: int, row: Answered) -> Any:
+    return tokenizer(row.instruction, row.response, truncation="longest_first", max_length=longest)
+
+
 def _outputs(model: Any, tokenizer: Any, pads: bool, batch: Sequence[Any]) -> list[float]:
     import torch
 
@@ -190,15 +212,15 @@ def _outputs(model: Any, tokenizer: Any, pads: bool, batch: Sequence[Any]) -> li
         return model(**inputs).logits[:, 0].float().tolist()
 
 
-def _label_ids(settings: LabelTokenReward, tokenizer: Any) -> tuple[int, int]:
-    """The tokens of the positive and of the negative label."""
-    labels = (settings.positive, settings.negative)
+def _label_ids(settings: LabelTokenReward, tokenizer: Any) -> list[int]:
+    """The tokens of the positive and, if there is one, of the negative label."""
+    labels = [label for label in (settings.positive, settings.negative) if label is not None]
     found = {label: token_ids(tokenizer, label) for label in labels}
     if wrong := [label for label, ids in found.items() if len(ids) != 1 or ids[0] == tokenizer.unk_token_id]:
         pieces = "; ".join(f"{label!r} is {tokenizer.convert_ids_to_tokens(found[label])}" for label in wrong)
         fix = "set positive and negative to the tokens that the model was trained to say"
         raise ModelUnavailable(f"a label must be one token: {pieces}", where=settings.path, fix=fix)
-    return found[settings.positive][0], found[settings.negative][0]
+    return [found[label][0] for label in labels]
 
 
 def _up_to_label(tokenizer: Any, template: str | None, row: Answered) -> dict[str, list[int]]:
@@ -210,14 +232,25 @@ def _up_to_label(tokenizer: Any, template: str | None, row: Answered) -> dict[st
     return {"input_ids": ids if ids[:1] == begin else begin + ids}
 
 
+def _cut(
+    tokenizer: Any, longest: int, encode: Callable[[Answered], dict[str, list[int]]], row: Answered
+) -> dict[str, list[int]]:
+    """The tokens of a row, whose response loses as many at its end as are too many."""
+    while (over := len((encoded := encode(row))["input_ids"]) - longest) > 0 and row.response:
+        pieces = tokenizer(row.response, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        end = min(pieces[-over][0], len(row.response) - 1) if over < len(pieces) else 0
+        row = replace(row, response=row.response[:end])
+    return encoded
+
+
 def _begin(tokenizer: Any) -> list[int]:
     """The token that this tokenizer begins texts with. Whatever it ends them with would stand before the label."""
     first: list[int] = tokenizer.encode("a")[:1]
     return first if first == [tokenizer.bos_token_id] else []
 
 
-def _label_shares(model: Any, labels: tuple[int, int], batch: Sequence[dict[str, list[int]]]) -> list[float]:
-    """P(positive) / (P(positive) + P(negative)) of the token that follows each text."""
+def _label_values(model: Any, labels: Sequence[int], batch: Sequence[dict[str, list[int]]]) -> list[float]:
+    """P(positive) / (P(positive) + P(negative)) of the token that follows each text; of one label, its logit."""
     import torch
 
     # Padding stands on the right, where a causal model does not see it from the last token of a text.
@@ -228,6 +261,7 @@ def _label_shares(model: Any, labels: tuple[int, int], batch: Sequence[dict[str,
         logits_BKV: torch.Tensor = model(
             input_ids=ids_BT, attention_mask=mask_BT, use_cache=False, logits_to_keep=places_K
         ).logits
-        positive_B, negative_B = logits_BKV[torch.arange(len(batch)), place_B][:, list(labels)].float().unbind(1)
-        shares: list[float] = torch.sigmoid(positive_B - negative_B).tolist()
-    return shares
+        positive_B, *negative = logits_BKV[torch.arange(len(batch)), place_B][:, list(labels)].float().unbind(1)
+        value_B = torch.sigmoid(positive_B - negative[0]) if negative else positive_B
+        values: list[float] = value_B.tolist()
+    return values

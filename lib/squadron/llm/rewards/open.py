@@ -17,6 +17,7 @@ from squadron.llm.rewards.settings import (
     AnyReward,
     ClassifierReward,
     ColumnReward,
+    CrossEncoderReward,
     JudgeReward,
     LabelTokenReward,
     VerifierReward,
@@ -34,6 +35,10 @@ def open_reward(settings: AnyReward, open_model: Callable[[AnyModel], ChatModel]
             from squadron.llm.rewards.local import open_classifier
 
             return open_classifier(settings)
+        case CrossEncoderReward():
+            from squadron.llm.rewards.local import open_cross_encoder
+
+            return open_cross_encoder(settings)
         case LabelTokenReward():
             from squadron.llm.rewards.local import open_label_token
 

@@ -44,11 +44,22 @@ class ClassifierReward(LocalReward):
     path: Annotated[InputPath, Model("sequence")]
 
 
+class CrossEncoderReward(LocalReward):
+    """A sequence classifier with one output that reads two texts as a pair, by transformers: rerankers of
+    sentence-transformers and of the BGE, Jina and mxbai families. The score is that output, before any sigmoid."""
+
+    provider: Literal["cross_encoder"] = "cross_encoder"
+    path: Annotated[InputPath, Model("sequence")]
+    max_length: int | None = Field(
+        None, ge=4, description="tokens of a pair; the longer text is cut first; None: the model's own"
+    )
+
+
 class LabelTokenReward(LocalReward):
     """A causal language model that says whether a response's last step is right, in one token behind it.
 
     Process reward models trained on PRM800K (Lightman et al. 2023) are of this kind. The score is the share of
-    `positive` in the probability of the two labels, between 0 and 1.
+    `positive` in the probability of the two labels, between 0 and 1. Without `negative` it is the logit of `positive`.
 
     The label comes next behind `template` filled in. With None, it comes next in a conversation: the instruction is the
     user's turn, the response begins the assistant's, as the tokenizer's chat template writes them; a tokenizer without
@@ -61,7 +72,8 @@ class LabelTokenReward(LocalReward):
         None, description="holds {instruction} and {response}; None: the tokenizer's chat template, where it has one"
     )
     positive: str = Field("+", min_length=1, description="the label of a right step: one token")
-    negative: str = Field("-", min_length=1, description="the label of a wrong step: one token")
+    negative: str | None = Field("-", min_length=1, description="the label of a wrong step: one token; None: no label")
+    cut: bool = Field(False, description="cut a response at its end where the row is too long, which is else an error")
 
     @field_validator("template")
     @classmethod
@@ -111,5 +123,6 @@ class VerifierReward(Config):
 
 
 AnyReward = Annotated[
-    ClassifierReward | LabelTokenReward | JudgeReward | ColumnReward | VerifierReward, Field(discriminator="provider")
+    ClassifierReward | CrossEncoderReward | LabelTokenReward | JudgeReward | ColumnReward | VerifierReward,
+    Field(discriminator="provider"),
 ]
