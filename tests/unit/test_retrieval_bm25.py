@@ -39,7 +39,7 @@ def by_bm25s(texts: Sequence[str], queries: Sequence[str], config: Bm25Config) -
     return np.array(rows)
 
 
-@pytest.mark.parametrize(("method", "k1"), zip(METHODS, [1.5, 1.2, 0.9, 1.5, 0.9], strict=True))
+@pytest.mark.parametrize(("method", "k1"), list(zip(METHODS, [1.5, 1.2, 0.9, 1.5, 0.9], strict=True)))
 def test_scores_and_ranking_are_those_of_bm25s(method: Any, k1: float) -> None:
     texts, queries = corpus(300), corpus(20, seed=1)
     config = Bm25Config(method=method, k1=k1, b=0.6)
