@@ -67,8 +67,8 @@ def score_shards(folder: Path, rows: int) -> list[np.ndarray]:
 
 def ours(folder: Path, rows: int) -> dict[str, float]:
     """Seconds of each stage."""
+    from squadron.data.clustering import cluster
     from squadron.methods.crowdselect.algorithm import combine, measure, pick
-    from squadron.methods.crowdselect.clustering import cluster
 
     marks = [time.perf_counter()]
     ids = read_ids(folder, rows)

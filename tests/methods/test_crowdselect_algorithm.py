@@ -20,6 +20,7 @@ from sklearn.datasets import make_blobs
 from sklearn.preprocessing import QuantileTransformer
 
 from squadron.core.errors import ConfigError, InputError
+from squadron.data.clustering import cluster, hash_ids, nearest
 from squadron.methods.crowdselect import algorithm, baselines
 from squadron.methods.crowdselect.algorithm import (
     Metrics,
@@ -28,7 +29,6 @@ from squadron.methods.crowdselect.algorithm import (
     combine,
     difficulty,
     eligible,
-    hash_ids,
     measure,
     percentiles,
     pick,
@@ -37,7 +37,6 @@ from squadron.methods.crowdselect.algorithm import (
     validate_crowd,
     validate_settings,
 )
-from squadron.methods.crowdselect.clustering import cluster, nearest
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ALPACA_EVAL = DATA / "crowdselect" / "alpaca_eval_responses.jsonl.gz"
@@ -351,7 +350,7 @@ def test_clusters_read_memory_maps_and_refuse_what_cannot_be(tmp_path: Path) -> 
     mapped_ND = np.load(tmp_path / "rows.npy", mmap_mode="r")
     assert cluster(mapped_ND, ids, 3, redo=2).tolist() == cluster(rows_ND, ids, 3, redo=2).tolist()
     assert cluster(rows_ND[:3], ids[:3], 1).tolist() == [0, 0, 0]
-    with pytest.raises(InputError, match="51 clusters cannot be made of 50 instructions"):
+    with pytest.raises(InputError, match="51 clusters cannot be made of 50 rows"):
         cluster(rows_ND, ids, 51)
     with pytest.raises(InputError, match="3 clusters cannot be made of 2 distinct embeddings"):
         cluster(np.repeat(rows_ND[:2], 5, axis=0), ids[:10], 3)

@@ -356,13 +356,21 @@ def test_contrastive_loss_is_infonce(pooling: Any) -> None:
     assert objective(model, objective.collate(rows))[0].item() == pytest.approx(expected, abs=1e-5)
 
 
+def keyed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With keys: each query is answered by its own document and by a negative of another query, two rows on."""
+    for number, row in enumerate(rows):
+        row["document_keys"] = [3 * number, 3 * number + 1, 3 * number + 2]
+        row["relevant_keys"] = [3 * number, 3 * ((number + 2) % len(rows)) + 1]
+    return rows
+
+
 def contrastive_worker(folder: str, rank: int, workers: int) -> None:
     """One worker's share of the batch; worker 0 writes the means over workers of loss and gradients."""
     import torch.distributed as dist
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=workers)
-    rows = make_rows(6)
+    rows = keyed(make_rows(6))
     share = len(rows) // workers
     loss, gradients = ours(Contrastive(PAD), tiny("LlamaModel"), rows[rank * share : (rank + 1) * share])
     means = {"loss": torch.tensor(loss), **gradients}
@@ -383,7 +391,7 @@ def contrastive_worker(folder: str, rank: int, workers: int) -> None:
 def test_two_workers_have_the_contrastive_loss_of_one(tmp_path: Path) -> None:
     """Every query meets the documents of both, and the gradients come back to whoever embedded a document."""
     group = [subprocess.Popen([sys.executable, __file__, str(tmp_path), str(rank), "2"]) for rank in range(2)]
-    expected = ours(Contrastive(PAD), tiny("LlamaModel"), make_rows(6))
+    expected = ours(Contrastive(PAD), tiny("LlamaModel"), keyed(make_rows(6)))
     assert [worker.wait(timeout=120) for worker in group] == [0, 0]
     means = torch.load(tmp_path / "means.pt", weights_only=True)
     assert_same((means.pop("loss").item(), means), expected)

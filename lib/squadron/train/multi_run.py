@@ -231,9 +231,9 @@ def _export(job: TrainJob, store: Folder, step: int, *, clean_process: bool) -> 
             job.export(reader, Path(scratch))
         else:
             export(job.policy, reader, Path(scratch), tokenizer=job.tokenizer, clean_process=clean_process)
-        files = sorted(Path(scratch).iterdir(), key=lambda file: file.name == "config.json")
-        for file in files:  # config.json last: a folder that has one is whole
-            store.put(f"model/{file.name}", str(file))
+        names = sorted(file.relative_to(scratch).as_posix() for file in Path(scratch).rglob("*") if file.is_file())
+        for file in sorted(names, key=lambda file: file == "config.json"):  # last: a folder that has one is whole
+            store.put(f"model/{file}", str(Path(scratch, file)))
 
 
 def _note(store: Folder, step: int, metrics: dict[str, float]) -> None:

@@ -286,8 +286,8 @@ def _seed(worker: Worker, step: int, number: int) -> int:
 
 
 def _tokens(batch: Mapping[str, torch.Tensor]) -> float:
-    if "attention_mask" in batch:
-        return float(batch["attention_mask"].sum())
+    if masks := [tensor for name, tensor in batch.items() if name.endswith("mask")]:
+        return float(sum(mask.sum() for mask in masks))
     return float(batch["input_ids"].numel()) if "input_ids" in batch else 0.0
 
 

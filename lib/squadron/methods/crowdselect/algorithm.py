@@ -7,7 +7,6 @@ percentiles are exact over all rows, and ties are broken by the hash of an instr
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from squadron.core.errors import ConfigError, InputError
+from squadron.data.clustering import hash_ids
 
 Families = Sequence[Sequence[int]]  # the columns of each family of models, from its smallest model to its largest
 Ties = Literal["average", "official"]
@@ -151,12 +151,6 @@ def combine(metrics: Metrics, weights: Sequence[float]) -> np.ndarray:
         if weight:
             score_N += weight * percentiles(values_N, metrics.eligible_N)
     return score_N
-
-
-def hash_ids(ids: Sequence[str], salt: str = "") -> np.ndarray:
-    """The first 64 bits of the SHA-256 of `salt` and each id, uint64 `[N]`: an order that no shuffling changes."""
-    digests = (hashlib.sha256(f"{salt}{id}".encode()).digest()[:8] for id in ids)
-    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
 def pick(

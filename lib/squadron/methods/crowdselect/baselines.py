@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from squadron.core.errors import InputError
-from squadron.methods.crowdselect.algorithm import hash_ids
+from squadron.data.clustering import hash_ids
 
 
 def random_scores(ids: Sequence[str], seed: int) -> np.ndarray:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from squadron.core.folder import Folder
+from squadron.data.clustering import cluster
 from squadron.data.rows import ArrowRows
 from squadron.llm.batch.collect import read_answers
 from squadron.llm.batch.scoring import Scores, mean_over_samples, read_sample_scores
 from squadron.methods.crowdselect import algorithm
-from squadron.methods.crowdselect.clustering import cluster
 from squadron.methods.crowdselect.config import SelectionConfig
 from squadron.methods.crowdselect.embedding import read_embeddings
 from squadron.methods.crowdselect.records import Collected, Embeddings, Pool

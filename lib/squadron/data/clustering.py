@@ -1,16 +1,16 @@
-"""Groups of instructions of like meaning: k-means on their embeddings.
+"""Groups of texts of like meaning: k-means on their embeddings.
 
 Shapes: N instructions, D dimensions of an embedding, K clusters, S rows that train the clusters.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from squadron.core.errors import InputError
-from squadron.methods.crowdselect.algorithm import hash_ids
 
 _BLOCK_BYTES = 2**24
 
@@ -35,8 +35,8 @@ def cluster(
     """
     rows = len(embeddings_ND)
     if not 1 <= clusters <= rows:
-        what = f"{clusters} clusters cannot be made of {rows} instructions"
-        raise InputError(what, where="clusters", fix="ask for 1 to as many clusters as there are instructions")
+        what = f"{clusters} clusters cannot be made of {rows} rows"
+        raise InputError(what, where="clusters", fix="ask for 1 to as many clusters as there are rows")
     hash_N = hash_ids(ids)
     if len(np.unique(hash_N)) < rows:
         raise InputError(f"{rows - len(np.unique(hash_N))} of {rows} ids occur more than once", fix="make ids unique")
@@ -47,7 +47,7 @@ def cluster(
     distinct = len({row_D.tobytes() for row_D in sample_SD + 0.0})  # adding 0 turns -0 into 0
     if distinct < clusters:
         what = f"{clusters} clusters cannot be made of {distinct} distinct embeddings among {len(sample_S)}"
-        raise InputError(what, where="clusters", fix="ask for fewer clusters, or remove duplicate instructions")
+        raise InputError(what, where="clusters", fix="ask for fewer clusters, or remove duplicate rows")
 
     centroid_KD = _train(sample_SD, clusters, seed, redo, iterations)
     # Some order that does not depend on where the search began: nearest ties go to the first.
@@ -114,5 +114,11 @@ def _refuse_infinite(block_ND: np.ndarray, ids: Sequence[str]) -> None:
     # A sum of squares is finite only where all its terms are, and takes no array of N · D booleans.
     wrong_n = np.flatnonzero(~np.isfinite(np.einsum("nd,nd->n", block_ND, block_ND)))
     if len(wrong_n):
-        what = f"the embedding of instruction {ids[wrong_n[0]]!r} is not finite, or too large for float32"
-        raise InputError(what, where="embeddings", fix="embed that instruction again, or leave it out")
+        what = f"the embedding of {ids[wrong_n[0]]!r} is not finite, or too large for float32"
+        raise InputError(what, where="embeddings", fix="embed it again, or leave it out")
+
+
+def hash_ids(ids: Sequence[str], salt: str = "") -> np.ndarray:
+    """The first 64 bits of the SHA-256 of `salt` and each id, uint64 `[N]`: an order that no shuffling changes."""
+    digests = (hashlib.sha256(f"{salt}{id}".encode()).digest()[:8] for id in ids)
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
