@@ -41,17 +41,12 @@ def by_bm25s(texts: Sequence[str], queries: Sequence[str], config: Bm25Config) -
 
 @pytest.mark.parametrize(("method", "k1"), list(zip(METHODS, [1.5, 1.2, 0.9, 1.5, 0.9], strict=True)))
 def test_scores_and_ranking_are_those_of_bm25s(method: Any, k1: float) -> None:
-    texts, queries = corpus(300), corpus(20, seed=1)
+    texts, queries = corpus(300), [query or "fox" for query in corpus(20, seed=1)]
     config = Bm25Config(method=method, k1=k1, b=0.6)
-    documents = [set(words) for words in cut(texts, "english")]
     found = Bm25(texts, config).search(queries, 300)
     for row, scores_D in enumerate(by_bm25s(texts, queries, config)):
-        holds = [bool(words & set(cut([queries[row]], None)[0])) for words in documents]
-        hits = [place for place in found.places_QK[row].tolist() if place >= 0]
-        assert hits == sorted(hits, key=lambda place: (-scores_D[place], place))
-        assert found.scores_QK[row, : len(hits)].tolist() == scores_D[hits].tolist()
-        if method != "robertson":  # by which a word in more than half of the documents counts nothing
-            assert set(hits) == set(np.flatnonzero(holds).tolist())
+        assert found.places_QK[row].tolist() == np.lexsort((np.arange(300), -scores_D)).tolist()
+        assert found.scores_QK[row].tolist() == scores_D[found.places_QK[row]].tolist()
 
 
 def test_scores_are_those_of_rank_bm25_where_the_formulas_agree() -> None:
@@ -68,19 +63,19 @@ def test_scores_are_those_of_rank_bm25_where_the_formulas_agree() -> None:
     found = Bm25(texts, config).search(queries, 300)
     for row, words in enumerate(cut(queries, None)):
         expected_D = okapi.get_scores(words)
-        places = found.places_QK[row][found.places_QK[row] >= 0]
-        assert len(places) == (expected_D > 0).sum() > 0
-        np.testing.assert_allclose(found.scores_QK[row, : len(places)] * (config.k1 + 1), expected_D[places], rtol=1e-5)
+        assert expected_D.max() > 0
+        scaled = found.scores_QK[row] * (config.k1 + 1)
+        np.testing.assert_allclose(scaled, expected_D[found.places_QK[row]], rtol=1e-5, atol=1e-6)
 
 
 def test_stop_words_of_documents_and_of_queries_are_apart() -> None:
     texts = ["the cat", "the dog", "a bird"]
     found = Bm25(texts).search(["the", "the dog", ""], 3)
-    assert found.places_QK.tolist() == [[-1, -1, -1], [1, -1, -1], [-1, -1, -1]]
+    assert found.places_QK.tolist() == [[-1, -1, -1], [1, 0, 2], [-1, -1, -1]]
     found = Bm25(texts, Bm25Config(document_stop_words=None)).search(["the"], 3)
-    assert found.places_QK.tolist() == [[0, 1, -1]]
+    assert found.places_QK.tolist() == [[0, 1, 2]]
     left_out = Bm25(texts, Bm25Config(document_stop_words=None, query_stop_words="english")).search(["the dog"], 3)
-    assert left_out.places_QK.tolist() == [[1, -1, -1]]
+    assert left_out.places_QK.tolist() == [[1, 0, 2]]
 
 
 @pytest.mark.parametrize("language", get_args(StopWords))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from squadron.retrieval.ranking import Ranking, best, merge, top
+from squadron.retrieval.ranking import Ranking, best, merge
 
 FEW = st.sampled_from([-np.inf, -1, 0, 0.5, 3])
 """So few that there are ties, at the border too."""
@@ -33,15 +33,12 @@ def test_the_best_are_those_that_sorting_gives(scores_QD: np.ndarray, k: int) ->
     assert (np.isneginf(found.scores_QK) == (found.places_QK < 0)).all()
 
 
-@pytest.mark.parametrize("levels", [3, 50, 10**6])
-@pytest.mark.parametrize("k", [1, 100, 3000])
+@pytest.mark.parametrize("levels", [3, 10**6])
+@pytest.mark.parametrize("k", [1, 100, 30_000])
 def test_in_long_rows_too(levels: int, k: int) -> None:
     draw = np.random.default_rng(levels + k)
-    scores_QD = draw.integers(0, levels, (3, 100_001)).astype(np.float32)
+    scores_QD = draw.integers(0, levels, (3, 50_001)).astype(np.float32)
     assert pairs(best(scores_QD, k)) == by_sorting(scores_QD, k)
-    above = float(levels // 2)
-    places = top(scores_QD[0], k, above)
-    assert places.tolist() == [place for place, score in by_sorting(scores_QD[:1], k)[0] if score > above]
 
 
 @given(SCORES, st.integers(0, 40), st.data())

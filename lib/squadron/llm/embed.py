@@ -65,6 +65,8 @@ AnyEmbedder = Annotated[
 class _Model(Protocol):
     def embed(self, texts: Sequence[str]) -> np.ndarray: ...
 
+    def too_long(self, texts: Sequence[str]) -> list[bool]: ...
+
     def close(self) -> None: ...
 
 
@@ -89,6 +91,11 @@ class Embedder(Closing):
         if self._normalize:
             rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return rows
+
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text has more tokens than the model reads, so that its end has no part in the vector. Behind an
+        address nobody can tell, and none has."""
+        return self._model.too_long(texts)
 
     def close(self) -> None:
         self._model.close()
@@ -146,6 +153,19 @@ class _SentenceTransformers:
             show_progress_bar=False,
             convert_to_numpy=True,
         )
+
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        window = self._model.max_seq_length
+        if window is None:
+            return [False] * len(texts)
+        # No token is shorter than a byte; two are the marks of beginning and end.
+        maybe = [number for number, text in enumerate(texts) if len(text.encode(errors="replace")) > window - 2]
+        found = [False] * len(texts)
+        if maybe:
+            tokens = self._model.tokenizer([texts[n] for n in maybe], truncation=False, verbose=False)["input_ids"]
+            for number, row in zip(maybe, tokens, strict=True):
+                found[number] = len(row) > window
+        return found
 
     def close(self) -> None:
         import torch

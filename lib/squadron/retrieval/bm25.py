@@ -73,13 +73,14 @@ class Bm25:
         return Bm25((), self.config, words=_joined(_taken(self.words, np.asarray(kept, np.int64)), added))
 
     def search(self, queries: Sequence[str], k: int) -> Ranking:
-        """The `k` best documents of each query that share a word with it. A query without a known word has none."""
+        """The `k` best documents of each query. A query of which no document has a word has none at all; with one that
+        some have, the others score what its absence does."""
         found = Ranking.empty(len(queries), min(k, len(self)))
         for row, words in enumerate(cut(queries, self.config.query_stop_words)):
             numbers = [self._numbers[word] for word in words if word in self._numbers]
             if numbers:
                 scores_D = self._scores(numbers)
-                places = top(scores_D, k, above=0.0)
+                places = top(scores_D, k)
                 found.places_QK[row, : len(places)] = places
                 found.scores_QK[row, : len(places)] = scores_D[places] + self._missing_V[numbers].sum()
         return found
@@ -167,7 +168,7 @@ def _idf(frequency_V: np.ndarray, documents: int, method: str) -> np.ndarray:
         case "robertson":  # negative for a word in more than half of them, which then counts nothing
             return np.log(np.maximum((documents - frequency_V + 0.5) / (frequency_V + 0.5), 1))
         case "atire":
-            return np.log(documents / frequency_V)
+            return np.log(max(documents, 1) / frequency_V)
         case "bm25l":
             return np.log((documents + 1) / (frequency_V + 0.5))
         case "bm25+":

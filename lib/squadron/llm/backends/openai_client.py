@@ -181,6 +181,10 @@ class OpenAiEmbeddings(Closing):
                 parts[outcome.call.key] = outcome.answer.value
         return np.concatenate([parts[str(start)] for start in starts]) if parts else np.empty((0, 0), np.float32)
 
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        """The server alone knows its tokens."""
+        return [False] * len(texts)
+
     def close(self) -> None:
         """Cancel what is under way and close all connections."""
         self._endpoint.close()

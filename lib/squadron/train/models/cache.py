@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 
 from squadron.core import console
@@ -11,6 +10,7 @@ from squadron.core.errors import InputError
 from squadron.core.folder import Folder, relative
 from squadron.core.run import Stage
 from squadron.core.stage_cache import copy_stage
+from squadron.core.user_cache import user_cache
 from squadron.train.models.artifact import ModelArtifact
 
 _BEGUN = "trains.json"
@@ -55,8 +55,7 @@ def _whole_models(cache: Folder) -> list[ModelArtifact] | None:
 
 def cache_folder() -> Folder:
     """Where models are kept between runs."""
-    home = os.path.join(os.path.expanduser("~"), ".cache", "squadron")
-    return Folder(os.environ.get("SQUADRON_CACHE") or home) / "models"
+    return user_cache("models")
 
 
 def _copy(source: Folder, target: Folder) -> None:
