@@ -1,9 +1,11 @@
 """Sentence encoders trained contrastively: from queries with their documents to a folder that any embedder loads.
 
-encoder = find_encoder("intfloat/e5-small")
-rows = store_pairs(stage, "rows.arrow", [{"query": …, "pos": […], "neg": […]}], encoder)
-tuned = tune_encoder(stage, "mine", encoder, rows, ContrastiveConfig())
-tuned.embedder(stage.run.folder)     # settings for `squadron.llm.embed.open_embedder`
+    encoder = find_encoder("intfloat/e5-small")
+    rows = store_pairs(stage, "rows.arrow", [{"query": …, "pos": […], "neg": […]}], encoder, negatives=7)
+    tuned = tune_encoder(stage, "mine", encoder, rows, ContrastiveConfig())
+    open_embedder(tuned.model.embedder(stage.run.folder))
+
+The text of a query is what is embedded: an instruction, if there is to be one, is part of it.
 """
 
 from __future__ import annotations
@@ -13,9 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pydantic import Field
-
-from squadron.core.config import Config, operational
+from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.core.run import Stage
@@ -24,25 +24,13 @@ from squadron.llm.embed import SentenceTransformersEmbedder
 from squadron.train.models.artifact import ModelArtifact
 from squadron.train.models.encoders import SentenceEncoder, encode_texts, export_encoder, open_sentence_model
 from squadron.train.objectives.layout import IDS
-from squadron.train.spec import TrainSpec
+from squadron.train.spec import ContrastiveConfig, TrainSpec
 from squadron.train.tuning import open_rows
 
 _TYPES = {
     "query_ids": IDS, "positive_ids": IDS, "negative_ids": "json", "document_keys": IDS, "relevant_keys": IDS,
 }  # fmt: skip
 _AT_ONCE = 512
-
-
-class ContrastiveConfig(Config):
-    """How an encoder learns to find documents. Negatives come from the whole batch, on however many workers it is:
-    `training.micro_batch_size` decides nothing here, `texts_at_once` bounds the memory."""
-
-    temperature: float = Field(0.02, gt=0, description="cosines are divided by it")
-    negatives: int = Field(7, ge=0, description="of its own for each query, besides the documents of the others")
-    texts_at_once: int = operational(
-        0, ge=0, description="texts of one pass, each computed again for the gradient; 0: the batch in one pass"
-    )
-    training: TrainSpec = TrainSpec()
 
 
 class Encoder(ModelArtifact):

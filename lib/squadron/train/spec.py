@@ -171,6 +171,18 @@ class LoraSettings(Config):
     quantize: Literal["none", "nf4"] = Field("none", description="nf4: frozen weights in 4 bits, doubly quantised")
 
 
+class ContrastiveConfig(Config):
+    """How an encoder learns to find documents. Negatives come from the whole batch, on however many workers it is:
+    `training.micro_batch_size` decides nothing here, `texts_at_once` bounds the memory."""
+
+    temperature: float = Field(0.02, gt=0, description="cosines are divided by it")
+    negatives: int = Field(7, ge=0, description="of its own for each query, besides the documents of the others")
+    texts_at_once: int = operational(
+        0, ge=0, description="texts of one pass, each computed again for the gradient; 0: the batch in one pass"
+    )
+    training: TrainSpec = TrainSpec()
+
+
 def describe(spec: TrainSpec) -> dict[str, Any]:
     """What of the settings decides the weights: a checkpoint of other settings is another run's."""
     decides: dict[str, Any] = identity(spec)
