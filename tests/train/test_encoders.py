@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from squadron.core.config import Config
 from squadron.core.errors import ConfigError, InputError, WorkerError
 from squadron.core.folder import Folder
+from squadron.core.profile import Profile
+from squadron.core.run import Run, Stage
 from squadron.llm.embed import SentenceTransformersEmbedder, open_embedder
 from squadron.rehearse.small_models import make_twin
 from squadron.train.checkpoints.checkpoint import Reader
+from squadron.train.encoders import store_pairs, text_key
 from squadron.train.models import encoders
 from squadron.train.models.encoders import encode_texts, export_encoder, find_encoder, open_sentence_model
 from squadron.train.objectives.contrastive import Contrastive, Pooling
@@ -110,6 +114,33 @@ def test_a_document_that_occurs_several_times_is_embedded_once() -> None:
     batch = Contrastive(0).collate(rows)
     assert batch["document"].tolist() == [[3, 4], [5, 0]]
     assert batch["place"].tolist() == [0, 0, 1, 0, 1, 0]
+
+
+def test_pairs_are_written_with_what_answers_their_query(small: str, tmp_path: Path) -> None:
+    """A row for each document that answers; its negatives are the query's own, again where there are too few."""
+    found: list[list[dict[str, Any]]] = []
+    pairs = [{"query": QUERIES[0], "pos": POSITIVES[:2], "neg": NEGATIVES[0]}]
+    encoder = find_encoder(small, max_length=8)
+
+    def store(stage: Stage) -> Config:
+        found.append([dict(row) for row in store_pairs(stage, "rows.arrow", pairs, encoder, negatives=3)])
+        return Config()
+
+    run = Run("pairs", Config(), Folder(tmp_path / "run"), Profile(name="auto"), track=())
+    run.open()
+    run.stage(store)
+    ((first, second),) = found
+    encode = lambda texts: encode_texts(open_sentence_model(small).tokenizer, texts, 8)  # noqa: E731
+    assert [first["positive_ids"].tolist(), second["positive_ids"].tolist()] == encode(POSITIVES[:2])
+    for row in (first, second):
+        assert [row["query_ids"].tolist()] == encode(QUERIES[:1])
+        assert row["relevant_keys"].tolist() == [text_key(text) for text in POSITIVES[:2]]
+        assert len(row["negative_ids"]) == 3
+        assert {tuple(ids) for ids in row["negative_ids"]} == {tuple(ids) for ids in encode(NEGATIVES[0])}
+    assert first["document_keys"][0] == text_key(POSITIVES[0]) != second["document_keys"][0]
+    pairs[0]["neg"] = []
+    with pytest.raises(InputError, match="lacks"):
+        store_pairs(Stage(run, "again", "", {}, Folder(tmp_path / "again")), "rows.arrow", pairs, encoder, negatives=1)
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4)], ids=["full", "lora"])
