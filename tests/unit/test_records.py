@@ -51,7 +51,11 @@ def damaged(data: bytes) -> bytes:
         ("a.json", b'[{"a": 1}, 2]', "a.json, item 2", "expected a JSON object, found a number"),
         ("a.json", LINE + b'{"a"\n', "a.json:2", "not valid JSON"),
         ("a.parquet", LINE, "a.parquet", "no Parquet"),
-        ("a.csv", b"a,b\n", "a.csv", r"does not say(.|\n)*give a \.jsonl"),
+        ("a.csv", b"a,b\n1,2\n1,2,3\n", "a.csv:3", "3 values for 2 columns: a, b"),
+        ("a.csv", b"a,a\n", "a.csv:1", "the column 'a' stands twice"),
+        ("a.csv", b'a,b\n"1,2\n', "a.csv:2", "not valid CSV"),
+        ("a.csv", b"a,b\n\xe9,1\n", "a.csv:2", "not UTF-8"),
+        ("a.xlsx", b"PK", "a.xlsx", r"does not say(.|\n)*give a \.jsonl"),
         ("a.jsonl.zst", b"(", "a.jsonl.zst", "does not say"),
     ],
 )
@@ -78,6 +82,15 @@ def test_what_cannot_be_kept_as_it_is_is_refused_by_its_place(
 def test_files_are_read_however_people_write_them(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     assert read(tmp_path / name) == [{"a": 1}, {"a": "😀"}]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_table_of_commas_holds_texts(tmp_path: Path, packed: bool) -> None:
+    data = '\ufeffa,b\r\n1,"x, ""y""\nz"\r\n\r\n,😀\r\n'.encode()
+    path = tmp_path / ("a.csv.gz" if packed else "a.csv")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert read(path) == [{"a": "1", "b": 'x, "y"\nz'}, {"a": "", "b": "😀"}]
+    assert list(read_records(str(path)))[1].where == f"{path}:5"
 
 
 def test_one_object_of_many_lines_and_empty_files(tmp_path: Path) -> None:

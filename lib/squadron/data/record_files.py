@@ -1,10 +1,11 @@
-"""The formats that records come in: JSON lines, JSON, Parquet, data sets of the hub.
+"""The formats that records come in: JSON lines, JSON, CSV, Parquet, data sets of the hub.
 
 What cannot be kept as it is, is refused by its file and line.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 Placed = tuple[str, dict[str, Any]]
 """Where a record stands, and its values."""
 
-_SUFFIX = re.compile(r".+\.(?P<kind>jsonl|ndjson|json|parquet)(?P<gz>(?<!parquet)\.gz)?", re.IGNORECASE)
+_SUFFIX = re.compile(r".+\.(?P<kind>jsonl|ndjson|json|parquet|csv)(?P<gz>(?<!parquet)\.gz)?", re.IGNORECASE)
 _PACKED = re.compile(r".+\.(jsonl|ndjson|parquet)\.(zst|zstd|bz2|xz|lz4|zip|7z|br)", re.IGNORECASE)
-_KNOWN = "give a .jsonl, .jsonl.gz, .json or .parquet file"
+_KNOWN = "give a .jsonl, .jsonl.gz, .json, .csv or .parquet file"
 _DEEPEST = 100
 """Levels of lists and objects in a value. Python's own end is at some thousand, less wherever it has already got to."""
 _MORE = "Extra data"
@@ -67,9 +68,9 @@ class RecordsPath(InputPath):
 
 def is_part(name: str) -> bool:
     """Whether a file in a folder is read as a part of its records: neither one that is hidden, as macOS and shells keep
-    there, nor a single JSON file, which is read by its name."""
+    there, nor a single JSON or CSV file, which are read by their names."""
     match = _SUFFIX.fullmatch(name)
-    return match is not None and match["kind"].lower() != "json" and not name.startswith(".")
+    return match is not None and match["kind"].lower() not in ("json", "csv") and not name.startswith(".")
 
 
 def read_path(path: str, split: str, subset: str | None) -> Iterator[Placed]:
@@ -120,7 +121,8 @@ def _read_file(folder: Folder, name: str) -> Iterator[Placed]:
         raise InputError("file not found", where=where, fix=suggest(name, folder.ls())) from None
     except PermissionError:
         raise InputError("this file may not be read", where=where, fix="give yourself permission to read it") from None
-    read = {"parquet": _read_table, "json": _read_json}.get(match["kind"].lower(), _read_lines)
+    readers = {"parquet": _read_table, "json": _read_json, "csv": _read_csv}
+    read = readers.get(match["kind"].lower(), _read_lines)
     with stream:
         yield from _unzipped(stream, read, where) if match["gz"] else read(stream, where)
 
@@ -161,6 +163,24 @@ def _read_json(stream: IO[Any], where: str) -> Iterator[Placed]:
     for number, item in enumerate(value if isinstance(value, list) else [value], start=1):
         place = f"{where}, item {number}" if isinstance(value, list) else where
         yield place, _checked(item, place, "give a list of objects, or an object a line")
+
+
+def _read_csv(stream: IO[Any], where: str) -> Iterator[Placed]:
+    """Texts under the names of the first line; commas between them, quotation marks around those with commas."""
+    lines = (_decoded(line, f"{where}:{n}", first=n == 1) for n, line in enumerate(stream, start=1))
+    rows = csv.reader(lines, strict=True)
+    try:
+        names = next(rows, [])
+        _refuse_twice(names, "column", f"{where}:1")
+        for row in rows:
+            if len(row) not in (0, len(names)):
+                what = f"{len(row)} values for {len(names)} columns: {', '.join(names)}"
+                fix = "separate values by commas, and quote those that hold one"
+                raise InputError(what, where=f"{where}:{rows.line_num}", fix=fix)
+            if row:
+                yield f"{where}:{rows.line_num}", dict(zip(names, row, strict=True))
+    except csv.Error as error:
+        raise InputError(f"not valid CSV: {error}", where=f"{where}:{rows.line_num}") from None
 
 
 def _read_table(stream: IO[Any], where: str) -> Iterator[Placed]:
