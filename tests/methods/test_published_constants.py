@@ -196,7 +196,25 @@ FINETUNE = [
     for preset in ("babel-9b", "babel-83b")
     for setting, value in {"optimizer.learning_rate": 4e-6, "schedule.warmup_ratio": 0.1, "max_length": 4096}.items()
 ]
-CONSTANTS = [*SELF_REWARDING, *SRLM, *CROWDSELECT, *ACTOR_REASONER, *COORDINATION, *FLAME, *FINETUNE]
+TOOLRET = [
+    Constant("toolret/paper:sets.name", ("web", "code", "customized"), "arXiv 2503.01763, table 1: categories"),
+    Constant("toolret/paper:sets.tools.path", ("mangopy/ToolRet-Tools",) * 3, "public code: config"),
+    Constant("toolret/paper:corpus", "together", "public code: the tools of all categories are one corpus"),
+    Constant("toolret/paper:instructions", (False, True), "tables: without and with instructions"),
+    Constant("toolret/paper:top", 100, "public code: top_k"),
+    Constant("toolret/-:top", 100, "public code: top_k"),
+    Constant("toolret/paper:evaluation.ks", (5, 10, 20), "public code: trec_eval"),
+    Constant("toolret/paper:evaluation.k", 10, "tables: N@10, C@10"),
+    Constant(
+        "toolret/paper:evaluation.measures",
+        ("ndcg", "map", "recall", "precision", "completeness"),
+        "public code: trec_eval",
+    ),
+    Constant("toolret/paper:rerankers.first", ("NV-Embed",) * 3, "rerankers order the first 100 of NV-Embed-v1"),
+    Constant("toolret/paper:rerankers.depth", (100,) * 3, "rerankers order the first 100 of NV-Embed-v1"),
+]
+
+CONSTANTS = [*SELF_REWARDING, *SRLM, *CROWDSELECT, *ACTOR_REASONER, *COORDINATION, *FLAME, *FINETUNE, *TOOLRET]
 
 
 def find(where: str) -> Any:
@@ -260,7 +278,44 @@ def crowdselect_weighs_stability_twice() -> bool:
     return bool(np.allclose(combine(metrics, find("crowdselect/-:selection.weights")), [2.0, 2.0]))
 
 
+def toolret_has_the_tasks_of_each_category() -> bool:
+    """35 in all: 19 of web, 7 of code, 9 customized."""
+    sets = _resolve("toolret", "paper").sets
+    tasks = [task for one in sets for queries in one.queries for task in queries.subsets]
+    sizes = [sum(len(queries.subsets) for queries in one.queries) for one in sets]
+    return sizes == [19, 7, 9] and len(set(tasks)) == 35 and {"toollens", "gorilla-tensor", "metatool"} <= set(tasks)
+
+
+def toolret_writes_queries_as_the_public_code() -> bool:
+    """Per family of models, with an instruction; documents have no prefix, even of E5."""
+    from squadron.retrieval.formats import FORMATS, document_text, query_text
+
+    written = {
+        "plain": "find q",
+        "minilm": "Instruct: find\nQuery: q",
+        "bge": "Instruct: find\nQuery: q",
+        "e5-mistral": "Instruct: find\nQuery: q",
+        "e5-toolret": "Instruct: find\nquery: q",
+        "nv-embed": "Instruct: find\nQuery: q</s>",
+    }
+    said = {name: query_text(FORMATS[name], "q", "find") for name in written}
+    return said == written and all(document_text(FORMATS[name], "d") == "d" for name in written)
+
+
+def toolret_averages_categories_as_published() -> bool:
+    """BM25s without instructions: 22.32 is the mean of 18.98, 21.20 and 26.76, whatever the sizes of categories."""
+    from squadron.evaluate.summary import macro_estimate
+    from squadron.methods.toolret.report import PUBLISHED
+
+    web, code, customized, average, _ = PUBLISHED[False]["BM25s"]
+    found = macro_estimate([web, web, code, customized], ["web", "web", "code", "customized"])
+    return (web, code, customized, average) == (18.98, 21.20, 26.76, 22.32) and abs(found.mean - 22.32) < 0.01
+
+
 EFFECTS: list[Callable[[], bool]] = [
+    toolret_has_the_tasks_of_each_category,
+    toolret_writes_queries_as_the_public_code,
+    toolret_averages_categories_as_published,
     recall_weighs_the_first_feature_tenfold,
     recall_reads_ten,
     cautions_change_at_the_published_seconds,

@@ -20,6 +20,15 @@ _ACTOR = "lib/squadron/methods/actor_reasoner"
 _PAPER = "configs/self_rewarding/paper.yaml"
 
 MUTATIONS = [
+    ("configs/toolret/paper.yaml", "corpus: together", "corpus: apart"),
+    ("configs/toolret/paper.yaml", "subsets: [appbench, gpt4tools", "subsets: [gpt4tools"),
+    (
+        "lib/squadron/methods/toolret/config.py",
+        'Field(100, ge=1, description="tools',
+        'Field(50, ge=1, description="tools',
+    ),
+    ("lib/squadron/methods/toolret/report.py", "(18.98, 21.20, 26.76", "(18.98, 12.20, 26.76"),
+    ("lib/squadron/retrieval/formats.py", '"e5-toolret": Format("Instruct:', '"e5-toolret": Format("Instruction:'),
     (f"{_ACTOR}/algorithm.py", "WEIGHTS = np.array([10.0, 1.0", "WEIGHTS = np.array([5.0, 1.0"),
     (
         f"{_ACTOR}/algorithm.py",

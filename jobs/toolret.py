@@ -1,0 +1,67 @@
+"""ToolRet: which of thousands of tools does a task need? Retrievers and rerankers compared on tools of any kind.
+
+python jobs/toolret.py                                           # the demo, on this machine
+squadron run toolret own sets.0.tools.path=tools.jsonl sets.0.queries.0.path=queries.jsonl
+squadron run toolret paper --profile 8xh100 --address auto
+
+ToolRet, arXiv 2503.01763.
+"""
+
+from __future__ import annotations
+
+from squadron.core.cli import run_job
+from squadron.core.job import job
+from squadron.core.run import Run
+from squadron.methods.toolret.config import Bm25Retriever, DenseRetriever, GivenRun, HybridRetriever, ToolRetConfig
+from squadron.methods.toolret.records import Ranked
+from squadron.methods.toolret.rehearsal import REPLIES
+from squadron.methods.toolret.stages import (
+    compare,
+    embed_tools,
+    join_rankings,
+    read_benchmark,
+    read_run,
+    rerank_tools,
+    search_vectors,
+    search_words,
+    time_queries,
+)
+from squadron.retrieval.vectors import Vectors
+
+NEEDS = ("ray", "torch", "sentence_transformers", "faiss", "bm25s", "ir_measures", "pyarrow")
+
+
+@job(ToolRetConfig, requires=NEEDS, metrics={"ndcg": "max", "completeness": "max"}, replies=REPLIES)
+def toolret(run: Run, config: ToolRetConfig) -> None:
+    """Tools found for tasks: by words, by vectors, by both, and ordered again by models that read them."""
+    corpus, top = config.corpus, config.top
+    found: dict[tuple[str, bool], Ranked] = {}
+    vectors: dict[str, Vectors] = {}
+    benchmark = run.stage(read_benchmark, config.sets, config.world, config.read, config.instructions)
+    for one in config.retrievers:
+        if isinstance(one, DenseRetriever):
+            vectors[one.name] = run.stage(embed_tools, benchmark, one)
+        for told in config.instructions:  # truly without, and with
+            if isinstance(one, Bm25Retriever):
+                found[one.name, told] = run.stage(search_words, benchmark, one, told, corpus, top)
+            elif isinstance(one, DenseRetriever):
+                ranked = run.stage(search_vectors, benchmark, one, vectors[one.name], told, corpus, top)
+                found[one.name, told] = ranked
+            elif isinstance(one, HybridRetriever):
+                parts = tuple(found[name, told] for name in one.of)
+                found[one.name, told] = run.stage(join_rankings, parts, one, top)
+            elif isinstance(one, GivenRun) and one.instructed == told:
+                found[one.name, told] = run.stage(read_run, benchmark, one, top)
+    for again in config.rerankers:
+        for told in config.instructions:
+            first = found.get((again.first, told)) or found[again.first, not told]  # a published run has one setting
+            found[again.method, told] = run.stage(rerank_tools, benchmark, first, again, told)
+    seconds = run.stage(
+        time_queries, benchmark, config.retrievers, tuple(vectors.values()), corpus, config.instructions, top,
+        config.latency,
+    )  # fmt: skip
+    run.stage(compare, benchmark, tuple(found.values()), seconds, config.evaluation)
+
+
+if __name__ == "__main__":
+    run_job(toolret)

@@ -1,0 +1,1 @@
+"""ToolRet: finding the right tools for a task among thousands."""

@@ -1,0 +1,18 @@
+"""The stages of a ToolRet run, in the order of `jobs/toolret.py`."""
+
+from squadron.methods.toolret.benchmark import read_benchmark
+from squadron.methods.toolret.comparison import compare
+from squadron.methods.toolret.searching import (
+    embed_tools,
+    join_rankings,
+    read_run,
+    rerank_tools,
+    search_vectors,
+    search_words,
+)
+from squadron.methods.toolret.timing import time_queries
+
+__all__ = [
+    "compare", "embed_tools", "join_rankings", "read_benchmark", "read_run", "rerank_tools", "search_vectors",
+    "search_words", "time_queries",
+]  # fmt: skip

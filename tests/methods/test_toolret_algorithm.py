@@ -1,0 +1,132 @@
+"""What ToolRet computes: who searches what, what is filled up, shared words, macro averages; truly no instruction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squadron.evaluate.statistics import paired_randomization_test
+from squadron.evaluate.summary import macro_estimate
+from squadron.methods.toolret.algorithm import fill, macro_p, search_groups, shared_words
+from squadron.methods.toolret.config import DenseRetriever, ToolRetConfig, WorldConfig
+from squadron.methods.toolret.searching import WORDS_ALONE, format_of
+from squadron.methods.toolret.synthetic import make_world
+from squadron.retrieval.bm25 import Bm25
+from squadron.retrieval.documents import Query
+from squadron.retrieval.formats import FORMATS, named_format, query_texts
+from squadron.retrieval.ranking import Ranking
+
+TEXTS = [f"tool number{n} {'even' if n % 2 == 0 else 'odd'} word{n % 5}" for n in range(20)]
+ASKED = ["even word3", "odd word1 number7", "nothing known", "word2"]
+
+
+def groups(sizes: list[tuple[list[int], list[int]]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(np.array(some_D), np.array(some_Q)) for some_D, some_Q in sizes]
+
+
+def index(some_D: np.ndarray) -> Bm25:
+    return Bm25([TEXTS[place] for place in some_D])
+
+
+def test_together_all_tools_are_searched_by_all() -> None:
+    found = search_groups(groups([(list(range(20)), list(range(4)))]), index, ASKED, 6)
+    whole = Bm25(TEXTS).search(ASKED, 6)
+    assert np.array_equal(found.places_QK, whole.places_QK) and np.array_equal(found.scores_QK, whole.scores_QK)
+
+
+def test_apart_each_category_is_a_benchmark_of_its_own() -> None:
+    parts = [([*range(1, 20, 2)], [1, 3]), ([*range(0, 20, 2)], [0, 2])]
+    found = search_groups(groups(parts), index, ASKED, 12)
+    assert found.places_QK.shape == (4, 12)
+    for some_D, some_Q in parts:
+        alone = Bm25([TEXTS[n] for n in some_D]).search([ASKED[n] for n in some_Q], 12)
+        for row, query in enumerate(some_Q):
+            there = alone.places_QK[row][alone.places_QK[row] >= 0]
+            listed = found.places_QK[query][found.places_QK[query] >= 0]
+            assert listed.tolist() == [some_D[place] for place in there]
+
+
+@given(st.data())
+def test_filling_up_adds_the_others_of_the_category_at_score_0(data: st.DataObject) -> None:
+    some_D = data.draw(st.lists(st.integers(0, 30), unique=True, min_size=1))
+    listed = data.draw(st.lists(st.sampled_from(some_D), unique=True, max_size=8))
+    before = Ranking.empty(1, 8)
+    before.places_QK[0, : len(listed)], before.scores_QK[0, : len(listed)] = listed, 2.0
+    after = fill(before, groups([(sorted(some_D), [0])]))
+    places = [place for place in after.places_QK[0].tolist() if place >= 0]
+    assert places[: len(listed)] == listed and len(set(places)) == len(places) == min(8, len(some_D))
+    assert set(places) <= set(some_D) and (after.scores_QK[0, len(listed) : len(places)] == 0).all()
+    assert before.places_QK[0, : len(listed)].tolist() == listed, "the ranking that was given is as it was"
+
+
+def test_shared_words_are_those_of_the_query() -> None:
+    texts = {"a": "converts money between currencies", "b": "sends money", "c": "draws"}
+    asked = [Query("1", "send the money abroad", {"b": 1}), Query("2", "money, currencies!", {"a": 1, "b": 1}),
+             Query("3", "of the", {"c": 1})]  # fmt: skip
+    # Words are not stemmed: of send, money and abroad, b has money; a has both of 2's words, b one of them.
+    assert shared_words(asked, texts).tolist() == pytest.approx([1 / 3, 0.75, 0])
+
+
+def test_the_test_of_a_macro_average_weighs_categories_alike() -> None:
+    draw = np.random.default_rng(0)
+    difference = draw.normal(0.2, 1, 30)
+    assert macro_p(difference, ["x"] * 30) == paired_randomization_test(difference.tolist(), [0.0] * 30)
+    # A hundred small differences up and three large ones down: of the mean that is up, of the macro average down.
+    mixed, kinds = np.array([0.02] * 100 + [-0.9] * 3), ["big"] * 100 + ["small"] * 3
+    assert macro_estimate(mixed, kinds).mean < 0 < np.array([0.02] * 100).mean()
+    assert macro_p(np.array([0.5] * 12 + [np.nan]), ["x"] * 12 + ["y"]) == pytest.approx(2 / 2**12)
+    assert macro_p(np.array([np.nan]), ["x"]) == 1.0
+
+
+@pytest.mark.parametrize("family", sorted(FORMATS))
+def test_without_instruction_nothing_of_it_is_left(family: str) -> None:
+    """The official code passes '' where there is none, so most models still read `Instruct: \\nQuery: `."""
+    told = [Query("1", "what is 1 + 1?", {"a": 1}, "find tools that add")]
+    never, empty = [Query("1", "what is 1 + 1?", {"a": 1})], [Query("1", "what is 1 + 1?", {"a": 1}, "")]
+    form = format_of(DenseRetriever(format=family))
+    without = query_texts(form, told, False)
+    assert without == query_texts(form, never, True) == query_texts(form, empty, True)
+    assert "nstruct" not in without[0] and "Query:" not in without[0]
+    assert "find tools that add" in query_texts(form, told, True)[0]
+
+
+def test_words_alone_get_the_instruction_before_the_query() -> None:
+    query = [Query("1", "add", {}, "find tools")]
+    assert query_texts(named_format(WORDS_ALONE), query, True) == ["find tools add"]
+    assert query_texts(named_format(WORDS_ALONE), query, False) == ["add"]
+
+
+def test_the_model_says_its_format_unless_it_is_set(tmp_path: Path) -> None:
+    e5 = {"provider": "sentence-transformers", "path": "intfloat/e5-base-v2"}
+    assert format_of(DenseRetriever(embedder=e5)) == FORMATS["e5"]  # type: ignore[arg-type]
+    assert format_of(DenseRetriever(embedder=e5, format="e5-toolret")) == FORMATS["e5-toolret"]  # type: ignore[arg-type]
+    assert format_of(DenseRetriever()) == FORMATS["minilm"]
+
+
+def test_the_made_up_world_is_one_and_the_same_and_every_query_has_its_tools() -> None:
+    first, second = (list(make_world(WorldConfig(tools=100, queries=50, seed=3))) for _ in range(2))
+    assert first == second != list(make_world(WorldConfig(tools=100, queries=50, seed=4)))
+    assert sum(len(tools) for _, tools, _ in first) == 100 and sum(len(asked) for *_, asked in first) == 50
+    for _, tools, asked in first:
+        ids = {tool.id for tool in tools}
+        assert len(ids) == len(tools) and all(set(one.labels) <= ids and one.labels for one in asked)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"retrievers": [{"kind": "bm25"}, {"kind": "bm25"}]}, "more than one is called BM25"),
+        ({"retrievers": [{"kind": "hybrid"}, {"kind": "bm25"}, {"kind": "dense"}]}, "no retriever before it"),
+        ({"retrievers": [{"kind": "bm25"}, {"kind": "dense"}, {"kind": "hybrid", "weights": [1]}]}, "1 weights for 2"),
+        ({"rerankers": [{"name": "r", "first": "x", "model": {"provider": "cross_encoder", "path": "m"}}]}, "of x"),
+        ({"evaluation": {"measures": ["ndgc"]}}, "ndgc is no measure"),
+        ({"evaluation": {"ks": [0]}}, "1 or more"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ToolRetConfig.model_validate(settings)
