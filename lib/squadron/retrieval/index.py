@@ -154,12 +154,19 @@ class SearchIndex:
         write_generation(self.folder, documents, self.config, self._settings, vectors_DE, words, long_D, before=before)
         replaced = sum(one.id in known for one in changed)
         done = Change(added=len(changed) - replaced, changed=replaced, removed=len(removed), embedded=embedded)
-        return SearchIndex.open(self.folder, self._settings), done
+        return self._successor(), done
 
     def refresh(self) -> SearchIndex:
         """The index as it is in the folder now: itself, if nobody has changed it."""
         same = generation_of(self.folder) == self._manifest.generation
-        return self if same else SearchIndex.open(self.folder, self._settings)
+        return self if same else self._successor()
+
+    def _successor(self) -> SearchIndex:
+        """The index that is in the folder now, with the model of this one, if that is loaded."""
+        found = SearchIndex.open(self.folder, self._settings)
+        if "_embedder" in self.__dict__:
+            found.__dict__["_embedder"] = self._embedder
+        return found
 
     def close(self) -> None:
         """Let go of the model."""
@@ -178,7 +185,7 @@ class SearchIndex:
                 "the index has vectors, and cannot change without their model", where=str(self.folder), fix=fix
             )
         texts = [document_text(self._form, one.text) for one in changed]
-        pack, embedded = embed_texts(texts, self._settings)
+        pack, embedded = embed_texts(texts, self._settings, self.__dict__.get("_embedder"))
         parts = [part for part in (np.asarray(self._vectors_DE[kept]), pack.vectors_NE) if len(part)]
         vectors_DE = np.concatenate(parts) if parts else pack.vectors_NE
         return vectors_DE, np.concatenate([self._long_D[kept], pack.long_N]), embedded
