@@ -1,0 +1,1 @@
+"""One tool in place of many: search over the tools of other Model Context Protocol servers."""
