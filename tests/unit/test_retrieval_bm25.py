@@ -41,10 +41,13 @@ def by_bm25s(texts: Sequence[str], queries: Sequence[str], config: Bm25Config) -
 
 @pytest.mark.parametrize(("method", "k1"), list(zip(METHODS, [1.5, 1.2, 0.9, 1.5, 0.9], strict=True)))
 def test_scores_and_ranking_are_those_of_bm25s(method: Any, k1: float) -> None:
-    texts, queries = corpus(300), [query or "fox" for query in corpus(20, seed=1)]
+    texts, queries = corpus(300), [*corpus(20, seed=1), "zebra"]
     config = Bm25Config(method=method, k1=k1, b=0.6)
     found = Bm25(texts, config).search(queries, 300)
     for row, scores_D in enumerate(by_bm25s(texts, queries, config)):
+        if not queries[row]:
+            assert (found.places_QK[row] == -1).all()
+            continue
         assert found.places_QK[row].tolist() == np.lexsort((np.arange(300), -scores_D)).tolist()
         assert found.scores_QK[row].tolist() == scores_D[found.places_QK[row]].tolist()
 
@@ -70,12 +73,14 @@ def test_scores_are_those_of_rank_bm25_where_the_formulas_agree() -> None:
 
 def test_stop_words_of_documents_and_of_queries_are_apart() -> None:
     texts = ["the cat", "the dog", "a bird"]
-    found = Bm25(texts).search(["the", "the dog", ""], 3)
-    assert found.places_QK.tolist() == [[-1, -1, -1], [1, 0, 2], [-1, -1, -1]]
+    found = Bm25(texts).search(["the dog", "!", ""], 3)
+    assert found.places_QK.tolist() == [[1, 0, 2], [-1, -1, -1], [-1, -1, -1]]
     found = Bm25(texts, Bm25Config(document_stop_words=None)).search(["the"], 3)
     assert found.places_QK.tolist() == [[0, 1, 2]]
-    left_out = Bm25(texts, Bm25Config(document_stop_words=None, query_stop_words="english")).search(["the dog"], 3)
-    assert left_out.places_QK.tolist() == [[1, 0, 2]]
+    left_out = Bm25(texts, Bm25Config(document_stop_words=None, query_stop_words="english")).search(
+        ["the dog", "the"], 3
+    )
+    assert left_out.places_QK.tolist() == [[1, 0, 2], [-1, -1, -1]]
 
 
 @pytest.mark.parametrize("language", get_args(StopWords))
@@ -83,9 +88,11 @@ def test_bm25s_has_every_list_of_stop_words(language: Any) -> None:
     assert cut(["Zebra"], language) == [["zebra"]]
 
 
-def test_corpora_without_words_have_no_hits() -> None:
-    for texts in ([], [""], ["", "a", "!"]):
-        assert (Bm25(texts).search(["zebra", ""], 5).places_QK == -1).all()
+def test_corpora_without_words_and_queries_that_none_knows_score_nothing() -> None:
+    for texts in ([], [""], ["", "a", "!"], ["a dog"]):
+        found = Bm25(texts).search(["zebra", ""], 5)
+        assert found.places_QK.tolist() == [list(range(len(texts))), [-1] * len(texts)]
+        assert (found.scores_QK[0] == 0).all()
 
 
 @settings(max_examples=40)

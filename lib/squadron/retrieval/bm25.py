@@ -73,12 +73,12 @@ class Bm25:
         return Bm25((), self.config, words=_joined(_taken(self.words, np.asarray(kept, np.int64)), added))
 
     def search(self, queries: Sequence[str], k: int) -> Ranking:
-        """The `k` best documents of each query. A query of which no document has a word has none at all; with one that
-        some have, the others score what its absence does."""
+        """The `k` best documents of each query. A query in which no word is left has none at all. Documents without any
+        of a query's words follow those with some, as bm25s has it: by place, with the score of the words' absence."""
         found = Ranking.empty(len(queries), min(k, len(self)))
         for row, words in enumerate(cut(queries, self.config.query_stop_words)):
             numbers = [self._numbers[word] for word in words if word in self._numbers]
-            if numbers:
+            if words:
                 scores_D = self._scores(numbers)
                 places = top(scores_D, k)
                 found.places_QK[row, : len(places)] = places
@@ -89,6 +89,8 @@ class Bm25:
         """The sum of a query's words for each document, in their order."""
         parts = [slice(self._ends_V[number], self._ends_V[number + 1]) for number in numbers]
         scores_D = np.zeros(len(self), np.float32)
+        if not parts:
+            return scores_D
         places_P = np.concatenate([self._places_P[part] for part in parts])
         np.add.at(scores_D, places_P, np.concatenate([self._scores_P[part] for part in parts]))
         return scores_D
