@@ -142,9 +142,10 @@ class SearchIndex:
         if unknown := [name for name in removed if name not in known]:
             what = f"{len(unknown)} documents to remove are not there: {', '.join(unknown[:5])}"
             raise InputError(what, where=str(self.folder), fix="leave them out")
-        if both := [one.id for one in changed if one.id in set(removed)]:
+        leaving = set(removed)
+        if both := [one.id for one in changed if one.id in leaving]:
             raise InputError(f"to be changed and removed: {', '.join(both[:5])}", fix="decide for one")
-        gone = set(removed) | {one.id for one in changed}
+        gone = leaving | {one.id for one in changed}
         kept = [place for place, name in enumerate(self.ids) if name not in gone]
         vectors_DE, long_D, embedded = self._changed_vectors(kept, changed)
         rows = list(self._rows.columns("id", "text")) if kept else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +86,20 @@ class VectorCache:
                 part = Pack(pack.keys_NB[rows], pack.vectors_NE[rows], pack.long_N[rows])
                 yield np.array([left.pop(key) for key in split(part.keys_NB)]), part
 
-    def add(self, packs: Sequence[Pack]) -> None:
+    def add(self, packs: Iterable[Pack]) -> None:
         """Keep vectors, a few files for all. Raises ResourceError if the disk is full."""
         waiting: list[Pack] = []
-        for number, pack in enumerate(packs, start=1):
+        for pack in packs:
             waiting.append(pack)
-            if number == len(packs) or sum(one.vectors_NE.nbytes for one in waiting) > _PACK_BYTES:
-                whole = joined(waiting)
-                write_pack(self.folder, hashlib.sha256(whole.keys_NB.tobytes()).hexdigest()[:32], whole)
+            if sum(one.vectors_NE.nbytes for one in waiting) > _PACK_BYTES:
+                self._write(waiting)
                 waiting = []
+        if waiting:
+            self._write(waiting)
+
+    def _write(self, packs: Sequence[Pack]) -> None:
+        whole = joined(packs)
+        write_pack(self.folder, hashlib.sha256(whole.keys_NB.tobytes()).hexdigest()[:32], whole)
 
 
 def joined(packs: Sequence[Pack]) -> Pack:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,12 +62,12 @@ def embed_corpus(stage: Stage, texts: Sequence[str], settings: AnyEmbedder, name
     cache, parts = VectorCache(settings), stage.folder / name / "parts"
     plan = _plan(stage, name, texts, first, cache, parts)
     chunks = _embed(stage, plan, settings, parts, name)
-    packs = [_part(parts, "cached")] if plan.cached else []
-    added = [_part(parts, chunk["id"]) for chunk in chunks]
-    cache.add(added)
+    new = [chunk["id"] for chunk in chunks]
+    cache.add(_part(parts, one) for one in new)
     with tempfile.TemporaryDirectory() as scratch:
         file = f"{scratch}/{name}.npy"
-        dimensions, long = _join([*packs, *added], keys, file)
+        names = [*(["cached"] if plan.cached else []), *new]
+        dimensions, long = _join((_part(parts, one) for one in names), keys, first, file)
         stage.folder.put(f"{name}.npy", file)
     if long:
         stage.headline("texts longer than the model reads", f"{long:,} of {len(texts):,}")
@@ -168,16 +168,22 @@ def _part(parts: Folder, name: str) -> Pack:
     return pack
 
 
-def _join(packs: Sequence[Pack], keys: Sequence[bytes], path: str) -> tuple[int, int]:
-    """Write the vector of each key into a file; return the dimensions, and how many texts are too long."""
-    rows = {key: (number, row) for number, pack in enumerate(packs) for row, key in enumerate(split(pack.keys_NB))}
-    dimensions = packs[0].vectors_NE.shape[1] if packs else 0
-    whole_DE = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(keys), dimensions))
-    pack_D, row_D = np.array([rows[key] for key in keys], np.int64).reshape(-1, 2).T
-    long = 0
-    for number, pack in enumerate(packs):
-        places = np.flatnonzero(pack_D == number)
-        whole_DE[places] = pack.vectors_NE[row_D[places]]
-        long += int(pack.long_N[row_D[places]].sum())
+def _join(packs: Iterable[Pack], keys: Sequence[bytes], first: dict[bytes, int], path: str) -> tuple[int, int]:
+    """Write the vector of each key into a file; return the dimensions, and how many texts are too long. Never more than
+    one pack is in memory."""
+    whole_DE, long_D = np.empty((0, 0), np.float32), np.zeros(len(keys), bool)
+    for pack in packs:
+        if not whole_DE.size:
+            shape = (len(keys), pack.vectors_NE.shape[1])
+            whole_DE = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        places = [first[key] for key in split(pack.keys_NB)]
+        whole_DE[places], long_D[places] = pack.vectors_NE, pack.long_N
+    if not whole_DE.size:
+        np.save(path, whole_DE)
+        return 0, 0
+    first_D = np.array([first[key] for key in keys])
+    again = np.flatnonzero(first_D != np.arange(len(keys)))
+    whole_DE[again], long_D[again] = whole_DE[first_D[again]], long_D[first_D[again]]
+    assert isinstance(whole_DE, np.memmap)
     whole_DE.flush()
-    return dimensions, long
+    return whole_DE.shape[1], int(long_D.sum())
