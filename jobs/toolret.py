@@ -10,13 +10,16 @@ ToolRet, arXiv 2503.01763.
 from __future__ import annotations
 
 from squadron.core.cli import run_job
-from squadron.core.job import job
+from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.toolret.config import Bm25Retriever, DenseRetriever, GivenRun, HybridRetriever, ToolRetConfig
+from squadron.methods.toolret.endpoint import services
 from squadron.methods.toolret.records import Ranked
 from squadron.methods.toolret.rehearsal import REPLIES
 from squadron.methods.toolret.stages import (
+    build_training_set,
     compare,
+    compare_learned,
     embed_tools,
     join_rankings,
     read_benchmark,
@@ -25,13 +28,28 @@ from squadron.methods.toolret.stages import (
     search_vectors,
     search_words,
     time_queries,
+    train_embedder,
+    try_agent,
 )
 from squadron.retrieval.vectors import Vectors
 
-NEEDS = ("ray", "torch", "sentence_transformers", "faiss", "bm25s", "ir_measures", "pyarrow")
+NEEDS = (
+    "ray",
+    "torch",
+    "transformers",
+    "deepspeed",
+    "sentence_transformers",
+    "faiss",
+    "bm25s",
+    "ir_measures",
+    "pyarrow",
+)
 
 
-@job(ToolRetConfig, requires=NEEDS, metrics={"ndcg": "max", "completeness": "max"}, replies=REPLIES)
+METRICS: dict[str, Goal] = {"ndcg": "max", "completeness": "max", "gain": "max", "validation_ndcg": "max"}
+
+
+@job(ToolRetConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES, services=services)
 def toolret(run: Run, config: ToolRetConfig) -> None:
     """Tools found for tasks: by words, by vectors, by both, and ordered again by models that read them."""
     corpus, top = config.corpus, config.top
@@ -61,6 +79,14 @@ def toolret(run: Run, config: ToolRetConfig) -> None:
         config.latency,
     )  # fmt: skip
     run.stage(compare, benchmark, tuple(found.values()), seconds, config.evaluation)
+    if config.training is not None:
+        learning = config.training.learning
+        training_set = run.stage(build_training_set, benchmark, config.training.rows)
+        trained = run.stage(train_embedder, training_set, learning)
+        settings, k = config.instructions, config.evaluation.k
+        run.stage(compare_learned, benchmark, training_set, trained, learning, settings, corpus, k)
+    if config.agent is not None:
+        run.stage(try_agent, benchmark, tuple(found.values()), config.agent)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from squadron.core.rehearsal import AtMost, StandIns
 from squadron.data.record_files import RecordsPath, is_part
 from squadron.evaluate.rankings import MEASURES
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
+from squadron.methods.toolret.agent_config import AgentConfig
+from squadron.methods.toolret.learning_config import TrainingConfig
 from squadron.retrieval.bm25 import Bm25Config
 from squadron.retrieval.dense import DenseConfig
 from squadron.retrieval.fusion import Method
@@ -228,6 +230,8 @@ class ToolRetConfig(Config):
     top: Annotated[int, AtMost(20)] = Field(100, ge=1, description="tools of a ranking")
     evaluation: EvaluationConfig = EvaluationConfig()
     latency: LatencyConfig = LatencyConfig()
+    training: TrainingConfig | None = Field(None, description="an embedder, tested on tools it never saw; None: none")
+    agent: AgentConfig | None = Field(None, description="what retrieval is worth to an agent; None: not tried")
 
     @model_validator(mode="after")
     def _names_agree(self) -> ToolRetConfig:

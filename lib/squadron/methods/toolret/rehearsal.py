@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from squadron.core.rehearsal import Replies
 
 REPLIES: Replies = (
+    ("An instruction tells a search engine", ("Given a task, retrieve tools that do it.",)),
+    ("Answer with the calls", ('[{"name": "tool_1", "arguments": {}}]', "I cannot.")),
     ("Rank them by their relevance", ("[2] > [1] > [3]", "[1] > [3] > [2]")),
     ("Score: ", tuple(f"Score: {mark}" for mark in range(1, 6))),
 )
@@ -50,6 +53,23 @@ def made_up_run(categories: tuple[str, ...]) -> str:
         for number in range(QUERIES)
     ]
     return _lines(rows)
+
+
+def made_up_rows() -> Iterator[dict[str, Any]]:
+    """Rows of a training set as it is published: documents as the text of Python dictionaries."""
+    tools = [repr({"name": f"other_{number}", "description": does}) for number, does in enumerate(_DOES)]
+    for number in range(QUERIES):
+        place = number % len(tools)
+        prompt = f"Given a task, retrieve tools: one that {_DOES[place]}."
+        others = tools[:place] + tools[place + 1 :]
+        yield {"query": f"Who {_DOES[place]}, {number}?", "pos": [tools[place]], "neg": others, "prompt": prompt}
+
+
+def made_up_calls() -> Iterator[dict[str, Any]]:
+    """Calls that are right for the queries of the first file."""
+    for number in range(QUERIES):
+        query = f"I need something that {_DOES[number % len(_DOES)]}, number {number}."
+        yield {"query": query, "calling": [{"api": f"tool_{number}", "parameters": {}, "responses": ["API_call_0"]}]}
 
 
 def _lines(rows: Sequence[Mapping[str, object]]) -> str:
