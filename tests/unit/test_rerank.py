@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from squadron.core.errors import ResourceError
+from squadron.core.errors import InputError, ResourceError
+from squadron.core.run import Stage
 from squadron.llm.chat import ModelUnavailable
 from squadron.llm.rewards.settings import CrossEncoderReward
 from squadron.llm.settings import Rule, ScriptedModel
 from squadron.retrieval.listwise import read_order, window_starts
 from squadron.retrieval.ranking import Ranking
-from squadron.retrieval.rerank import open_reranker, reorder, rerank
+from squadron.retrieval.rerank import open_reranker, reorder, rerank, rerank_all
 from squadron.retrieval.rerankers import AnyReranker, JudgeReranker, LabelTokenReranker, ListwiseReranker
 from tests.tiny_bert import make_bert
 
@@ -270,6 +271,12 @@ def test_settings_are_told_apart_and_those_that_make_no_sense_are_refused() -> N
     for options in wrong:
         with pytest.raises(ValidationError):
             read({"provider": "listwise", "model": model, **options})
+
+
+def test_queries_of_one_id_are_refused_before_work_starts() -> None:
+    judge, stage = JudgeReranker(model=GRADER), cast(Stage, None)
+    with pytest.raises(InputError, match="1 ids of queries occur more than once"):
+        rerank_all(stage, ["a", "b", "a"], ["q"] * 3, ["t"], ranking_of([[0]] * 3, 1), judge)
 
 
 def test_published_defaults() -> None:

@@ -9,6 +9,7 @@ what was asked, so that a run that is killed asks nothing twice. Q queries, K do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from squadron.core.errors import ResourceError
+from squadron.core.errors import InputError, ResourceError
 from squadron.core.run import Stage
 from squadron.llm.batch.budget import Budget
 from squadron.llm.batch.model_client import Item, Reply, Served, answer, open_served, reply_of
@@ -111,8 +112,11 @@ def rerank_all(
     """As `rerank`, by workers of the cluster. A query that fails is a failed row of the stage, by its id, and the next
     run asks again for what it lacks.
 
-    Raises ResourceError if a model cannot be used, or what this run folder has cost reaches `cap_usd`.
+    Raises InputError for ids that occur twice, ResourceError if a model cannot be used, or what this run folder has
+    cost reaches `cap_usd`.
     """
+    if repeated := [name for name, count in Counter(ids).items() if count > 1]:
+        raise InputError(f"{len(repeated)} ids of queries occur more than once", where=", ".join(repeated[:5]))
     programs = dict(zip(ids, _programs(queries, texts, ranking, settings, depth), strict=True))
     found = run_programs(
         stage, programs, {_MODEL: _served(settings)}, unit="query", timeout_s=timeout_s, cap_usd=cap_usd
