@@ -12,7 +12,14 @@ from __future__ import annotations
 from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
-from squadron.methods.toolret.config import Bm25Retriever, DenseRetriever, GivenRun, HybridRetriever, ToolRetConfig
+from squadron.methods.toolret.config import (
+    Bm25Retriever,
+    DenseRetriever,
+    GivenRun,
+    HybridRetriever,
+    LateRetriever,
+    ToolRetConfig,
+)
 from squadron.methods.toolret.endpoint import services
 from squadron.methods.toolret.records import Ranked
 from squadron.methods.toolret.rehearsal import REPLIES
@@ -20,11 +27,13 @@ from squadron.methods.toolret.stages import (
     build_training_set,
     compare,
     compare_learned,
+    embed_tool_tokens,
     embed_tools,
     join_rankings,
     read_benchmark,
     read_run,
     rerank_tools,
+    search_tokens,
     search_vectors,
     search_words,
     time_queries,
@@ -59,12 +68,16 @@ def toolret(run: Run, config: ToolRetConfig) -> None:
     for one in config.retrievers:
         if isinstance(one, DenseRetriever):
             vectors[one.name] = run.stage(embed_tools, benchmark, one)
+        if isinstance(one, LateRetriever):
+            tokens = run.stage(embed_tool_tokens, benchmark, one)
         for told in config.instructions:  # truly without, and with
             if isinstance(one, Bm25Retriever):
                 found[one.name, told] = run.stage(search_words, benchmark, one, told, corpus, top)
             elif isinstance(one, DenseRetriever):
                 ranked = run.stage(search_vectors, benchmark, one, vectors[one.name], told, corpus, top)
                 found[one.name, told] = ranked
+            elif isinstance(one, LateRetriever):
+                found[one.name, told] = run.stage(search_tokens, benchmark, one, tokens, told, corpus, top)
             elif isinstance(one, HybridRetriever):
                 parts = tuple(found[name, told] for name in one.of)
                 found[one.name, told] = run.stage(join_rankings, parts, one, top)

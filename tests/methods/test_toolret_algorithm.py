@@ -130,3 +130,21 @@ def test_the_made_up_world_is_one_and_the_same_and_every_query_has_its_tools() -
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ToolRetConfig.model_validate(settings)
+
+
+def test_late_interaction_with_some_tools_is_that_with_all_but_for_the_others(tmp_path: Path) -> None:
+    from squadron.core.folder import Folder
+    from squadron.methods.toolret.searching import SomeTokens
+    from squadron.retrieval.late import Late, LateConfig, open_late_encoder
+    from squadron.retrieval.token_vectors import TokenVectors, write_part
+    from tests.tiny_bert import make_bert
+
+    words = sorted({word for text in TEXTS for word in text.split()})
+    with open_late_encoder(LateConfig(path=make_bert(tmp_path / "model", words))) as encoder:
+        write_part(Folder(str(tmp_path)), "part", encoder.documents(TEXTS))
+        vectors = TokenVectors(Folder(str(tmp_path)), ["part"])
+        some = [3, 4, 11, 17]
+        whole = Late(encoder, vectors).search(ASKED, len(TEXTS))
+        found = SomeTokens(encoder, vectors, np.array(some)).search(ASKED, 3)
+    for places, row in zip(whole.places_QK.tolist(), found.places_QK.tolist(), strict=True):
+        assert [some[place] for place in row] == [place for place in places if place in some][:3]

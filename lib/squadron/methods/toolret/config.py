@@ -17,6 +17,7 @@ from squadron.methods.toolret.learning_config import TrainingConfig
 from squadron.retrieval.bm25 import Bm25Config
 from squadron.retrieval.dense import DenseConfig
 from squadron.retrieval.fusion import Method
+from squadron.retrieval.late import LateConfig
 from squadron.retrieval.rerankers import AnyReranker
 
 SEPARATOR = " + "
@@ -133,6 +134,14 @@ class DenseRetriever(Config):
     index: DenseConfig = DenseConfig()
 
 
+class LateRetriever(Config):
+    """By the vectors of all tokens (ColBERT)."""
+
+    kind: Literal["late"] = "late"
+    name: str = Field("ColBERTv2", min_length=1)
+    model: LateConfig
+
+
 class HybridRetriever(Config):
     """Rankings of other retrievers made one."""
 
@@ -167,7 +176,9 @@ class GivenRun(Config):
         return self.model_copy(update={"path": DataSetPath(path)})
 
 
-AnyRetriever = Annotated[Bm25Retriever | DenseRetriever | HybridRetriever | GivenRun, Field(discriminator="kind")]
+AnyRetriever = Annotated[
+    Bm25Retriever | DenseRetriever | LateRetriever | HybridRetriever | GivenRun, Field(discriminator="kind")
+]
 
 
 class Rerank(Config):

@@ -15,15 +15,25 @@ from squadron.core.run import Stage
 from squadron.data.records import Record, read_records
 from squadron.methods.toolret import plan
 from squadron.methods.toolret.algorithm import fill, search_groups
-from squadron.methods.toolret.config import Bm25Retriever, Corpus, DenseRetriever, GivenRun, HybridRetriever, Rerank
+from squadron.methods.toolret.config import (
+    Bm25Retriever,
+    Corpus,
+    DenseRetriever,
+    GivenRun,
+    HybridRetriever,
+    LateRetriever,
+    Rerank,
+)
 from squadron.methods.toolret.datasets import places
 from squadron.methods.toolret.records import Benchmark, Ranked
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.dense import Dense
 from squadron.retrieval.formats import Format, document_text, find_format, named_format, query_texts
 from squadron.retrieval.fusion import fuse
-from squadron.retrieval.ranking import Ranking
+from squadron.retrieval.late import Late, LateEncoder, TokenFiles, embed_tokens, open_late_encoder
+from squadron.retrieval.ranking import Ranking, Searcher, best
 from squadron.retrieval.rerank import rerank_all
+from squadron.retrieval.token_vectors import TokenVectors
 from squadron.retrieval.vectors import Vectors, embed_corpus
 
 WORDS_ALONE = "plain"
@@ -41,6 +51,11 @@ def embed_tools(stage: Stage, benchmark: Benchmark, retriever: DenseRetriever) -
     form = format_of(retriever)
     texts = [document_text(form, one.text) for one in benchmark.documents(stage.run.folder)]
     return embed_corpus(stage, texts, retriever.embedder, "tools")
+
+
+def embed_tool_tokens(stage: Stage, benchmark: Benchmark, retriever: LateRetriever) -> TokenFiles:
+    """Compute the vectors of all tokens of every tool."""
+    return embed_tokens(stage, [one.text for one in benchmark.documents(stage.run.folder)], retriever.model)
 
 
 @estimated(plan.rankings)
@@ -77,6 +92,40 @@ def search_vectors(
     groups = benchmark.groups(stage.run.folder, corpus)
     ranking = search_groups(groups, lambda some_D: Dense(vectors_DE[some_D], retriever.index, encode), asked, top)
     return Ranked.store(stage, retriever.name, instructed, ranking)
+
+
+def search_tokens(
+    stage: Stage,
+    benchmark: Benchmark,
+    retriever: LateRetriever,
+    tokens: TokenFiles,
+    instructed: bool,
+    corpus: Corpus,
+    top: int,
+) -> Ranked:
+    """Rank the tools for every query by the best match of each of its tokens."""
+    asked = query_texts(named_format(WORDS_ALONE), benchmark.asked(stage.run.folder), instructed)
+    vectors = tokens.open(stage.run.folder, retriever.model)
+    with open_late_encoder(retriever.model) as encoder:
+
+        def index(some_D: np.ndarray) -> Searcher:
+            whole = len(some_D) == tokens.documents
+            return Late(encoder, vectors) if whole else SomeTokens(encoder, vectors, some_D)
+
+        ranking = search_groups(benchmark.groups(stage.run.folder, corpus), index, asked, top)
+    return Ranked.store(stage, retriever.name, instructed, ranking)
+
+
+class SomeTokens:
+    """Late interaction with some of the tools: a `Searcher` by places among these."""
+
+    def __init__(self, encoder: LateEncoder, vectors: TokenVectors, some_D: np.ndarray) -> None:
+        self._encoder, self._vectors, self._some = encoder, vectors, some_D.tolist()
+
+    def search(self, queries: Sequence[str], k: int) -> Ranking:
+        """The `k` best of them."""
+        scores = [self._vectors.score(query_TD, self._some) for query_TD in self._encoder.queries(queries)]
+        return best(np.stack(scores), k)
 
 
 def join_rankings(stage: Stage, rankings: tuple[Ranked, ...], retriever: HybridRetriever, top: int) -> Ranked:

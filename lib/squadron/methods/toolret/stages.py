@@ -5,10 +5,12 @@ from squadron.methods.toolret.benchmark import read_benchmark
 from squadron.methods.toolret.comparison import compare
 from squadron.methods.toolret.learning import compare_learned, train_embedder
 from squadron.methods.toolret.searching import (
+    embed_tool_tokens,
     embed_tools,
     join_rankings,
     read_run,
     rerank_tools,
+    search_tokens,
     search_vectors,
     search_words,
 )
@@ -19,11 +21,13 @@ __all__ = [
     "build_training_set",
     "compare",
     "compare_learned",
+    "embed_tool_tokens",
     "embed_tools",
     "join_rankings",
     "read_benchmark",
     "read_run",
     "rerank_tools",
+    "search_tokens",
     "search_vectors",
     "search_words",
     "time_queries",

@@ -43,8 +43,8 @@ def time_queries(
 ) -> Latency:
     """Ask some queries one after the other of each retriever: the median of their seconds.
 
-    `vectors` are those of the dense retrievers, in their order. A hybrid takes what its parts take. Published runs and
-    rerankers are not timed.
+    `vectors` are those of the dense retrievers, in their order. A hybrid takes what its parts take. Late
+    interaction, published runs and rerankers are not timed.
     """
     dense = [one.name for one in retrievers if isinstance(one, DenseRetriever)]
     timed = {one.name: one for one in retrievers if isinstance(one, Bm25Retriever | DenseRetriever)}
