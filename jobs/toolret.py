@@ -33,6 +33,7 @@ from squadron.methods.toolret.stages import (
     read_benchmark,
     read_run,
     rerank_tools,
+    save_index,
     search_tokens,
     search_vectors,
     search_words,
@@ -83,6 +84,8 @@ def toolret(run: Run, config: ToolRetConfig) -> None:
                 found[one.name, told] = run.stage(join_rankings, parts, one, top)
             elif isinstance(one, GivenRun) and one.instructed == told:
                 found[one.name, told] = run.stage(read_run, benchmark, one, top)
+    first_dense = next((one for one in config.retrievers if isinstance(one, DenseRetriever)), None)
+    run.stage(save_index, benchmark, first_dense, vectors[first_dense.name] if first_dense else None)  # to serve
     for again in config.rerankers:
         for told in config.instructions:
             first = found.get((again.first, told)) or found[again.first, not told]  # a published run has one setting

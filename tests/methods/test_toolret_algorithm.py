@@ -1,4 +1,4 @@
-"""What ToolRet computes: who searches what, what is filled up, shared words, macro averages; truly no instruction."""
+"""What ToolRet computes: who searches what, shared words, macro averages; truly no instruction."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from squadron.evaluate.statistics import paired_randomization_test
 from squadron.evaluate.summary import macro_estimate
-from squadron.methods.toolret.algorithm import fill, macro_p, search_groups, shared_words
+from squadron.methods.toolret.algorithm import macro_p, search_groups, shared_words
 from squadron.methods.toolret.config import DenseRetriever, ToolRetConfig, WorldConfig
 from squadron.methods.toolret.searching import WORDS_ALONE, format_of
 from squadron.methods.toolret.synthetic import make_world
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.documents import Query
 from squadron.retrieval.formats import FORMATS, named_format, query_texts
-from squadron.retrieval.ranking import Ranking
 
 TEXTS = [f"tool number{n} {'even' if n % 2 == 0 else 'odd'} word{n % 5}" for n in range(20)]
 ASKED = ["even word3", "odd word1 number7", "nothing known", "word2"]
@@ -50,19 +47,6 @@ def test_apart_each_category_is_a_benchmark_of_its_own() -> None:
             assert listed.tolist() == [some_D[place] for place in there]
 
 
-@given(st.data())
-def test_filling_up_adds_the_others_of_the_category_at_score_0(data: st.DataObject) -> None:
-    some_D = data.draw(st.lists(st.integers(0, 30), unique=True, min_size=1))
-    listed = data.draw(st.lists(st.sampled_from(some_D), unique=True, max_size=8))
-    before = Ranking.empty(1, 8)
-    before.places_QK[0, : len(listed)], before.scores_QK[0, : len(listed)] = listed, 2.0
-    after = fill(before, groups([(sorted(some_D), [0])]))
-    places = [place for place in after.places_QK[0].tolist() if place >= 0]
-    assert places[: len(listed)] == listed and len(set(places)) == len(places) == min(8, len(some_D))
-    assert set(places) <= set(some_D) and (after.scores_QK[0, len(listed) : len(places)] == 0).all()
-    assert before.places_QK[0, : len(listed)].tolist() == listed, "the ranking that was given is as it was"
-
-
 def test_shared_words_are_those_of_the_query() -> None:
     texts = {"a": "converts money between currencies", "b": "sends money", "c": "draws"}
     asked = [Query("1", "send the money abroad", {"b": 1}), Query("2", "money, currencies!", {"a": 1, "b": 1}),
@@ -87,7 +71,7 @@ def test_without_instruction_nothing_of_it_is_left(family: str) -> None:
     """The official code passes '' where there is none, so most models still read `Instruct: \\nQuery: `."""
     told = [Query("1", "what is 1 + 1?", {"a": 1}, "find tools that add")]
     never, empty = [Query("1", "what is 1 + 1?", {"a": 1})], [Query("1", "what is 1 + 1?", {"a": 1}, "")]
-    form = format_of(DenseRetriever(format=family))
+    form = format_of(DenseRetriever(family=family))
     without = query_texts(form, told, False)
     assert without == query_texts(form, never, True) == query_texts(form, empty, True)
     assert "nstruct" not in without[0] and "Query:" not in without[0]
@@ -103,7 +87,7 @@ def test_words_alone_get_the_instruction_before_the_query() -> None:
 def test_the_model_says_its_format_unless_it_is_set(tmp_path: Path) -> None:
     e5 = {"provider": "sentence-transformers", "path": "intfloat/e5-base-v2"}
     assert format_of(DenseRetriever(embedder=e5)) == FORMATS["e5"]  # type: ignore[arg-type]
-    assert format_of(DenseRetriever(embedder=e5, format="e5-toolret")) == FORMATS["e5-toolret"]  # type: ignore[arg-type]
+    assert format_of(DenseRetriever(embedder=e5, family="e5-toolret")) == FORMATS["e5-toolret"]  # type: ignore[arg-type]
     assert format_of(DenseRetriever()) == FORMATS["minilm"]
 
 

@@ -33,18 +33,6 @@ def search_groups(
     return whole
 
 
-def fill(ranking: Ranking, groups: Sequence[Group]) -> Ranking:
-    """The ranking with further tools of its group, in their order, at score 0 where a query has fewer than K."""
-    places_QK, scores_QK = ranking.places_QK.copy(), ranking.scores_QK.copy()
-    for some_D, some_Q in groups:
-        for row in some_Q:
-            found = int((places_QK[row] >= 0).sum())
-            more = some_D[~np.isin(some_D, places_QK[row, :found])][: places_QK.shape[1] - found]
-            places_QK[row, found : found + len(more)] = more
-            scores_QK[row, found : found + len(more)] = 0.0
-    return Ranking(places_QK, scores_QK)
-
-
 def shared_words(queries: Sequence[Query], texts: Mapping[str, str]) -> np.ndarray:
     """Of each query: the share of its words, without stop words, that stand in the text of the tools that it needs; of
     several tools the mean."""

@@ -117,9 +117,6 @@ class Bm25Retriever(Config):
     kind: Literal["bm25"] = "bm25"
     name: str = Field("BM25", min_length=1)
     bm25: Bm25Config = Bm25Config()
-    fill: bool = Field(
-        False, description="tools that share no word with a query follow with score 0, as in the published runs"
-    )
 
 
 class DenseRetriever(Config):
@@ -128,7 +125,7 @@ class DenseRetriever(Config):
     kind: Literal["dense"] = "dense"
     name: str = Field("MiniLM", min_length=1)
     embedder: AnyEmbedder = PackagedEmbedder()
-    format: str | None = Field(
+    family: str | None = Field(
         None, description="how queries, instructions and tools are written; None: as the model's name has it"
     )
     index: DenseConfig = DenseConfig()

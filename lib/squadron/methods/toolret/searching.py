@@ -14,7 +14,7 @@ from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.data.records import Record, read_records
 from squadron.methods.toolret import plan
-from squadron.methods.toolret.algorithm import fill, search_groups
+from squadron.methods.toolret.algorithm import search_groups
 from squadron.methods.toolret.config import (
     Bm25Retriever,
     Corpus,
@@ -43,7 +43,7 @@ WORDS_ALONE = "plain"
 def format_of(retriever: DenseRetriever) -> Format:
     """How its model wants queries and tools written."""
     named = getattr(retriever.embedder, "path", None) or getattr(retriever.embedder, "model", "minilm")
-    return find_format(retriever.format or str(named))
+    return find_format(retriever.family or str(named))
 
 
 def embed_tools(stage: Stage, benchmark: Benchmark, retriever: DenseRetriever) -> Vectors:
@@ -67,7 +67,6 @@ def search_words(
     asked = query_texts(named_format(WORDS_ALONE), benchmark.asked(stage.run.folder), instructed)
     groups = benchmark.groups(stage.run.folder, corpus)
     ranking = search_groups(groups, lambda some_D: Bm25([texts[n] for n in some_D], retriever.bm25), asked, top)
-    ranking = fill(ranking, groups) if retriever.fill else ranking
     return Ranked.store(stage, retriever.name, instructed, ranking)
 
 

@@ -4,6 +4,7 @@ from squadron.methods.toolret.agent import try_agent
 from squadron.methods.toolret.benchmark import read_benchmark
 from squadron.methods.toolret.comparison import compare
 from squadron.methods.toolret.learning import compare_learned, train_embedder
+from squadron.methods.toolret.saved_index import save_index
 from squadron.methods.toolret.searching import (
     embed_tool_tokens,
     embed_tools,
@@ -27,6 +28,7 @@ __all__ = [
     "read_benchmark",
     "read_run",
     "rerank_tools",
+    "save_index",
     "search_tokens",
     "search_vectors",
     "search_words",
