@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from tests.contract.record import find_contract, write_files
 from tests.drivers import processes
+from tests.forks.client import let_ray_fork, start_server, stop_server
 
 # A busy machine is no failure: what a property takes is not what it states.
 settings.register_profile("squadron", deadline=None)
@@ -48,12 +49,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(own_cache: None) -> Iterator[object]:
+def forks(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Workers of Ray, drivers and groups are forks of a process that has imported what is large."""
+    start_server(tmp_path_factory.mktemp("forks"))
+    yield
+    stop_server()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(forks: None) -> Iterator[object]:
     """A Ray cluster of two CPUs on this machine."""
     import ray
 
     from squadron.core.cluster import connect
 
+    let_ray_fork()
     cluster = connect(cpus=2)
     _end_log_monitor()
     yield cluster

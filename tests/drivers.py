@@ -15,8 +15,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.forks.client import Forked
+
 LIB = Path(__file__).resolve().parents[1] / "lib"
-Process = subprocess.Popen[bytes]
+Process = subprocess.Popen[bytes] | Forked
 
 
 def free_ports(count: int) -> list[int]:
@@ -45,10 +47,18 @@ def processes(word: str) -> list[psutil.Process]:
     return found
 
 
-def start(words: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
+def start(words: Sequence[str], environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
     """Run Python with these words, in a session of its own, and let it print to this file."""
     line = [sys.executable, *words]
     return subprocess.Popen(line, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+
+def start_quickly(words: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
+    """Run a Python script with its words in the same way: by a fork where there is a server of forks."""
+    try:
+        return Forked(words, environment, output)
+    except (KeyError, OSError):
+        return start(words, environment, output)
 
 
 def wait_for_all(processes: Sequence[Process], timeout_s: float) -> bool:
@@ -72,9 +82,9 @@ def run_and_kill(
 ) -> None:
     """Start `squadron run`, or another command, with these words in a process of its own, and kill it and its workers
     once `reached` says so. Fails, with what it printed, if it ends before or does not get that far in time."""
-    line = ["-m", "squadron.core.cli", command, *words, "--run", str(folder)]
+    line = [str(Path(__file__).with_name("forks") / "driver.py"), command, *words, "--run", str(folder)]
     with tempfile.TemporaryFile() as out:
-        driver = start(line, {**os.environ, "PYTHONPATH": str(LIB)}, out.fileno())
+        driver = start_quickly(line, {**os.environ, "PYTHONPATH": str(LIB)}, out.fileno())
         try:
             deadline = time.monotonic() + timeout_s
             while not reached():

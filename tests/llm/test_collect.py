@@ -30,7 +30,7 @@ from squadron.llm.batch.pools import Pool, Work, run_pools
 from squadron.llm.batch.scoring import score
 from squadron.llm.rewards.settings import JudgeReward
 from squadron.llm.settings import OpenAiModel, Rule, ScriptedModel
-from tests.drivers import start
+from tests.drivers import start_quickly
 
 sys.path.append(str(Path(__file__).parent))
 from server import ODD_TEXTS, chat_server, echo
@@ -163,7 +163,7 @@ def test_killed_at_half_no_recorded_answer_is_asked_for_again(ray_cluster: objec
         places = {"here": str(Path(__file__).parent), "lib": str(LIB), "root": str(LIB.parent)}
         words = places | {"folder": str(tmp_path), "url": server.base_url, "count": count}
         (tmp_path / "script.py").write_text(SCRIPT.format(**words))
-        process = start([str(tmp_path / "script.py")], os.environ, output=2)
+        process = start_quickly([str(tmp_path / "script.py")], os.environ, output=2)
         deadline = time.monotonic() + 240
         while sum(server.stats()["answered"].values()) < count // 2 and time.monotonic() < deadline:
             time.sleep(0.05)

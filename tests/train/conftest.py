@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.drivers import free_port, start, wait_for_all
+from tests.drivers import free_port, start_quickly, wait_for_all
 
 ROOT = Path(__file__).resolve().parents[2]
 Answers = dict[str, dict[str, Any]]
@@ -32,7 +32,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def run_group(tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
+def run_group(forks: None, tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
     """`run_group(workers, scenarios)`: what each scenario of `group.py` came to, by its name."""
 
     def run(workers: int, scenarios: Sequence[dict[str, Any]]) -> Answers:
@@ -42,7 +42,7 @@ def run_group(tmp_path_factory: pytest.TempPathFactory) -> RunGroup:
         script, port = str(Path(__file__).with_name("group.py")), str(free_port())
         with (folder / "printed").open("wb") as printed:
             group = [
-                start([script, str(folder / "scenarios.json"), str(rank), str(workers), port, str(folder)],
+                start_quickly([script, str(folder / "scenarios.json"), str(rank), str(workers), port, str(folder)],
                       environment, printed.fileno())
                 for rank in range(workers)
             ]  # fmt: skip
