@@ -29,7 +29,7 @@ demo: $(READY)
 	$(BIN)/squadron run flame configs/flame/demo.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -q --durations=20
+	$(BIN)/python tests/suite.py
 
 # vLLM behind the server, by its build for CPUs: in an environment of its own, since it and Flower ask for different
 # releases of FastAPI. On a machine with a GPU and the extra `gpu`: pytest tests/ray/test_serving_vllm.py

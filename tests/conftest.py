@@ -22,6 +22,25 @@ settings.load_profile("squadron")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
+WITH_RAY = ("cluster", "contract", "ray", "rehearsal")
+"""Folders whose tests start Ray, by a fixture or in processes of their own."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", choices=["ray", "rest"], help="tests that start Ray, or the others; both by suite.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of one part."""
+    if (part := config.getoption("--part")) is None:
+        return
+    kept: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        by_fixture = {"forks", "ray_cluster"} & set(getattr(item, "fixturenames", ()))
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        kept[(part == "ray") == bool(by_fixture or folder in WITH_RAY)].append(item)
+    items[:] = kept[True]
+    config.hook.pytest_deselected(items=kept[False])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,7 @@ from squadron.llm.decoding.decoder import Answer, Decoder
 from squadron.llm.decoding.generation import generate
 from squadron.llm.decoding.grammar import Grammars
 from squadron.llm.decoding.sampling import Sampler
-from squadron.llm.rewards.local import _label_shares
+from squadron.llm.rewards.local import _label_values
 from squadron.methods.coordination.config import LossConfig, ModelConfig
 from squadron.methods.coordination.model import GraphVae
 from squadron.methods.coordination.training import PlanLoss
@@ -201,7 +201,7 @@ def test_states_losses_and_label_shares_on_the_card() -> None:
     def run(model: Any, send: Send) -> list[float]:
         encoded = [{"input_ids": row["input_ids"].tolist()} for row in rows]
         states = mean_states(model, [one["input_ids"] for one in encoded])
-        return [*states.ravel(), *mean_losses(model, rows), *_label_shares(model, (5, 6), encoded)]
+        return [*states.ravel(), *mean_losses(model, rows), *_label_values(model, (5, 6), encoded)]
 
     same_on_card(lambda: tiny("LlamaForCausalLM", "packed").eval(), run)
 
