@@ -90,11 +90,11 @@ def toolret(run: Run, config: ToolRetConfig) -> None:
         for told in config.instructions:
             first = found.get((again.first, told)) or found[again.first, not told]  # a published run has one setting
             found[again.method, told] = run.stage(rerank_tools, benchmark, first, again, told)
-    seconds = run.stage(
+    compared = run.stage(compare, benchmark, tuple(found.values()), config.evaluation)
+    run.stage(
         time_queries, benchmark, config.retrievers, tuple(vectors.values()), corpus, config.instructions, top,
-        config.latency,
+        compared, config.evaluation.k, config.latency,
     )  # fmt: skip
-    run.stage(compare, benchmark, tuple(found.values()), seconds, config.evaluation)
     if config.training is not None:
         learning = config.training.learning
         training_set = run.stage(build_training_set, benchmark, config.training.rows)

@@ -11,15 +11,13 @@ from squadron.data.rows import store_rows
 from squadron.evaluate.rankings import score_rankings
 from squadron.evaluate.summary import estimate, macro_estimate
 from squadron.methods.toolret.config import EvaluationConfig
-from squadron.methods.toolret.records import Benchmark, Comparison, Latency, Measured, Ranked
+from squadron.methods.toolret.records import Benchmark, Comparison, Measured, Ranked
 
 Values = dict[str, np.ndarray]
 """By measure: a value of each query, NaN where there is none."""
 
 
-def compare(
-    stage: Stage, benchmark: Benchmark, rankings: tuple[Ranked, ...], latency: Latency, config: EvaluationConfig
-) -> Comparison:
+def compare(stage: Stage, benchmark: Benchmark, rankings: tuple[Ranked, ...], config: EvaluationConfig) -> Comparison:
     """Measure all rankings, query by query, and show tables and figures."""
     from squadron.methods.toolret import report
 
@@ -36,7 +34,7 @@ def compare(
     rows = _rows(rankings, values, [query.id for query in queries], categories)
     types = {"id": "string", "category": "string", "method": "string", "instructed": "bool"}
     stored = store_rows(stage, "values.arrow", rows, {**types, **dict.fromkeys(config.names, "float64")})
-    shown = report.Shown(stage.run.folder, benchmark, rankings, measured, values, categories, latency, config)
+    shown = report.Shown(stage.run.folder, benchmark, rankings, measured, values, categories, config)
     for panel in shown.panels():
         stage.show(panel)
     best = max(measured, key=lambda one: one.ndcg.mean)

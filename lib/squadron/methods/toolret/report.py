@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from squadron.evaluate.panels import curve, estimate_bars
 from squadron.evaluate.summary import Estimate, estimate, macro_estimate
 from squadron.methods.toolret.algorithm import macro_p, shared_words
 from squadron.methods.toolret.config import EvaluationConfig
-from squadron.methods.toolret.records import Benchmark, Latency, Measured, Ranked
+from squadron.methods.toolret.records import Benchmark, Measured, Ranked, label_of
 
 PUBLISHED: dict[bool, dict[str, Sequence[float | None]]] = {
     False: {
@@ -52,10 +52,9 @@ class Shown:
     measured: Sequence[Measured]
     values: Sequence[dict[str, np.ndarray]]
     categories: Sequence[str]
-    latency: Latency
     config: EvaluationConfig
 
-    def panels(self) -> Iterator[Table | Bars | Points | Curves]:
+    def panels(self) -> Iterator[Table | Bars | Curves]:
         """In the order of the report."""
         for instructed in sorted({one.instructed for one in self.rankings}):
             yield self.table(instructed)
@@ -63,8 +62,6 @@ class Shown:
         yield self.differences()
         if {one.instructed for one in self.rankings} == {False, True}:
             yield self.instructions()
-        if self.latency.seconds:
-            yield self.speed()
         yield self.overlap()
         if self.config.hardest:
             yield self.hardest()
@@ -127,22 +124,6 @@ class Shown:
         columns = ["method", "N, points", "p of N", "C, points"]
         return Table(title="What instructions add", columns=columns, rows=rows, note="As above, with less without.")
 
-    def speed(self) -> Points:
-        """nDCG against the time of one query."""
-        groups = [
-            Cloud(name=ranked.label, x=[1e3 * self.latency.seconds[ranked.label]], y=[one.ndcg.mean])
-            for ranked, one in zip(self.rankings, self.measured, strict=True)
-            if ranked.label in self.latency.seconds
-        ]
-        note = (
-            "Median of queries that are asked one after the other, with the index open: their encoding, the search and "
-        )
-        note += "the reranking."
-        return Points(
-            title=f"nDCG@{self.config.k} against time", x_label="time of a query [ms]", y_label=f"nDCG@{self.config.k}",
-            groups=groups, note=note,
-        )  # fmt: skip
-
     def overlap(self) -> Curves:
         """nDCG by the share of a query's words that stand in the tools that it needs."""
         share_Q = self.shared_words
@@ -201,6 +182,19 @@ class Shown:
             _points(macro_estimate(100 * ndcg_Q, self.categories)), f"{macro_p(ndcg_Q, self.categories):.4f}",
             _points(macro_estimate(100 * complete_Q, self.categories)),
         ]  # fmt: skip
+
+
+def speed(measured: Sequence[Measured], seconds: Mapping[str, float], k: int) -> Points:
+    """nDCG against the time of one query."""
+    labels = {label_of(one.method, one.instructed): one for one in measured}
+    groups = [
+        Cloud(name=label, x=[1e3 * seconds[label]], y=[one.ndcg.mean]) for label, one in labels.items()
+        if label in seconds
+    ]  # fmt: skip
+    note = "Median of queries that are asked one after the other, with the index open: their encoding and the search."
+    return Points(
+        title=f"nDCG@{k} against time", x_label="time of a query [ms]", y_label=f"nDCG@{k}", groups=groups, note=note
+    )
 
 
 def _points(found: Estimate) -> str | None:

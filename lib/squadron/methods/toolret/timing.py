@@ -22,7 +22,8 @@ from squadron.methods.toolret.config import (
     HybridRetriever,
     LatencyConfig,
 )
-from squadron.methods.toolret.records import Benchmark, Latency, label_of
+from squadron.methods.toolret.records import Benchmark, Comparison, Latency, label_of
+from squadron.methods.toolret.report import speed
 from squadron.methods.toolret.searching import WORDS_ALONE, format_of
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.dense import Dense
@@ -39,6 +40,8 @@ def time_queries(
     corpus: Corpus,
     instructions: tuple[bool, ...],
     top: int,
+    compared: Comparison,
+    k: int,
     config: LatencyConfig,
 ) -> Latency:
     """Ask some queries one after the other of each retriever: the median of their seconds.
@@ -63,6 +66,8 @@ def time_queries(
                 known = [part for part in parts if part is not None]
                 if len(known) == len(parts):
                     seconds[label_of(one.name, told)] = sum(known)
+    if seconds:
+        stage.show(speed(compared.methods, seconds, k))
     return Latency(seconds=seconds)
 
 
