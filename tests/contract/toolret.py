@@ -15,11 +15,12 @@ def refused(said: str, tools: list[object] = TOOLS, queries: list[object] = QUER
 CONTRACT = Contract(
     panels=[
         "What was read", "Retrieval without instructions", "Retrieval with instructions", "Differences",
+        "Training set", "before and after training", "An agent with these tools",
         "What instructions add", "nDCG@10 against time", "Words that queries and tools share", "Hardest queries",
     ],
     half_way="stages/time_queries-*/rows/*.jsonl",
     killed_in="time_queries",
-    same=outputs("compare", "join_rankings", "rerank_tools"),
+    same=outputs("compare", "compare_learned", "try_agent", "join_rankings", "rerank_tools"),
     refused=[
         Refused("did you mean retrievers", ["retriever=[]"]),
         Refused("more than one is called BM25", ["retrievers=[{kind: bm25}, {kind: bm25}]"]),
@@ -44,5 +45,8 @@ CONTRACT = Contract(
         "rerankers.0.depth=3": "rerank_tools",
         "latency.queries=4": "time_queries",
         "evaluation.k=5": "compare",
+        "training.rows.negatives.count=2": "build_training_set",
+        "training.learning.contrastive.temperature=0.1": "train_embedder",
+        "agent.k=2": "try_agent",
     },
 )  # fmt: skip

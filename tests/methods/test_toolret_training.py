@@ -76,6 +76,8 @@ def test_negatives_are_the_best_that_do_not_answer() -> None:
     assert found == [[TOOLS[3].text, TOOLS[2].text]] or found == [[TOOLS[2].text, TOOLS[3].text]]
     skipped = mine(Bm25([tool.text for tool in TOOLS]), TOOLS, [queries[0].text], queries, 2, skip=1)
     assert skipped[0][0] == found[0][1] and found[0][0] not in skipped[0]
+    words, query = Bm25([tool.text for tool in TOOLS]), Query("2", "tides", {"history": 1})
+    assert mine(words, TOOLS, [query.text], [query], 4, skip=0, above=0.0) == [[TOOLS[2].text]]
     fill_negatives(skipped, [tool.text for tool in TOOLS], [{TOOLS[0].text}], 3)
     assert len(set(skipped[0])) == 3 and TOOLS[0].text not in skipped[0]
 

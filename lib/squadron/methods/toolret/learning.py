@@ -59,7 +59,7 @@ def start_path(config: LearningConfig) -> str:
 
 def format_of(config: LearningConfig) -> Format:
     """How its queries and tools are written, in training and in use."""
-    return find_format(config.format or (str(config.start) if config.start is not None else "minilm"))
+    return find_format(config.family or (str(config.start) if config.start is not None else "minilm"))
 
 
 def train_embedder(stage: Stage, training_set: TrainingSet, config: LearningConfig) -> Encoder:

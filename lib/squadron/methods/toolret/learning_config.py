@@ -116,7 +116,7 @@ class LearningConfig(Config):
         None, description="a sentence-transformers model by hub name or folder; None: the packaged MiniLM"
     )
     pooling: Pooling | None = Field(None, description="None: the model's own, which it is used with")
-    format: str | None = Field(None, description="how queries and tools are written; None: as the model's name has it")
+    family: str | None = Field(None, description="how queries and tools are written; None: as the model's name has it")
     instructed: tuple[bool, ...] = Field(
         (False, True), min_length=1, description="rows without and with their instruction"
     )

@@ -5,6 +5,7 @@ N queries, C clusters of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,21 +56,28 @@ def draw_evenly(cluster_N: np.ndarray, ids: Sequence[str], count: int, seed: int
 
 
 def mine(
-    searcher: Searcher, tools: Sequence[Document], asked: Sequence[str], queries: Sequence[Query], count: int, skip: int
+    searcher: Searcher,
+    tools: Sequence[Document],
+    asked: Sequence[str],
+    queries: Sequence[Query],
+    count: int,
+    skip: int,
+    above: float = -math.inf,
 ) -> list[list[str]]:
     """Hard negatives of each query: the texts of the best tools that do not answer it, best first, each text once.
 
     `searcher` ranks `tools` for what is `asked`. The `skip` best of them are passed over, since they may answer it,
-    too. Tools whose text is that of one that answers are left out, whatever they are called.
+    too. Tools whose text is that of one that answers are left out, whatever they are called, and so are tools that do
+    not score `above`.
     """
     text_of = {tool.id: tool.text for tool in tools}
     most = max((len(query.relevant) for query in queries), default=0)
     twins = len(tools) - len(set(text_of.values()))
     found = searcher.search(list(asked), min(len(tools), count + skip + most + twins))
     negatives = []
-    for query, places_K in zip(queries, found.places_QK, strict=True):
+    for query, places_K, scores_K in zip(queries, found.places_QK, found.scores_QK, strict=True):
         answers = {text_of[name] for name in query.relevant if name in text_of}
-        texts = dict.fromkeys(tools[place].text for place in places_K if place >= 0)
+        texts = dict.fromkeys(tools[place].text for place in places_K[(places_K >= 0) & (scores_K > above)])
         negatives.append([text for text in texts if text not in answers][skip : skip + count])
     return negatives
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -156,12 +157,14 @@ def _mine(
     asked, texts = [query.text for query in queries], [tool.text for tool in tools]
     if config.embedder is None:
         searcher: Any = Bm25(texts, config.bm25)
+        above = 0.0  # tools that share no word with a query are listed, too, in the order of the corpus
     else:
         tools_DE = embed_corpus(stage, texts, config.embedder, "mined").read(stage.run.folder)
         asked_QE = embed_corpus(stage, asked, config.embedder, "asked").read(stage.run.folder)
         of_text = dict(zip(asked, asked_QE, strict=True))
+        above = -math.inf
         searcher = Dense(tools_DE, encode=lambda some: np.stack([of_text[text] for text in some]))
-    negatives = mine(searcher, tools, asked, queries, config.count, config.skip)
+    negatives = mine(searcher, tools, asked, queries, config.count, config.skip, above)
     text_of: Mapping[str, str] = {tool.id: tool.text for tool in tools}
     answers = [{text_of[name] for name in query.relevant} for query in queries]
     fill_negatives(negatives, texts, answers, config.count)
