@@ -11,7 +11,7 @@ turns on halves of the corpus, so that other work on the machine meets all alike
 
 `search` asks 1,000 queries for 100 of 43,000 tools, in batches and in the loop of the benchmark's official code: one
 query at a time, by bm25s and by a faiss index. Scores of BM25 must be equal, and places of 99.9% of the vectors. Each
-is the best of five turns.
+is the best of three turns.
 
 The tools are those of the data folder, and further ones put together of two halves of them.
 
@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lib"))
 DATA = ROOT.parent / "shared" / "data" / "toolret"
 SETS = ("bfcl", "apibench_torch", "apibench_tensorflow", "restbench_tmdb", "toolalpaca_simulated")
-TOOLS, QUERIES, DEPTH, TURNS, CORES = 43_000, 1_000, 100, 5, 2
+TOOLS, QUERIES, DEPTH, TURNS, CORES = 43_000, 1_000, 100, 3, 2
 
 
 def read(file: str) -> list[dict]:
