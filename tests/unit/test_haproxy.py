@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -262,7 +263,8 @@ def test_a_server_without_keys_turns_nobody_away() -> None:
 def test_connections_of_one_address_are_bounded() -> None:
     with served(limits=EDGE.model_copy(update={"connections_per_address": 20})) as (port, _):
         held = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
-        assert exchange(port, HEAD + b"\r\n")[0] == b""
+        with contextlib.suppress(ConnectionResetError):  # before it was made, or soon after
+            assert exchange(port, HEAD + b"\r\n")[0] == b""
         for connection in held:
             connection.close()
         time.sleep(0.1)

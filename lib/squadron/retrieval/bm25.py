@@ -72,15 +72,17 @@ class Bm25:
         added = _count(cut(texts, self.config.document_stop_words), known)
         return Bm25((), self.config, words=_joined(_taken(self.words, np.asarray(kept, np.int64)), added))
 
-    def search(self, queries: Sequence[str], k: int) -> Ranking:
+    def search(self, queries: Sequence[str], k: int, *, matching: bool = False) -> Ranking:
         """The `k` best documents of each query. A query in which no word is left has none at all. Documents without any
-        of a query's words follow those with some, as bm25s has it: by place, with the score of the words' absence."""
+        of a query's words follow those with some, as bm25s has it: by place, with the score of the words' absence; with
+        `matching` they are left out."""
         found = Ranking.empty(len(queries), min(k, len(self)))
         for row, words in enumerate(cut(queries, self.config.query_stop_words)):
             numbers = [self._numbers[word] for word in words if word in self._numbers]
             if words:
                 scores_D = self._scores(numbers)
                 places = top(scores_D, k)
+                places = places[scores_D[places] > 0] if matching else places
                 found.places_QK[row, : len(places)] = places
                 found.scores_QK[row, : len(places)] = scores_D[places] + self._missing_V[numbers].sum()
         return found

@@ -115,10 +115,13 @@ class SearchIndex:
     def search(
         self, queries: Sequence[str], k: int = 10, mode: Mode = "hybrid", instruction: str | None = None
     ) -> Ranking:
-        """The `k` best documents of each query, by words, by vectors, or by both. `instruction` says to models that
-        read one what is looked for. Raises InputError for an empty query, and for vectors where there are none."""
+        """The `k` best documents of each query, by words, by vectors, or by both; by words alone, of those that share
+        one with it. `instruction` says to models that read one what is looked for.
+
+        Raises InputError for an empty query, and for vectors where there are none.
+        """
         if mode == "bm25":
-            return self._bm25.search(queries, k)
+            return self._bm25.search(queries, k, matching=True)
         texts = [query_text(self._form, query, instruction) for query in queries]
         if mode == "dense":
             return self._dense.search(texts, k)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from squadron.core.config import Config
+from squadron.core.config import Config, decisive
 from squadron.core.rehearsal import AtMost, StandIns
 from squadron.data.record_files import RecordsPath
 from squadron.llm.batch.collect import CollectConfig
@@ -27,7 +27,7 @@ class AgentConfig(Config):
     queries: Annotated[int | None, AtMost(6, unset=6)] = Field(None, ge=1, description="asked at most, drawn by id")
     retrievers: tuple[str, ...] = Field((), description="whose tools are shown; none: all retrievers'")
     k: Annotated[int, AtMost(3)] = Field(5, ge=1, description="tools of a ranking that are shown")
-    everything: bool = Field(True, description="also without retrieval: all tools in random order, as many as fit")
+    everything: bool = decisive(True, description="also without retrieval: all tools in random order, as many as fit")
     context_characters: Annotated[int, AtMost(4000)] = Field(
         60_000, ge=200, description="of the tools that are shown without retrieval"
     )

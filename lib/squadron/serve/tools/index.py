@@ -70,9 +70,7 @@ class ToolIndex(Closing):
         if index is None:
             return []
         found = index.search([query], k, self._mode)
-        ranked = zip(found.places_QK[0].tolist(), found.scores_QK[0].tolist(), strict=True)
-        places = [place for place, score in ranked if place >= 0 and (score > 0 or self._mode != "bm25")]
-        return [tools[index.document(place).id] for place in places]
+        return [tools[index.document(place).id] for place in found.places_QK[0].tolist() if place >= 0]
 
     def close(self) -> None:
         if self._held[0] is not None:
