@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Names:
 
     replies: Replies = ()
 
-    def model(self, path: str, kind: ModelKind) -> InputPath:
+    def model(self, path: str, kind: ModelKind, labels: Sequence[str] = ()) -> InputPath:
         return InputPath(f"small/{kind}")
 
     def rows(self, path: str, split: str, records: Callable[[], Iterable[Mapping[str, Any]]]) -> InputPath:

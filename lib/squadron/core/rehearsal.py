@@ -38,9 +38,13 @@ class AtMost:
 @dataclass(frozen=True)
 class Model:
     """In a rehearsal a small model of random weights stands for the one that the path names: of the same architecture,
-    with the same tokenizer, template and special tokens."""
+    with the same tokenizer, template and special tokens.
+
+    `labels` are fields beside it, whose texts are one token each for the model that is named, and so for this one.
+    """
 
     kind: ModelKind = "causal"
+    labels: tuple[str, ...] = ()
 
 
 class StandIns(Protocol):
@@ -48,8 +52,8 @@ class StandIns(Protocol):
 
     replies: Replies
 
-    def model(self, path: str, kind: ModelKind) -> InputPath:
-        """A small model of random weights in place of the one at a hub name or in a folder."""
+    def model(self, path: str, kind: ModelKind, labels: Sequence[str] = ()) -> InputPath:
+        """A small model of random weights in place of the one at a hub name or in a folder; each label is a token."""
 
     def rows(self, path: str, split: str, records: Records) -> InputPath:
         """A file of the first rows of a data set that can be read here, else of these records."""
@@ -81,7 +85,8 @@ def rehearse(config: ConfigT, stand_ins: StandIns) -> ConfigT:
             if isinstance(mark, AtMost):
                 value = _cut(value, mark)
             elif isinstance(mark, Model) and value is not None:
-                value = stand_ins.model(str(value), mark.kind)
+                labels = [label for name in mark.labels if (label := getattr(config, name)) is not None]
+                value = stand_ins.model(str(value), mark.kind, labels)
         values[name] = value
     small = type(config).model_validate(values)
     return small.rehearse(stand_ins) if isinstance(small, Rehearses) else small

@@ -9,6 +9,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,12 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", "
 _HUB_TIMEOUT_S = 3.0
 
 
-def make_twin(path: str, kind: ModelKind, folder: Path) -> str:
+def make_twin(path: str, kind: ModelKind, folder: Path, labels: Sequence[str] = ()) -> str:
     """Write a small twin of the model at a hub name or in a folder of this machine, and say what it was made from.
 
     The configuration and the tokenizer are the model's own where they can be read: from the folder, or from the hub.
-    Elsewhere they are those of its family, with a tokenizer trained on few texts. Raises ConfigError where
-    transformers cannot make so small a model of this architecture.
+    Elsewhere they are those of its family, with a tokenizer trained on few texts, for which each of the `labels` is one
+    token. Raises ConfigError where transformers cannot make so small a model of this architecture.
     """
     from squadron.train.models.families import find_family, make_family_model
 
@@ -41,7 +42,7 @@ def make_twin(path: str, kind: ModelKind, folder: Path) -> str:
         return "its own configuration and tokenizer"
     family = find_family(path)
     base = family is not None and family.chats and family.is_base(path)
-    make_family_model(folder, family or UNKNOWN_FAMILY, base=base, kind=kind, seed=seed)
+    make_family_model(folder, family or UNKNOWN_FAMILY, base=base, kind=kind, seed=seed, texts=list(labels) * 20)
     if family is None:
         return f"nothing is known of it here: a model of the family {UNKNOWN_FAMILY} plays it"
     return f"the family {family.name}{', base' if base else ''}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,13 @@ class LocalStandIns:
         self.notes: dict[str, str] = {}
         self._server: StandIn | None = None
 
-    def model(self, path: str, kind: ModelKind) -> InputPath:
-        """A small model of random weights in place of the one at a hub name or in a folder."""
-        known = fingerprint(_Described(path))[:6]
+    def model(self, path: str, kind: ModelKind, labels: Sequence[str] = ()) -> InputPath:
+        """A small model of random weights in place of the one at a hub name or in a folder; each label is a token."""
+        labels = [label for label in labels if len(label) > 1]  # a character is one in any case
+        known = "-".join(fingerprint(one)[:6] for one in ([_Described(path), labels] if labels else [_Described(path)]))
         place = self.folder / "models" / f"{_file_name(path)}-{kind}-{known}"
         if not place.exists():
-            self.notes[path] = f"random weights, few layers; {make_twin(path, kind, place)}"
+            self.notes[path] = f"random weights, few layers; {make_twin(path, kind, place, labels)}"
         return InputPath(place)
 
     def rows(self, path: str, split: str, records: Callable[[], Iterable[Mapping[str, Any]]]) -> InputPath:

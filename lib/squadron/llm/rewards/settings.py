@@ -67,7 +67,7 @@ class LabelTokenReward(LocalReward):
     """
 
     provider: Literal["label_token"] = "label_token"
-    path: Annotated[InputPath, Model("causal")]
+    path: Annotated[InputPath, Model("causal", labels=("positive", "negative"))]
     template: str | None = Field(
         None, description="holds {instruction} and {response}; None: the tokenizer's chat template, where it has one"
     )

@@ -100,7 +100,7 @@ def _wrap(family: Family, base: bool, vocabulary: int, texts: Sequence[str], con
     from transformers import PreTrainedTokenizerFast
 
     template = template_text(family) if family.chats else ""
-    learnt = [*_TEXTS, *texts, *template.split("'"), *(["user assistant system model", "Yes", "No"] * 20)]
+    learnt = [*_TEXTS, *texts, *template.split("'"), *(["user assistant system model"] * 20)]
     made = train_family_tokenizer(family, learnt, vocabulary)
     names = {
         "bos_token": family.bos,

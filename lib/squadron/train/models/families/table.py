@@ -290,7 +290,7 @@ _EVERY: tuple[Family, ...] = (
     ),
     Family(
         "bert",
-        (r"bert-", r"minilm", r"bge-"),
+        (r"bert-", r"minilm", r"bge-", r"all-minilm", r"contriever", r"e5-(small|base|large)"),
         "bert",
         "wordpiece",
         eos="[SEP]",
