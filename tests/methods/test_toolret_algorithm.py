@@ -10,8 +10,8 @@ import pytest
 from squadron.evaluate.statistics import paired_randomization_test
 from squadron.evaluate.summary import macro_estimate
 from squadron.methods.toolret.algorithm import macro_p, search_groups, shared_words
-from squadron.methods.toolret.config import DenseRetriever, ToolRetConfig, WorldConfig
-from squadron.methods.toolret.searching import WORDS_ALONE, format_of
+from squadron.methods.toolret.config import ToolRetConfig, WorldConfig
+from squadron.methods.toolret.searching import WORDS_ALONE
 from squadron.methods.toolret.synthetic import make_world
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.documents import Query
@@ -71,7 +71,7 @@ def test_without_instruction_nothing_of_it_is_left(family: str) -> None:
     """The official code passes '' where there is none, so most models still read `Instruct: \\nQuery: `."""
     told = [Query("1", "what is 1 + 1?", {"a": 1}, "find tools that add")]
     never, empty = [Query("1", "what is 1 + 1?", {"a": 1})], [Query("1", "what is 1 + 1?", {"a": 1}, "")]
-    form = format_of(DenseRetriever(family=family))
+    form = named_format(family)
     without = query_texts(form, told, False)
     assert without == query_texts(form, never, True) == query_texts(form, empty, True)
     assert "nstruct" not in without[0] and "Query:" not in without[0]
@@ -82,13 +82,6 @@ def test_words_alone_get_the_instruction_before_the_query() -> None:
     query = [Query("1", "add", {}, "find tools")]
     assert query_texts(named_format(WORDS_ALONE), query, True) == ["find tools add"]
     assert query_texts(named_format(WORDS_ALONE), query, False) == ["add"]
-
-
-def test_the_model_says_its_format_unless_it_is_set(tmp_path: Path) -> None:
-    e5 = {"provider": "sentence-transformers", "path": "intfloat/e5-base-v2"}
-    assert format_of(DenseRetriever(embedder=e5)) == FORMATS["e5"]  # type: ignore[arg-type]
-    assert format_of(DenseRetriever(embedder=e5, family="e5-toolret")) == FORMATS["e5-toolret"]  # type: ignore[arg-type]
-    assert format_of(DenseRetriever()) == FORMATS["minilm"]
 
 
 def test_the_made_up_world_is_one_and_the_same_and_every_query_has_its_tools() -> None:

@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 
 from squadron.core.errors import ConfigError
+from squadron.llm.embed import OpenAiEmbedder, PackagedEmbedder, SentenceTransformersEmbedder
 from squadron.retrieval.documents import Query
-from squadron.retrieval.formats import FORMATS, document_text, find_format, named_format, query_text, query_texts
+from squadron.retrieval.formats import (
+    FORMATS,
+    document_text,
+    embedder_format,
+    find_format,
+    named_format,
+    query_text,
+    query_texts,
+)
+from squadron.retrieval.index_files import IndexConfig
 
 
 @pytest.mark.parametrize(
@@ -60,3 +70,17 @@ def test_poolings_of_the_benchmark() -> None:
 def test_a_family_that_is_misspelt_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean minilm"):
         named_format("minilmm")
+
+
+def test_an_embedder_has_the_format_of_its_model_wherever_that_is() -> None:
+    """A model behind an address is known by its name, not by the end of the address."""
+    served = OpenAiEmbedder(model="intfloat/e5-base-v2", base_url="http://127.0.0.1:1/v1")
+    loaded = SentenceTransformersEmbedder(path="intfloat/e5-base-v2")
+    assert embedder_format(served) == embedder_format(loaded) == FORMATS["e5"] != FORMATS["minilm"]
+    assert embedder_format(PackagedEmbedder()) == FORMATS["minilm"]
+    assert embedder_format(served, "e5-toolret") == FORMATS["e5-toolret"] != FORMATS["e5"]
+
+
+def test_settings_refuse_a_family_that_is_misspelt() -> None:
+    with pytest.raises(ValueError, match="did you mean e5-toolret"):
+        IndexConfig(family="e5-toolrett")

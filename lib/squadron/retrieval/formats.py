@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from squadron.core.errors import ConfigError, suggest
+from squadron.llm.embed import AnyEmbedder, OpenAiEmbedder, PackagedEmbedder
 from squadron.retrieval.documents import Query
 
 
@@ -57,6 +60,25 @@ _FAMILIES = (
     ("gritlm", "gritlm"),
 )
 """What a model's name holds, and its family; the first that fits."""
+
+
+def _known(family: str) -> str:
+    if family not in FORMATS:
+        raise ValueError(f"no family of models is called {family!r}; {suggest(family, FORMATS)}")
+    return family
+
+
+Family = Annotated[str, AfterValidator(_known)]
+"""In settings: the name of a family."""
+
+
+def embedder_format(embedder: AnyEmbedder, family: str | None = None) -> Format:
+    """The format of a family, or of the one that the embedder's model is of by its name."""
+    if family is not None:
+        return named_format(family)
+    if isinstance(embedder, PackagedEmbedder):
+        return FORMATS["minilm"]
+    return find_format(embedder.model if isinstance(embedder, OpenAiEmbedder) else str(embedder.path))
 
 
 def find_format(name: str) -> Format:

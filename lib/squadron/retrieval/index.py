@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from squadron.llm.embed import AnyEmbedder, Embedder, open_embedder
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.dense import Dense
 from squadron.retrieval.documents import Document
-from squadron.retrieval.formats import document_text, find_format, named_format, query_text
+from squadron.retrieval.formats import Format, document_text, embedder_format, named_format, query_text
 from squadron.retrieval.fusion import fuse
 from squadron.retrieval.index_files import (
     REBUILD,
@@ -226,10 +226,8 @@ def check_documents(documents: Sequence[Document], where: str) -> None:
         raise InputError(what, where=where, fix="leave them out, or give their names as texts")
 
 
-def _form(config: IndexConfig, embedder: AnyEmbedder | None) -> Any:
-    if config.family is not None:
-        return named_format(config.family)
-    return find_format(model_name(embedder) if embedder is not None else "plain")
+def _form(config: IndexConfig, embedder: AnyEmbedder | None) -> Format:
+    return named_format("plain") if embedder is None else embedder_format(embedder, config.family)
 
 
 def _refuse_other_model(folder: Folder, manifest: Manifest, embedder: AnyEmbedder) -> None:

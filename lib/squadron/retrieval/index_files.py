@@ -20,6 +20,7 @@ from squadron.llm.embed import AnyEmbedder
 from squadron.retrieval.bm25 import Bm25Config, Words
 from squadron.retrieval.dense import DenseConfig
 from squadron.retrieval.documents import Document
+from squadron.retrieval.formats import Family
 from squadron.retrieval.fusion import Method
 from squadron.retrieval.vector_cache import model_identity, model_name
 
@@ -37,7 +38,7 @@ class IndexConfig(Config):
     fusion: Method = "scores"
     weights: tuple[float, float] = Field((1.0, 1.0), description="of words and of vectors, in a hybrid search")
     depth: int = Field(100, ge=1, description="documents of either that a hybrid search looks at")
-    family: str | None = Field(None, description="how the model wants texts written; None: by the model's name")
+    family: Family | None = Field(None, description="how the model wants texts written; None: by the model's name")
 
 
 class StoredModel(Config):

@@ -16,13 +16,13 @@ from squadron.methods.toolret.agent_config import AgentConfig
 from squadron.methods.toolret.learning_config import TrainingConfig
 from squadron.retrieval.bm25 import Bm25Config
 from squadron.retrieval.dense import DenseConfig
+from squadron.retrieval.formats import Family
 from squadron.retrieval.fusion import Method
 from squadron.retrieval.late import LateConfig
 from squadron.retrieval.rerankers import AnyReranker
 
 SEPARATOR = " + "
 """Between the name of a retriever and that of what reranks its best."""
-
 
 Corpus = Literal["together", "apart"]
 
@@ -125,7 +125,7 @@ class DenseRetriever(Config):
     kind: Literal["dense"] = "dense"
     name: str = Field("MiniLM", min_length=1)
     embedder: AnyEmbedder = PackagedEmbedder()
-    family: str | None = Field(
+    family: Family | None = Field(
         None, description="how queries, instructions and tools are written; None: as the model's name has it"
     )
     index: DenseConfig = DenseConfig()

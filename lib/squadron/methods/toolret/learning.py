@@ -13,7 +13,7 @@ from squadron.core.run import Stage
 from squadron.evaluate.panels import headline, step_curves
 from squadron.evaluate.rankings import score_rankings
 from squadron.evaluate.summary import Estimate, estimate
-from squadron.llm.embed import SentenceTransformersEmbedder
+from squadron.llm.embed import PackagedEmbedder, SentenceTransformersEmbedder
 from squadron.methods.toolret.algorithm import Group, search_groups
 from squadron.methods.toolret.config import Corpus
 from squadron.methods.toolret.learning_config import LearningConfig
@@ -21,7 +21,7 @@ from squadron.methods.toolret.records import Benchmark
 from squadron.methods.toolret.training_set import Part, TrainingSet
 from squadron.retrieval.dense import Dense
 from squadron.retrieval.documents import Query
-from squadron.retrieval.formats import Format, document_text, find_format, query_text, query_texts
+from squadron.retrieval.formats import Format, document_text, embedder_format, query_text, query_texts
 from squadron.retrieval.ranking import Ranking
 from squadron.retrieval.vectors import embed_corpus
 from squadron.train.encoders import Encoder, store_pairs, tune_encoder
@@ -59,7 +59,8 @@ def start_path(config: LearningConfig) -> str:
 
 def format_of(config: LearningConfig) -> Format:
     """How its queries and tools are written, in training and in use."""
-    return find_format(config.family or (str(config.start) if config.start is not None else "minilm"))
+    start = PackagedEmbedder() if config.start is None else SentenceTransformersEmbedder(path=config.start)
+    return embedder_format(start, config.family)
 
 
 def train_embedder(stage: Stage, training_set: TrainingSet, config: LearningConfig) -> Encoder:

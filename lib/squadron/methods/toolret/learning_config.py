@@ -15,6 +15,7 @@ from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.llm.settings import AnyModel
 from squadron.retrieval.bm25 import Bm25Config
+from squadron.retrieval.formats import Family
 from squadron.train.objectives.contrastive import Pooling
 from squadron.train.spec import (
     CheckpointConfig,
@@ -116,7 +117,9 @@ class LearningConfig(Config):
         None, description="a sentence-transformers model by hub name or folder; None: the packaged MiniLM"
     )
     pooling: Pooling | None = Field(None, description="None: the model's own, which it is used with")
-    family: str | None = Field(None, description="how queries and tools are written; None: as the model's name has it")
+    family: Family | None = Field(
+        None, description="how queries and tools are written; None: as the model's name has it"
+    )
     instructed: tuple[bool, ...] = Field(
         (False, True), min_length=1, description="rows without and with their instruction"
     )

@@ -28,7 +28,7 @@ from squadron.methods.toolret.datasets import places
 from squadron.methods.toolret.records import Benchmark, Ranked
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.dense import Dense
-from squadron.retrieval.formats import Format, document_text, find_format, named_format, query_texts
+from squadron.retrieval.formats import Format, document_text, embedder_format, named_format, query_texts
 from squadron.retrieval.fusion import fuse
 from squadron.retrieval.late import Late, LateEncoder, TokenFiles, embed_tokens, open_late_encoder
 from squadron.retrieval.ranking import Ranking, Searcher, best
@@ -40,15 +40,9 @@ WORDS_ALONE = "plain"
 """The format of what reads words alone: the instruction stands before the query."""
 
 
-def format_of(retriever: DenseRetriever) -> Format:
-    """How its model wants queries and tools written."""
-    named = getattr(retriever.embedder, "path", None) or getattr(retriever.embedder, "model", "minilm")
-    return find_format(retriever.family or str(named))
-
-
 def embed_tools(stage: Stage, benchmark: Benchmark, retriever: DenseRetriever) -> Vectors:
     """Compute a vector of every tool, once for each model."""
-    form = format_of(retriever)
+    form = embedder_format(retriever.embedder, retriever.family)
     texts = [document_text(form, one.text) for one in benchmark.documents(stage.run.folder)]
     return embed_corpus(stage, texts, retriever.embedder, "tools")
 
@@ -80,7 +74,9 @@ def search_vectors(
     top: int,
 ) -> Ranked:
     """Rank the tools for every query by the nearness of vectors."""
-    asked = query_texts(format_of(retriever), benchmark.asked(stage.run.folder), instructed)
+    asked = query_texts(
+        embedder_format(retriever.embedder, retriever.family), benchmark.asked(stage.run.folder), instructed
+    )
     vectors_DE = vectors.read(stage.run.folder)
     queries = embed_corpus(stage, asked, retriever.embedder, "queries")
     of_text = dict(zip(asked, queries.read(stage.run.folder), strict=True))

@@ -24,10 +24,10 @@ from squadron.methods.toolret.config import (
 )
 from squadron.methods.toolret.records import Benchmark, Comparison, Latency, label_of
 from squadron.methods.toolret.report import speed
-from squadron.methods.toolret.searching import WORDS_ALONE, format_of
+from squadron.methods.toolret.searching import WORDS_ALONE
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.dense import Dense
-from squadron.retrieval.formats import named_format, query_texts
+from squadron.retrieval.formats import embedder_format, named_format, query_texts
 from squadron.retrieval.ranking import Searcher
 from squadron.retrieval.vectors import Vectors
 
@@ -75,7 +75,8 @@ def time_one(row: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
     """Runs on a worker: the median over some queries, in each setting."""
     run, benchmark, retriever = context["run"], context["benchmark"], context["timed"][row["id"]]
     places_D, rows_Q = max(benchmark.groups(run, context["corpus"]), key=lambda group: len(group[0]))
-    form = named_format(WORDS_ALONE) if isinstance(retriever, Bm25Retriever) else format_of(retriever)
+    words = isinstance(retriever, Bm25Retriever)
+    form = named_format(WORDS_ALONE) if words else embedder_format(retriever.embedder, retriever.family)
     some = rows_Q[np.linspace(0, len(rows_Q) - 1, context["queries"]).astype(int)]
     asked = benchmark.asked(run)
     queries = [asked[place] for place in some]
