@@ -51,9 +51,9 @@ bench: $(READY)
 # In gpu.txt certifi stays open, since vLLM asks for one so new that not every package index has it, and setuptools
 # is one that vLLM takes on every Python, not on 3.11 alone.
 constraints: $(READY)
-	printf 'torch==2.13.0\n' | $(COMPILE) -c - --universal --extra dev -o constraints/cpu.txt
+	printf 'torch==2.13.0\n' | $(COMPILE) -c - --universal --extra dev --extra s3 -o constraints/cpu.txt
 	printf 'certifi\n' > $(VENV)/overrides.txt
-	printf 'torch==2.14.0\nsetuptools<81\n' | $(COMPILE) -c - --python-platform x86_64-manylinux_2_28 --extra gpu \
+	printf 'torch==2.14.0\nsetuptools<81\n' | $(COMPILE) -c - --python-platform x86_64-manylinux_2_28 --extra gpu --extra s3 \
 	    --override $(VENV)/overrides.txt --no-emit-package certifi -o constraints/gpu.txt
 	grep -vE '^(torch|triton|nvidia-[a-z0-9-]+)==' constraints/cpu.txt | $(HASH) --universal -o constraints/cpu-hashes.txt
 	$(HASH) --python-platform x86_64-manylinux_2_28 -o constraints/gpu-hashes.txt < constraints/gpu.txt
