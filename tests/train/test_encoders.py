@@ -19,10 +19,12 @@ from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.llm.embed import SentenceTransformersEmbedder, open_embedder
 from squadron.rehearse.small_models import make_twin
+from squadron.retrieval import Document, SearchIndex
 from squadron.train.checkpoints.checkpoint import Reader
 from squadron.train.encoders import store_pairs, text_key
 from squadron.train.models import encoders
 from squadron.train.models.encoders import encode_texts, export_encoder, find_encoder, open_sentence_model
+from squadron.train.models.families.make import make_family_model
 from squadron.train.objectives.contrastive import Contrastive, Pooling
 from squadron.train.objectives.layout import padded
 from squadron.train.spec import LoraSettings
@@ -53,8 +55,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def rows_of(path: str) -> list[dict[str, Any]]:
-    tokenizer, window = open_sentence_model(path).tokenizer, 64
-    encode = lambda texts: encode_texts(tokenizer, texts, window)  # noqa: E731
+    model, window = open_sentence_model(path), 64
+    encode = lambda texts: encode_texts(model, texts, window)  # noqa: E731
     return [
         {"query_ids": query, "positive_ids": positive, "negative_ids": encode(negatives)}
         for query, positive, negatives in zip(encode(QUERIES), encode(POSITIVES), NEGATIVES, strict=True)
@@ -130,7 +132,7 @@ def test_pairs_are_written_with_what_answers_their_query(small: str, tmp_path: P
     run.open()
     run.stage(store)
     ((first, second),) = found
-    encode = lambda texts: encode_texts(open_sentence_model(small).tokenizer, texts, 8)  # noqa: E731
+    encode = lambda texts: encode_texts(open_sentence_model(small), texts, 8)  # noqa: E731
     assert [first["positive_ids"].tolist(), second["positive_ids"].tolist()] == encode(POSITIVES[:2])
     for row in (first, second):
         assert [row["query_ids"].tolist()] == encode(QUERIES[:1])
@@ -161,12 +163,52 @@ def test_an_export_gives_the_vectors_that_were_trained(
         assert export_encoder(encoder, reader, tmp_path / "model") < 1e-5
     texts = ["  Play some Jazz ", "a city's weather, day by day " * 40, *POSITIVES]
     actual = open_embedder(SentenceTransformersEmbedder(path=str(tmp_path / "model"))).embed(texts)
-    ids = encode_texts(open_sentence_model(small).tokenizer, texts, 48)
+    ids = encode_texts(open_sentence_model(small), texts, 48)
     with torch.no_grad():
         expected = Contrastive(0, pooling=pooling).embed(model.eval(), *padded(ids)).numpy()
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     before = open_embedder(SentenceTransformersEmbedder(path=small)).embed(texts)
     assert np.abs(actual - before).max() > 1e-3
+
+
+def test_a_causal_embedder_with_a_chat_template_is_trained_exported_and_searched_by(tmp_path: Path) -> None:
+    """As Qwen3-Embedding: sentence-transformers puts its texts through the template, and so does training."""
+    path = make_causal_embedder(tmp_path / "causal")
+    encoder = find_encoder(path, max_length=24)
+    assert encoder.pooling == "last"
+    opened, texts = open_sentence_model(path), [*POSITIVES, "a city's weather, day by day " * 40]
+    ids = encode_texts(opened, texts, 24)
+    read = [opened.tokenizer.decode(row) for row in ids]
+    assert read[0] == f"<|im_start|>user\n{texts[0]}<|im_end|>\n"
+    assert len(ids[3]) == 24 and read[3].endswith("<|im_end|>\n")
+    model = encoder()
+    write_checkpoint(Folder(str(tmp_path / "store")), model)
+    with Reader(Folder(str(tmp_path / "store")), 1) as reader:
+        assert export_encoder(encoder, reader, tmp_path / "model") < 1e-5
+    settings = SentenceTransformersEmbedder(path=str(tmp_path / "model"))
+    embedder = open_embedder(settings)
+    with torch.no_grad():
+        expected = Contrastive(0, pooling="last").embed(model.eval(), *padded(ids)).numpy()
+    np.testing.assert_allclose(embedder.embed(texts), expected, atol=1e-5)
+    assert embedder.too_long(texts) == [False, False, False, True]
+    room = 24 - (len(encode_texts(opened, ["a"], 24)[0]) - 1)
+    assert embedder.too_long([" a" * room, " a" * (room + 1)]) == [False, True]
+    tools = [Document(str(place), text) for place, text in enumerate(texts)]
+    index = SearchIndex.build(Folder(tmp_path / "index"), tools, embedder=settings)
+    assert index.search(texts, 1, mode="dense").places_QK[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def make_causal_embedder(folder: Path) -> str:
+    """Random weights, Qwen's tokenizer and template in small, the last token's state."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    make_family_model(folder / "bare", "qwen3", kind="encoder", texts=POSITIVES)
+    transformer = Transformer(str(folder / "bare"))
+    pooling = Pooling(transformer.auto_model.config.hidden_size, pooling_mode="lasttoken")
+    model = SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu")
+    model.save(str(folder / "model"), create_model_card=False)
+    return str(folder / "model")
 
 
 def test_training_pools_as_the_model_is_used(small: str, tmp_path: Path) -> None:

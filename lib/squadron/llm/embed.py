@@ -158,14 +158,23 @@ class _SentenceTransformers:
         window = self._model.max_seq_length
         if window is None:
             return [False] * len(texts)
-        # No token is shorter than a byte; two are the marks of beginning and end.
-        maybe = [number for number, text in enumerate(texts) if len(text.encode(errors="replace")) > window - 2]
+        (marks,) = self._lengths(["a"])  # and one token; no token is shorter than a byte
+        maybe = [number for number, text in enumerate(texts) if len(text.encode(errors="replace")) + marks > window]
         found = [False] * len(texts)
-        if maybe:
-            tokens = self._model.tokenizer([texts[n] for n in maybe], truncation=False, verbose=False)["input_ids"]
-            for number, row in zip(maybe, tokens, strict=True):
-                found[number] = len(row) > window
+        for number, length in zip(maybe, self._lengths([texts[n] for n in maybe]), strict=True):
+            found[number] = length > window
         return found
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """Of each text in tokens as it is embedded, uncut: with prompt, chat template and marks of beginning and
+        end."""
+        if not texts:
+            return []
+        prompt = self._model.prompts.get(self._settings.prompt_name or self._model.default_prompt_name)
+        uncut = {"text": {"truncation": False, "verbose": False}}
+        made = self._model.preprocess(list(texts), prompt=prompt, processing_kwargs=uncut)
+        lengths: list[int] = made["attention_mask"].sum(1).tolist()
+        return lengths
 
     def close(self) -> None:
         import torch

@@ -61,7 +61,7 @@ def store_pairs(
     """
     import random
 
-    tokenizer = open_sentence_model(encoder.path).tokenizer
+    model = open_sentence_model(encoder.path)
     draw = random.Random(seed)
     cut: set[str] = set()
 
@@ -76,7 +76,7 @@ def store_pairs(
     def encoded() -> Iterator[dict[str, Any]]:
         for some in _chunks(pairs(), _AT_ONCE):
             texts = list(dict.fromkeys(text for one in some for text in (one["query"], one["positive"], *one["drawn"])))
-            ids = dict(zip(texts, encode_texts(tokenizer, texts, encoder.max_length), strict=True))
+            ids = dict(zip(texts, encode_texts(model, texts, encoder.max_length), strict=True))
             cut.update(text for text in texts if len(ids[text]) == encoder.max_length)
             for one in some:
                 documents = (one["positive"], *one["drawn"])

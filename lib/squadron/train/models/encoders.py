@@ -130,7 +130,7 @@ def _verify(encoder: SentenceEncoder, trained: Any, folder: Path) -> float:
     from squadron.train.objectives.layout import padded
 
     loaded = open_sentence_model(str(folder))
-    ids = encode_texts(loaded.tokenizer, _SENTENCES, encoder.max_length)
+    ids = encode_texts(loaded, _SENTENCES, encoder.max_length)
     with torch.no_grad():
         expected = Contrastive(0, pooling=encoder.pooling).embed(trained.eval(), *padded(ids))
     actual = torch.as_tensor(loaded.encode(list(_SENTENCES), show_progress_bar=False))
@@ -141,7 +141,10 @@ def _verify(encoder: SentenceEncoder, trained: Any, folder: Path) -> float:
     return difference
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Token ids as sentence-transformers makes them, cut at the window, with the model's own marks about them."""
-    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    return ids
+def encode_texts(model: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids as a model of sentence-transformers makes them when it embeds: cut at this window, with its own marks
+    about them, and through its chat template where it reads texts as messages, as causal embedders do."""
+    if not texts:
+        return []
+    made = model.preprocess(list(texts), max_length=max_length)
+    return [row[kept].tolist() for row, kept in zip(made["input_ids"], made["attention_mask"].bool(), strict=True)]
