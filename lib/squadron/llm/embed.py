@@ -170,7 +170,7 @@ class _SentenceTransformers:
         end."""
         if not texts:
             return []
-        prompt = self._model.prompts.get(self._settings.prompt_name or self._model.default_prompt_name)
+        prompt = self._model.prompts.get(self._settings.prompt_name or self._model.default_prompt_name or "")
         uncut = {"text": {"truncation": False, "verbose": False}}
         made = self._model.preprocess(list(texts), prompt=prompt, processing_kwargs=uncut)
         lengths: list[int] = made["attention_mask"].sum(1).tolist()
