@@ -1,4 +1,4 @@
-"""The command line: `squadron ls · plan · rehearse · run · sweep · serve · tools · report · doctor`.
+"""The command line: `squadron ls · plan · rehearse · run · sweep · serve · cluster · tools · report · doctor`.
 
 Nothing heavy is imported until a command needs it, so that `squadron --help` answers at once.
 """
@@ -30,6 +30,7 @@ _CAPABILITIES = {
     "rehearse": "squadron.rehearse.command",
     "sweep": "squadron.tune.command",
     "serve": "squadron.serve.command",
+    "cluster": "squadron.cluster.command",
     "tools": "squadron.serve.tools.command",
 }
 """Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
