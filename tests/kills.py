@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -66,9 +67,11 @@ class Job:
         words = write_files(place / "files", contract.files, contract.words)
         return Job(name, ["smoke", *words, *more], place / "whole")
 
-    def run(self, folder: Path) -> tuple[int, str]:
-        """Run it to its end: the exit code, and what was printed."""
-        with self._driver(folder) as (driver, out):
+    def run(
+        self, folder: Path, url: str = "", environment: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[int, str]:
+        """Run it to its end, in the folder or behind a URL: the exit code, and what was printed."""
+        with self._driver(folder, url, environment) as (driver, out):
             code = driver.wait(_TIMEOUT_S)
             return code, out.read_text(errors="replace")
 
@@ -102,10 +105,12 @@ class Job:
         return Moment(number, kind, stage, at)
 
     @contextlib.contextmanager
-    def _driver(self, folder: Path) -> Iterator[tuple[Process, Path]]:
+    def _driver(
+        self, folder: Path, url: str = "", more: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[tuple[Process, Path]]:
         cache = folder.with_name(f"{folder.name}-cache")
-        environment = {**os.environ, "PYTHONPATH": str(LIB), "SQUADRON_CACHE": str(cache)}
-        line = ["-m", "squadron.core.cli", "run", self.name, *self.words, "--run", str(folder)]
+        environment = {**os.environ, "PYTHONPATH": str(LIB), "SQUADRON_CACHE": str(cache), **more}
+        line = ["-m", "squadron.core.cli", "run", self.name, *self.words, "--run", url or str(folder)]
         with tempfile.NamedTemporaryFile() as out:
             driver = start(line, environment, out.fileno())
             try:

@@ -16,6 +16,8 @@ _BLOCKED = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 _FAILING = (errno.EIO, errno.ESTALE, errno.ENXIO)
 _STORES = {"botocore", "s3fs", "gcsfs", "adlfs", "azure", "google", "aiohttp", "fsspec", "paramiko", "requests"}
 """Packages that reach stores behind URLs; each has errors of its own."""
+_PLAIN = (FileNotFoundError, FileExistsError)
+"""What stores say of files that are, or are not, there."""
 _KEPT = "then give the same command again: finished work is kept"
 
 
@@ -39,7 +41,7 @@ def explaining_disk_errors(where: str) -> Iterator[None]:
 def explain_disk_error(error: BaseException, where: str = "") -> SquadronError | None:
     """What the error of a disk or store means, and what to do; None for any other error. Without `where`, the file that
     the error itself names is told."""
-    if isinstance(error, SquadronError):
+    if isinstance(error, SquadronError) or ("://" in where and isinstance(error, _PLAIN)):
         return None
     code, place = _code(error), where or _named(error)
     if is_full(error):
@@ -56,15 +58,15 @@ def explain_disk_error(error: BaseException, where: str = "") -> SquadronError |
         return InputError("the path is too long", where=_shortened(place), fix="give a shorter one with --run")
     if code == errno.ELOOP:
         return InputError("a link leads back to itself", where=place, fix="remove it, or give another path")
+    if is_of_store(error) or ("://" in where and isinstance(error, OSError)):
+        fix = f"look after the address, the network and the credentials, {_KEPT}"
+        return ResourceError(f"the store cannot be used: {_text(error)}", where=place, fix=fix)
     if code in _FAILING:
         fix = f"look after the disk or its server, {_KEPT}"
         return ResourceError(f"the disk does not answer as it should: {_text(error)}", where=place, fix=fix)
     if code in (errno.EMFILE, errno.ENFILE):
         fix = f"raise the limit with `ulimit -n 65536`, {_KEPT}"
         return ResourceError("too many files are open", where=place, fix=fix)
-    if _of_a_store(error):
-        fix = f"look after the address, the network and the credentials, {_KEPT}"
-        return ResourceError(f"the store cannot be used: {_text(error)}", where=place, fix=fix)
     return None
 
 
@@ -100,7 +102,8 @@ def _blocked(place: str) -> InputError:
     return InputError("a folder stands where a file should be", where=place, fix=fix)
 
 
-def _of_a_store(error: BaseException) -> bool:
+def is_of_store(error: BaseException) -> bool:
+    """Whether a package that reaches stores behind URLs has raised it."""
     return any(kind.__module__.partition(".")[0] in _STORES for kind in type(error).__mro__)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from squadron.core.errors import InputError
 from squadron.core.json_text import from_json
 from squadron.core.private_folder import private_folder
 from squadron.core.remote_files import remote_state
+from squadron.core.remote_store import ask_store, create_file, is_there, open_file, open_store, upload_file, write_file
 from squadron.core.seals import seal, unseal
 
 RESTORE = "restore it from a copy, or remove it and give the same command again"
@@ -66,9 +68,7 @@ class Folder:
         """Write a file whole or not at all. Raises ResourceError if the disk is full or not writable."""
         with explaining_disk_errors(self.file(name)):
             if not self.path:
-                filesystem, path = self._remote(name)
-                filesystem.makedirs(_parent(path), exist_ok=True)
-                filesystem.pipe_file(path, data)
+                write_file(self.file(name), *self._remote(name), data)
                 return
             target = self._local(name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +81,11 @@ class Folder:
                 os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def create_bytes(self, name: str, data: bytes) -> bool:
+        """Write a file of a store that is not there yet, and return whether this call did: of several processes that
+        try, one. `data` must be the caller's alone. Raises ResourceError as `write_bytes` does."""
+        return create_file(self.file(name), *self._remote(name), data)
 
     def append_line(self, name: str, line: str) -> None:
         """Add one line to a log; on object stores, which cannot append, by rewriting it. What a kill has left of a line
@@ -99,9 +104,11 @@ class Folder:
 
     def read_bytes(self, name: str) -> bytes:
         """The bytes of a file. Raises InputError naming the file if it is not there or cannot be read."""
-        with _explaining_unreadable(self.file(name)), self.open(name) as stream:
-            data: bytes = stream.read()
-            return data
+        with _explaining_unreadable(self.file(name)):
+            if not self.path:
+                found: bytes = self._ask(name, lambda filesystem, path: filesystem.cat_file(path))
+                return found
+            return self._local(name).read_bytes()
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON object with a seal. Raises TypeError for anything else: it could carry none."""
@@ -136,9 +143,7 @@ class Folder:
         """Move a local file in, whole or not at all; for files too large to hold in memory."""
         with explaining_disk_errors(self.file(name)):
             if not self.path:
-                filesystem, place = self._remote(name)
-                filesystem.makedirs(_parent(place), exist_ok=True)
-                filesystem.put_file(path, place)
+                upload_file(self.file(name), *self._remote(name), path)
                 os.unlink(path)
                 return
             target = self._local(name)
@@ -150,9 +155,8 @@ class Folder:
         """A local path of the file: its own, or a copy in the folder `into`. Raises FileNotFoundError."""
         if self.path:
             return str(self._local(name))
-        filesystem, place = self._remote(name)
         path = os.path.join(into, name.replace("/", "--"))
-        filesystem.get_file(place, path)
+        self._ask(name, lambda filesystem, place: filesystem.get_file(place, path))
         return path
 
     def local(self, name: str) -> str:
@@ -163,9 +167,7 @@ class Folder:
         """
         if self.path:
             return str(self._local(name))
-        filesystem, path = self._remote(name)
-        filesystem.invalidate_cache()
-        state = remote_state(filesystem, path)
+        state = self._ask(name, remote_state)
         key = hashlib.sha256(json.dumps([self.file(name), state]).encode()).hexdigest()[:32]
         place = os.path.join(private_folder("files"), key)
         path = os.path.join(place, name.rpartition("/")[2])
@@ -181,23 +183,20 @@ class Folder:
             raise ValueError("Folder.open reads; use write_bytes to write atomically")
         if self.path:
             return open(self._local(name), mode)
-        filesystem, path = self._remote(name)
-        stream: IO[Any] = filesystem.open(path, mode)
-        return stream
+        stream = open_file(self.file(name), *self._remote(name))
+        return stream if mode == "rb" else io.TextIOWrapper(stream, "utf-8")
 
     def exists(self, name: str = "") -> bool:
         """Whether there is such a file or folder that can be reached."""
         if self.path:
             return os.path.exists(self._local(name))
-        filesystem, path = self._remote(name)
-        return bool(filesystem.exists(path))
+        return is_there(self.file(name), *self._remote(name))
 
     def size(self, name: str) -> int:
         """Bytes in a file."""
         if self.path:
             return self._local(name).stat().st_size
-        filesystem, path = self._remote(name)
-        return int(filesystem.size(path))
+        return int(self._ask(name, lambda filesystem, path: filesystem.size(path)))
 
     def ls(self) -> list[str]:
         """Names in this folder, sorted; empty if it is not there. Unfinished temporary files are left out."""
@@ -205,9 +204,10 @@ class Folder:
             with _explaining_unreadable(self.url):
                 names = os.listdir(self.path) if os.path.isdir(self.path) else []
         else:
-            filesystem, root = self._filesystem()
-            filesystem.invalidate_cache()
-            found = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
+            try:
+                found = self._ask("", lambda filesystem, root: filesystem.ls(root, detail=False))
+            except FileNotFoundError:
+                found = []
             names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found]
         return sorted(name for name in names if not name.endswith(".tmp"))
 
@@ -216,20 +216,24 @@ class Folder:
         if self.path:
             found = [path.relative_to(self.path).as_posix() for path in Path(self.path).rglob("*") if path.is_file()]
             return sorted(name for name in found if not name.endswith(".tmp"))
-        filesystem, root = self._filesystem()
-        filesystem.invalidate_cache()
-        start = root.lstrip("/")
-        found = filesystem.find(root) if filesystem.exists(root) else []
+        start = self._remote("")[1].lstrip("/")
+        try:
+            found = self._ask("", lambda filesystem, root: filesystem.find(root))
+        except FileNotFoundError:
+            found = []
         return sorted(str(entry).lstrip("/").removeprefix(start).lstrip("/") for entry in found)
 
     def remove(self, name: str = "") -> None:
         """Remove a file or a whole folder; nothing happens if it is not there."""
-        import fsspec
-
-        remote = not self.path
-        filesystem, target = self._remote(name) if remote else (fsspec.filesystem("file"), str(self._local(name)))
-        if filesystem.exists(target):
-            filesystem.rm(target, recursive=True)
+        if not self.path:
+            with contextlib.suppress(FileNotFoundError):
+                self._ask(name, lambda filesystem, path: filesystem.rm(path, recursive=True))
+            return
+        target = self._local(name)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
 
     def make(self) -> Folder:
         """Create the folder if the store has folders, and say early if it cannot be written."""
@@ -246,19 +250,13 @@ class Folder:
         return Path(self.path, _inside(name, self.url))
 
     def _remote(self, name: str) -> tuple[Any, str]:
-        filesystem, root = self._filesystem()
+        filesystem, root = open_store(self.url)
         return filesystem, f"{root}/{_inside(name, self.url)}".rstrip("/")
 
-    def _filesystem(self) -> tuple[Any, str]:
-        import fsspec
-
-        try:
-            filesystem, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise InputError(
-                f"no driver for this URL: {error}", where=self.url, fix="pip install the named fsspec driver"
-            ) from None
-        return filesystem, str(root).rstrip("/")
+    def _ask(self, name: str, ask: Callable[[Any, str], Any]) -> Any:
+        """What the file system behind the URL answers of a file. Raises as `ask_store` does."""
+        filesystem, path = self._remote(name)
+        return ask_store(self.file(name), lambda: ask(filesystem, path))
 
 
 def relative(folder: Folder, run_folder: Folder, name: str = "") -> str:
@@ -279,10 +277,6 @@ def _ends_line(path: Path) -> bool:
     with open(path, "rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) == b"\n"
-
-
-def _parent(path: str) -> str:
-    return path.rsplit("/", 1)[0]
 
 
 @contextlib.contextmanager

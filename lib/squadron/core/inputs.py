@@ -22,6 +22,7 @@ from squadron.core.digests import Known, digest_local
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.remote_files import remote_state
+from squadron.core.remote_store import ask_store, open_store
 
 _LARGE_BYTES = 64 * 2**20
 _REMEMBERED, _COMMITS = "inputs.json", "commits.json"
@@ -231,14 +232,17 @@ def _hash(value: Any) -> str:
 
 
 def _describe_url(url: str, reads: Callable[[str], bool]) -> list[list[Any]]:
-    """Name and state of each file behind a URL; empty where it cannot be reached, which reading it will tell."""
-    import fsspec
+    """Name and state of each file behind a URL; empty where there is none, which reading it will tell.
 
-    try:
-        filesystem, place = fsspec.core.url_to_fs(url)
-        filesystem.invalidate_cache()
-        found = filesystem.find(place, detail=True) if filesystem.exists(place) else {}
+    Raises ResourceError if its store cannot be used: a stage must not be taken for another because of that.
+    """
+    filesystem, place = open_store(url)
+
+    def describe() -> list[list[Any]]:
+        found = filesystem.find(place, detail=True)
         named = [(path.removeprefix(place).lstrip("/"), path) for path in sorted(found)]
         return [[name, remote_state(filesystem, path, found[path])] for name, path in named if not name or reads(name)]
-    except Exception:  # each file system has kinds of its own
-        return []
+
+    with contextlib.suppress(FileNotFoundError):
+        return ask_store(url, describe)
+    return []

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type
 
 from squadron.core import console
 from squadron.core.config import Config, changes, fingerprint, to_yaml
-from squadron.core.disk_errors import explaining_disk_errors
-from squadron.core.errors import InputError, ResourceError
+from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.idle import IdleWorkers
 from squadron.core.inputs import find_inputs, recall, remember, replace_paths
+from squadron.core.lease import LEASES, Lease, lock
 from squadron.core.line_log import append_row, find_rows, read_rows, rewrite_rows
 from squadron.core.manifest import FORMAT, MANIFEST, describe_environment, read_manifest, refuse_links
 from squadron.core.marker import (
@@ -96,6 +96,7 @@ class Run:
         on from what it finds there; so is a finished one that left failed rows, to retry them, and one that `rerun`
         names, say for other pictures. Inputs and output are `Config` records.
         """
+        self.check_held()
         stage = Stage.of(self, function, inputs, named)
         self._note(stage)
         if self.stage_cache is not None:
@@ -113,6 +114,7 @@ class Run:
             output = function(stage, *inputs, **named)
         finally:
             stage.close()
+        self.check_held()
         stage.commit(output, time.monotonic() - started)
         return output
 
@@ -128,10 +130,10 @@ class Run:
                 what = f"this run folder belongs to the job {owner!r}, not {self.job!r}"
                 raise InputError(what, where=str(self.folder), fix=fix)
             recall(self.folder)
-        elif foreign := [name for name in self.folder.ls() if name not in ("stages", STAND_INS, ".lock")]:
+        elif foreign := [name for name in self.folder.ls() if name not in ("stages", STAND_INS, ".lock", LEASES)]:
             fix = "choose an empty or new folder with --run"
             raise InputError(f"not a run folder: it holds {', '.join(foreign[:3])}", where=str(self.folder), fix=fix)
-        self._lock = _lock(self.folder)
+        self._lock = lock(self.folder)
         self._manifest = {
             "job": self.job,
             "format": FORMAT,
@@ -147,6 +149,11 @@ class Run:
         rows = [stage.folder.find_json(MEASURES, {}) for stage in self.stages]
         names = {name for row in rows for name in row}
         return {name: fmean(row[name] for row in rows if name in row) for name in names}
+
+    def check_held(self) -> None:
+        """Raise ResourceError if another process has taken over the folder, which may happen behind a URL."""
+        if isinstance(self._lock, Lease):
+            self._lock.check()
 
     def close(self) -> None:
         """Let go of workers and of the folder."""
@@ -371,24 +378,3 @@ def _finite(value: Any) -> Any:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _lock(folder: Folder) -> Any:
-    """Hold a local run folder for this process; the system lets go when the process ends, however it ends."""
-    if not folder.path:
-        return None
-    import fcntl
-
-    with explaining_disk_errors(folder.file(".lock")):
-        stream = open(f"{folder.path}/.lock", "w")  # noqa: SIM115 - held until the run closes
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        fix = "wait for it, stop it, or choose another folder with --run"
-        raise ResourceError("another process is running in this folder", where=str(folder), fix=fix) from None
-    except OSError:
-        with contextlib.suppress(OSError):
-            stream.close()
-        return None
-    return stream

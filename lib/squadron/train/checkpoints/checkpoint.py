@@ -33,6 +33,7 @@ from squadron.train.checkpoints.commits import (
     complete_steps,
     damaged,
     name_of,
+    pass_over,
     read_complete,
 )
 
@@ -87,6 +88,7 @@ def prune(store: Folder, keep_last: int, keep_best: bool) -> None:
         kept.add(best)
     for step in steps:
         if step not in kept:
+            pass_over(store, step)  # first: what is removed half way is no checkpoint
             (store / "checkpoints").remove(name_of(step))
 
 
