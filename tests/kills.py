@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -58,6 +58,12 @@ class Job:
     name: str
     words: Sequence[str]
     whole: Path
+    kinds: ClassVar[Sequence[str]] = KINDS
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables of its drivers."""
+        return os.environ
 
     @staticmethod
     def of(name: str, place: Path, more: Sequence[str] = ()) -> Job:
@@ -81,7 +87,9 @@ class Job:
         copy_run(self.whole, folder)
         _go_back(folder, moment.stage)
         with self._driver(folder) as (driver, out):
-            self._kill(driver, folder, moment)
+            self.await_moment(driver, folder, moment)
+            if driver.poll() is None:
+                self.strike(driver, moment)
             moment.ended.append(driver.wait(_TIMEOUT_S))
             _note_traceback(moment, out.read_text(errors="replace"))
         while moment.ended[-1] != 0 and len(moment.ended) < _TRIES:
@@ -98,7 +106,7 @@ class Job:
             path.name: json.loads((path / "done.json").read_text())["seconds"] for path in _stage_folders(self.whole)
         }
         (stage,) = draw.choices(list(took), [0.5 + seconds for seconds in took.values()])
-        kind = draw.choice(KINDS)
+        kind = draw.choice(self.kinds)
         at = draw.uniform(0, took[stage])
         if kind == "between":
             at = draw.randint(1, len(_files(self.whole / "stages" / stage)))
@@ -109,7 +117,7 @@ class Job:
         self, folder: Path, url: str = "", more: Mapping[str, str] = MappingProxyType({})
     ) -> Iterator[tuple[Process, Path]]:
         cache = folder.with_name(f"{folder.name}-cache")
-        environment = {**os.environ, "PYTHONPATH": str(LIB), "SQUADRON_CACHE": str(cache), **more}
+        environment = {**self.environment, "PYTHONPATH": str(LIB), "SQUADRON_CACHE": str(cache), **more}
         line = ["-m", "squadron.core.cli", "run", self.name, *self.words, "--run", url or str(folder)]
         with tempfile.NamedTemporaryFile() as out:
             driver = start(line, environment, out.fileno())
@@ -120,20 +128,20 @@ class Job:
                     os.killpg(driver.pid, signal.SIGKILL)
                 driver.wait()
 
-    def _kill(self, driver: Process, folder: Path, moment: Moment) -> None:
+    def await_moment(self, driver: Process, folder: Path, moment: Moment) -> None:
+        """Wait until the moment has come, or the driver has ended."""
         stage = folder / "stages" / moment.stage
         _wait(driver, lambda: (stage / "started.json").exists())
         if moment.kind == "between":
             _wait(driver, lambda: len(_files(stage)) >= moment.at or (stage / "done.json").exists())
         else:
             _wait(driver, lambda: False, moment.at)
-        if driver.poll() is not None:
-            return
+
+    def strike(self, driver: Process, moment: Moment) -> None:
+        """Kill what the moment says."""
         if moment.kind == "worker" and (workers := _at_work(driver)):
             victim = random.Random(moment.number).choice(workers)
-            moment.victim = " ".join(victim.cmdline())[:60]
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.kill()
+            moment.victim = kill_process(victim)
             return
         moment.victim = "driver"
         os.killpg(driver.pid, signal.SIGKILL)
@@ -212,6 +220,15 @@ def _go_back(folder: Path, stage: str) -> None:
 
 def _files(folder: Path) -> list[str]:
     return [name for _, _, names in os.walk(folder) for name in names if not name.endswith(".tmp")]
+
+
+def kill_process(process: psutil.Process) -> str:
+    """Kill a process, and return what it was called."""
+    name = "gone"
+    with contextlib.suppress(psutil.Error):
+        name = " ".join(process.cmdline())[:60]
+        process.kill()
+    return name
 
 
 def _at_work(driver: Process) -> list[psutil.Process]:

@@ -1,0 +1,75 @@
+"""Losses at random moments on a cluster of three nodes: does every job report what an undisturbed run does?
+
+python tests/bench/bench_chaos.py [JOB …] [MOMENTS]
+
+The nodes are on this machine, each with one CPU and a loopback address of its own; the driver is on the head. Each
+job's smoke setting runs undisturbed once, then MOMENTS times (15) with one loss: a worker process is killed, a node is
+killed with all its processes, a node stands still for six seconds and is taken for lost after three, or the driver is
+killed and the command given again. Moments that were tried are kept in `runs/bench-chaos`, so the bench can be given in
+parts. Bar: every reported number, table and fingerprint equal over 100 moments; of the rows, at most one for each
+worker is answered twice.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+from tests.chaos import COUNT, ChaosJob, Loss, disturb
+from tests.nodes import Nodes
+
+PLACE = Path("runs/bench-chaos").resolve()
+OFTEN = ["training.checkpoint.every=2", "training.evaluate_every=2"]
+JOBS = {
+    "coordination": ("coordination", []),
+    "crowdselect": ("crowdselect", []),
+    "flame": ("flame", []),
+    "finetune": ("finetune", OFTEN),
+    "finetune-group": ("finetune", [*OFTEN, "--workers", "2"]),
+    "toolret": ("toolret", []),
+    "actor_reasoner": ("actor_reasoner", []),
+    "self_rewarding": ("self_rewarding", []),
+}
+
+
+def main(name: str, count: int, nodes: Nodes) -> list[Loss]:
+    """All moments of a job, those of earlier calls among them."""
+    place = PLACE / name
+    job = ChaosJob.on(nodes, JOBS[name][0], place, JOBS[name][1])
+    file = place / "moments.jsonl"
+    moments = [Loss(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    if not (job.whole / "report.html").exists() or not moments:
+        shutil.rmtree(job.whole, ignore_errors=True)
+        code, said = job.run(job.whole)
+        assert code == 0, said
+    for number in range(len(moments), count):
+        folder = place / f"{number:03d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        moment = disturb(job, number, folder)
+        with file.open("a") as stream:
+            stream.write(json.dumps(asdict(moment)) + "\n")
+        moments.append(moment)
+        came = "equal" if moment.harmless else moment.differences[:5]
+        where = f"{moment.kind} in {moment.stage} at {moment.at:.3g}, {moment.victim}"
+        twice = f"{moment.twice} of {moment.rows} rows twice"
+        print(f"{name} {number}: {where}: ended {moment.ended}, {came}, {twice}", flush=True)
+        if moment.harmless:
+            shutil.rmtree(folder)
+        shutil.rmtree(folder.with_name(f"{folder.name}-cache"), ignore_errors=True)
+    return moments
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    chosen = [word for word in words if not word.isdecimal()] or list(JOBS)
+    most = int(next((word for word in words if word.isdecimal()), "15"))
+    with Nodes(COUNT) as nodes:
+        for each in chosen:
+            found = main(each, most, nodes)
+            kinds = Counter((one.kind, one.harmless) for one in found)
+            print(f"{each}: {sum(one.harmless for one in found)} of {len(found)} equal; {dict(kinds)}")
