@@ -6,8 +6,9 @@ import pytest
 
 from squadron.core.cluster import Cluster, Node
 from squadron.core.errors import ResourceError
-from squadron.core.placement import Wanted, pack
-from squadron.core.profile import WorkerResources
+from squadron.core.gang import Room
+from squadron.core.placement import Wanted, fit, pack
+from squadron.core.profile import PROFILES, Profile, WorkerResources
 
 SMALL, LARGE = Node("a", "10.0.0.1", cpus=2, gpus=0, memory_gb=8), Node("b", "10.0.0.2", cpus=8, gpus=2, memory_gb=64)
 
@@ -44,3 +45,19 @@ def test_what_fits_alone_but_not_together_is_refused_with_what_is_there() -> Non
     assert told.value.where == "10.0.0.1: 2 CPUs, 8 GB of memory" and told.value.fix
     with pytest.raises(ResourceError, match="serving chat asks for 1 worker of 3 CPUs each"):
         cluster.require_together([wanted("serving chat", cpus=3)])
+
+
+@pytest.mark.parametrize("profile", [one for one in PROFILES.values() if one.cards], ids=lambda one: one.name)
+def test_the_workers_of_a_profile_fill_its_cards_and_fit_its_machines(profile: Profile) -> None:
+    assert profile.cpus and profile.memory_gb and profile.cards and profile.trainer
+    machine = Room(profile.cpus, profile.cards, profile.memory_gb)
+    assert fit(machine, profile.trainer) == profile.cards
+    assert fit(machine, profile.worker) * profile.worker.gpus == profile.cards
+    assert profile.trainers == profile.nodes * profile.cards
+
+
+def test_a_training_takes_the_workers_that_are_asked_for_else_a_card_each() -> None:
+    assert Profile(name="auto").trainers is None
+    assert Profile(name="auto", workers=3).trainers == 3
+    assert PROFILES["2x8xh100"].trainers == 16
+    assert PROFILES["2x8xh100"].model_copy(update={"workers": 4}).trainers == 4

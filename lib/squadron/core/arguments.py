@@ -15,10 +15,14 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="FOLDER", help="run folder or fsspec URL (default: runs/JOB-CONFIGURATION)")
     parser.add_argument("--address", help="Ray cluster to connect to, such as auto (default: this machine)")
-    parser.add_argument("--profile", default="auto", help="hardware of one worker: auto, laptop, h200, 8xh100")
+    parser.add_argument(
+        "--profile", default="auto", help="hardware, and the share of one worker: auto, laptop, h200, 8xh100, 2x8xh100"
+    )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="ask for exactly N workers, and refuse to start with fewer"
     )
+    wait = "seconds to wait for room, for machines that the cluster adds or for other work to end (default: 900)"
+    parser.add_argument("--wait-s", type=float, metavar="S", help=wait)
     parser.add_argument(
         "--track",
         default="tensorboard",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import socket
 import uuid
@@ -18,14 +17,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from squadron.core.ending import keeping_handlers
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
-from squadron.core.placement import Wanted, pack
-from squadron.core.profile import WorkerResources
+from squadron.core.gang import Room, await_room, describe, grows
+from squadron.core.placement import Wanted, fit, pack
+from squadron.core.profile import Profile, WorkerResources
 from squadron.core.ray_sessions import remove_dead_sessions, temporary_root
 
 _GB = 1024**3
-# A share such as 0.1 GPU adds up to a hair more or less than a whole card in floating point.
-_ROUNDING = 1e-6
-_MANY = 1000.0  # workers on a node that need no core of their own
 # That long an idle process is kept. Ray's one second loses all that it has imported and loaded: ten with a model.
 _WARM_S = 60
 
@@ -42,17 +39,10 @@ class Node:
 
     def fit(self, resources: WorkerResources) -> int:
         """How many workers of this size the whole node holds."""
-        fits = [self.cpus / resources.cpus if resources.cpus else _MANY]
-        if resources.gpus >= 1:
-            fits.append(self.gpus / resources.gpus)
-        elif resources.gpus > 0:  # a worker's share of a card must lie on one card
-            fits.append(math.floor(self.gpus + _ROUNDING) * math.floor(1 / resources.gpus + _ROUNDING))
-        if resources.memory_gb > 0:
-            fits.append(self.memory_gb / resources.memory_gb)
-        return math.floor(min(fits) + _ROUNDING)
+        return fit(self, resources)
 
     def __str__(self) -> str:
-        return f"{self.address}: {_amounts(self.cpus, self.gpus, self.memory_gb)}"
+        return f"{self.address}: {describe(self.cpus, self.gpus, self.memory_gb)}"
 
 
 @dataclass(frozen=True)
@@ -103,12 +93,26 @@ class Cluster:
         count = sum(node.fit(resources) for node in self.nodes)
         return count if max_workers is None else min(count, max_workers)
 
-    def require(self, count: int, resources: WorkerResources, purpose: str) -> None:
-        """Raise ResourceError at once if `count` workers of this size can never run together here."""
+    def room(self, profile: Profile) -> int:
+        """How many workers of a profile to start: as many as fit here, or on its machines if they can be added."""
+        here = self.fit(profile.worker, profile.max_workers)
+        if profile.cpus is None or self.share is not None or not grows():
+            return here
+        machine = Room(profile.cpus, profile.cards or 0, profile.memory_gb or 0)
+        planned = profile.nodes * fit(machine, profile.worker)
+        return max(here, min(planned, profile.max_workers or planned))
+
+    def require(self, count: int, resources: WorkerResources, purpose: str, wait_s: float = 900.0) -> None:
+        """Raise ResourceError at once if `count` workers of this size can never run together here.
+
+        A cluster that can grow is asked to, and has `wait_s` for it.
+        """
         room = self.fit(resources)
         if room >= count:
             return
-        asked = _amounts(resources.cpus, resources.gpus, resources.memory_gb)
+        if self.share is None and grows():
+            return await_room(count, resources, purpose, wait_s)
+        asked = describe(resources.cpus, resources.gpus, resources.memory_gb)
         plural = "" if count == 1 else "s"
         advice = f"set max_workers to {room}" if room else "lower the worker's cpus, gpus or memory_gb"
         raise ResourceError(
@@ -116,6 +120,14 @@ class Cluster:
             where="; ".join(str(node) for node in self.nodes),
             fix=f"{advice} in the profile (--profile), or add nodes to the cluster",
         )
+
+    def gather(self, count: int, resources: WorkerResources, purpose: str, wait_s: float) -> None:
+        """As `require`, and wait until as much is free: for workers that need each other from their first moment.
+
+        Raises ResourceError after `wait_s`, with what is free on each node.
+        """
+        self.require(count, resources, purpose, wait_s)
+        await_room(count, resources, purpose, wait_s)
 
     def require_together(self, wanted: Sequence[Wanted]) -> None:
         """Raise ResourceError at once if all these workers can never run at the same time here."""
@@ -132,7 +144,7 @@ class Cluster:
         )
         lacking = ", ".join(f"{one.purpose} ({count} of {one.count} fit)" for one, count in left_out)
         raise ResourceError(
-            f"all together ask for {_amounts(cpus, gpus, memory_gb)}; there is no room for {lacking}",
+            f"all together ask for {describe(cpus, gpus, memory_gb)}; there is no room for {lacking}",
             where="; ".join(str(node) for node in nodes),
             fix="leave some out, lower their number or share, or add nodes to the cluster",
         )
@@ -267,12 +279,3 @@ def _answer(ref: ray.ObjectRef) -> bool:
         return bool(ray.get(ref, timeout=10))
     except Exception:  # a node that cannot even run the check does not see the folder
         return False
-
-
-def _amounts(cpus: float, gpus: float, memory_gb: float) -> str:
-    parts = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"]
-    if gpus:
-        parts.append(f"{gpus:g} GPU{'' if gpus == 1 else 's'}")
-    if memory_gb:
-        parts.append(f"{memory_gb:.3g} GB of memory")
-    return ", ".join(parts)

@@ -11,6 +11,7 @@ from squadron.core.profile import WorkerResources
 
 # A share such as 0.1 GPU adds up to a hair more or less than a whole card in floating point.
 _ROUNDING = 1e-6
+_MANY = 1000.0  # workers on a node that need no core of their own
 
 
 class Capacity(Protocol):
@@ -24,6 +25,18 @@ class Capacity(Protocol):
 
     @property
     def memory_gb(self) -> float: ...
+
+
+def fit(node: Capacity, resources: WorkerResources) -> int:
+    """How many workers of this size a whole node holds."""
+    fits = [node.cpus / resources.cpus if resources.cpus else _MANY]
+    if resources.gpus >= 1:
+        fits.append(node.gpus / resources.gpus)
+    elif resources.gpus > 0:  # a worker's share of a card must lie on one card
+        fits.append(math.floor(node.gpus + _ROUNDING) * math.floor(1 / resources.gpus + _ROUNDING))
+    if resources.memory_gb > 0:
+        fits.append(node.memory_gb / resources.memory_gb)
+    return math.floor(min(fits) + _ROUNDING)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class WorkerResources(Config):
 
 
 class Profile(Config):
-    """A kind of hardware: the share of one worker, and how many workers at most."""
+    """A kind of hardware: the machines, the share of one worker, and how many workers at most."""
 
     name: str
     worker: WorkerResources = WorkerResources()
@@ -26,10 +26,32 @@ class Profile(Config):
     trainer: WorkerResources | None = Field(
         None, description="the share of one training worker; None: one card or node"
     )
-    gpu: str | None = Field(None, description="the kind of card, for planning")
-    cards: int | None = Field(None, ge=1, description="how many cards such a machine has, for planning")
+    nodes: int = Field(1, ge=1, description="how many machines")
+    cpus: int | None = Field(None, ge=1, description="of one machine, as a cluster or a cloud is asked for them")
+    memory_gb: float | None = Field(None, gt=0, description="of one machine, in GiB")
+    cards: int | None = Field(None, ge=1, description="of one machine")
+    gpu: str | None = Field(None, description="the kind of card")
+    wait_s: float = Field(
+        900.0, ge=0, description="how long to wait for room: for other work to end, or for machines to be added"
+    )
+
+    @property
+    def trainers(self) -> int | None:
+        """How many workers a training takes: all that are asked for, or one on each card; None: as many as fit."""
+        if self.workers is not None or self.cards is None:
+            return self.workers
+        return self.nodes * self.cards
 
 
+_8XH100 = Profile(
+    name="8xh100",
+    worker=WorkerResources(cpus=2, gpus=0.125),
+    trainer=WorkerResources(cpus=8, gpus=1),
+    cpus=128,
+    memory_gb=1024,
+    cards=8,
+    gpu="H100",
+)
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -39,16 +61,13 @@ PROFILES = {
             name="h200",
             worker=WorkerResources(cpus=1, gpus=0.0625),
             trainer=WorkerResources(cpus=12, gpus=1),
-            gpu="H200",
+            cpus=16,
+            memory_gb=128,
             cards=1,
+            gpu="H200",
         ),
-        Profile(
-            name="8xh100",
-            worker=WorkerResources(cpus=2, gpus=0.125),
-            trainer=WorkerResources(cpus=8, gpus=1),
-            gpu="H100",
-            cards=8,
-        ),
+        _8XH100,
+        _8XH100.model_copy(update={"name": "2x8xh100", "nodes": 2}),
     )
 }
 

@@ -210,9 +210,12 @@ class Stage:
         if self.run.cluster is None:
             from squadron.core.cluster import check_shared, connect
 
-            self.run.cluster = connect(self.run.address)
+            cluster, profile = connect(self.run.address), self.run.profile
             check_shared(self.run.folder)
-            console.say(f"[dim]Ray: {self.run.cluster}[/dim]")
+            console.say(f"[dim]Ray: {cluster}[/dim]")
+            if profile.trainer is not None:  # before hours of other stages, not after them
+                cluster.require(profile.trainers or 1, profile.trainer, f"the profile {profile.name}", profile.wait_s)
+            self.run.cluster = cluster
         return self.run.cluster
 
     def claim_cluster(self) -> Cluster:
@@ -222,16 +225,16 @@ class Stage:
 
     def claim_workers(self, purpose: str, tasks: int, resources: WorkerResources | None = None) -> int:
         """Stop idle workers, and return how many to start for `tasks` independent tasks: as many as asked for, else as
-        many as fit.
+        many as fit. On a cluster that can grow to the machines of the profile, those that do not fit yet start later.
 
         Raises ResourceError before anything starts if the cluster cannot hold them.
         """
         cluster, profile = self.claim_cluster(), self.run.profile
         if resources is not None:
-            cluster.require(1, resources, purpose)
+            cluster.require(1, resources, purpose, profile.wait_s)
             return min(tasks, cluster.fit(resources, profile.max_workers))
-        cluster.require(profile.workers or 1, profile.worker, purpose)
-        return min(tasks, profile.workers or cluster.fit(profile.worker, profile.max_workers))
+        cluster.require(profile.workers or 1, profile.worker, purpose, profile.wait_s)
+        return min(tasks, profile.workers or cluster.room(profile))
 
     def log(self, step: int, **metrics: float) -> None:
         """Record metrics of one step in the run folder and in every tracker."""

@@ -28,10 +28,13 @@ def resolve(options: argparse.Namespace) -> tuple[Job, Config, Folder, Profile]:
     path = registry.find_config(job.name, named)
     config = load_config(job.config_type, path, words)
     folder = Folder(options.run) if options.run else default_folder(f"{job.name}-{path.stem if path else 'default'}")
+    return job, config, folder, _profile(options)
+
+
+def _profile(options: argparse.Namespace) -> Profile:
     profile = find_profile(options.profile)
-    if options.workers is not None:
-        profile = Profile.model_validate(profile.model_dump() | {"workers": options.workers})
-    return job, config, folder, profile
+    given = {name: getattr(options, name) for name in ("workers", "wait_s")}
+    return Profile.model_validate(profile.model_dump() | {name: v for name, v in given.items() if v is not None})
 
 
 def run(options: argparse.Namespace) -> None:

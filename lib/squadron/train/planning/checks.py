@@ -27,7 +27,7 @@ def training_rows(
     is what the user calls the model."""
     length = spec.max_length or _LONGEST
     # A profile with cards stands for a machine that is not this one.
-    count = profile.workers or spec.most_workers(profile.cards or workers)
+    count = profile.workers or spec.most_workers(profile.trainers or workers)
     needed = memory.plan_memory(shapes, spec, count, lora, length * spec.micro_batch_size)
     trained = memory.trainable_parameters(shapes, lora)
     rows = [
