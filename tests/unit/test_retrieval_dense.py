@@ -70,6 +70,58 @@ def test_indexes_that_look_at_some_find_nearly_all(kind: str) -> None:
     assert (np.diff(found.scores_QK, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_on_a_card_it_finds_the_same(monkeypatch: pytest.MonkeyPatch, kind: str, full: bool) -> None:
+    """faiss's functions for cards, played by those for CPUs with what a card refuses: none is at hand. A flat index
+    goes to the card once; where it has no room, or for more candidates than it gives, another way is found."""
+    import faiss
+
+    vectors_DE, queries_QE = vectors(3000), vectors(5, seed=1)
+    config = DenseConfig.model_validate({"kind": kind, "probes": 64, "lists": 64})
+    here = {k: Dense(vectors_DE, config).search_vectors(queries_QE, k) for k in (10, 2500)}
+    calls: list[str] = []
+
+    class OnCard:
+        def __init__(self, index: faiss.Index) -> None:
+            self.index = index
+
+        def add(self, vectors_DE: np.ndarray) -> None:
+            calls.append("add")
+            if full:
+                raise RuntimeError("out of memory")
+            self.index.add(vectors_DE)
+
+        def search(self, queries_QE: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+            assert k <= 2048
+            calls.append("search")
+            return self.index.search(queries_QE, k)  # type: ignore[no-any-return]
+
+    def knn_gpu(card: str, queries_QE: np.ndarray, vectors_DE: np.ndarray, k: int, **options: int) -> object:
+        assert k <= 2048 and card == "card"
+        calls.append("upload")
+        return faiss.knn(queries_QE, vectors_DE, k, metric=options["metric"])
+
+    played = {
+        "get_num_gpus": lambda: 1,
+        "StandardGpuResources": lambda: "card",
+        "GpuIndexFlatIP": lambda card, dimensions: OnCard(faiss.IndexFlatIP(dimensions)),
+        "index_cpu_to_gpu": lambda card, number, index: OnCard(index),
+        "index_gpu_to_cpu": lambda index: index.index if isinstance(index, OnCard) else index,
+        "knn_gpu": knn_gpu,
+    }
+    for name, plays in played.items():
+        monkeypatch.setattr(faiss, name, plays, raising=False)
+    dense = Dense(vectors_DE, config)
+    for k in (10, 10, 2500):
+        found = dense.search_vectors(queries_QE, k)
+        assert found.places_QK.tolist() == here[k].places_QK.tolist()
+        assert found.scores_QK.tolist() == here[k].scores_QK.tolist()
+    expected = {"flat": ["add", "upload", "upload"] if full else ["add", "search", "search"],
+                "ivf": ["search", "search"], "hnsw": []}  # fmt: skip
+    assert calls == expected[kind]
+
+
 def test_vectors_are_mapped_from_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", vectors(200))
     mapped = np.load(tmp_path / "v.npy", mmap_mode="r")

@@ -7,6 +7,7 @@ equal vectors have equal scores and shards give what one index of all gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,9 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 _SPARE, _ROUNDING = 16, 1e-5
 """Candidates beyond those asked for; the error of a sum of float32 products, as a share of both vectors' lengths."""
 _BLOCK_VALUES = 2**25
+_MOST_ON_A_CARD = 2048
+"""Candidates of a query, and lists that it looks into: faiss does no more on a card."""
+_UPLOAD_BYTES = 2**30
 
 
 class DenseConfig(Config):
@@ -32,7 +36,7 @@ class DenseConfig(Config):
     links: int = Field(32, ge=2, description="of hnsw, of a document to others")
     build_depth: int = Field(80, ge=1, description="of hnsw, how thoroughly links are chosen (efConstruction)")
     search_depth: int = Field(128, ge=1, description="of hnsw, how many documents a query keeps in view (efSearch)")
-    gpu: bool = operational(True, description="flat and ivf on a card, where there is one and faiss knows it")
+    gpu: bool = operational(True, description="flat and ivf on a card, where there is one and faiss is that of `gpu`")
 
 
 class Dense:
@@ -92,15 +96,33 @@ class Dense:
     def _candidates(self, queries_QE: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
-        if self._index is not None:
-            scores_QC, places_QC = self._index.search(queries_QE, count)
-        elif self._gpu is not None:
-            scores_QC, places_QC = faiss.knn_gpu(
-                self._gpu, queries_QE, self.vectors_DE, count, metric=faiss.METRIC_INNER_PRODUCT
-            )
+        kind, fits_card = faiss.METRIC_INNER_PRODUCT, self._gpu is not None and count <= _MOST_ON_A_CARD
+        index = self._index
+        if index is None and fits_card:
+            index = self._on_card
+        elif index is not None and self._gpu is not None and not fits_card:
+            index = faiss.index_gpu_to_cpu(index)  # one that is here stays as it is
+        if index is not None:
+            scores_QC, places_QC = index.search(queries_QE, count)
+        elif fits_card:
+            upload = {"vectorsMemoryLimit": _UPLOAD_BYTES}
+            scores_QC, places_QC = faiss.knn_gpu(self._gpu, queries_QE, self.vectors_DE, count, metric=kind, **upload)
         else:
-            scores_QC, places_QC = faiss.knn(queries_QE, self.vectors_DE, count, metric=faiss.METRIC_INNER_PRODUCT)
+            scores_QC, places_QC = faiss.knn(queries_QE, self.vectors_DE, count, metric=kind)
         return scores_QC, places_QC
+
+    @cached_property
+    def _on_card(self) -> Any | None:
+        """All vectors on the card, for a flat search; None where it has no room: they are then uploaded part by part
+        with every search."""
+        import faiss
+
+        try:
+            index = faiss.GpuIndexFlatIP(self._gpu, self.vectors_DE.shape[1])
+            index.add(np.ascontiguousarray(self.vectors_DE, np.float32))
+        except RuntimeError:  # faiss's word for a card that is full
+            return None
+        return index
 
     def _rescored(self, queries_QE: np.ndarray, places_QC: np.ndarray, k: int) -> Ranking:
         scores_QC = np.empty(places_QC.shape, np.float32)
@@ -148,4 +170,5 @@ def _build(dense: Dense) -> Any:
         index.train(vectors_DE)
     index.add(vectors_DE)
     gpu = dense._gpu
-    return index if gpu is None or config.kind == "hnsw" else faiss.index_cpu_to_gpu(gpu, 0, index)
+    fits = config.kind == "ivf" and index.nprobe <= _MOST_ON_A_CARD
+    return faiss.index_cpu_to_gpu(gpu, 0, index) if gpu is not None and fits else index
