@@ -75,7 +75,8 @@ def await_room(count: int, resources: WorkerResources, purpose: str, timeout_s: 
     try:
         while not group.wait(min(_LOOK_S, timeout_s)):
             late = time.monotonic() - started >= timeout_s
-            if late or _is_infeasible(group.id.hex()):
+            # Of one that is busy with other work the autoscaler says it too; that work ends.
+            if late or (_whole_room(resources) < count and _is_infeasible(group.id.hex())):
                 raise _no_room(wanted, resources, purpose, time.monotonic() - started if late else None)
     finally:
         remove_placement_group(group)
@@ -99,12 +100,16 @@ def _free_room(resources: WorkerResources) -> int:
     return sum(fit(free, resources) for _, free, _ in free_by_node())
 
 
+def _whole_room(resources: WorkerResources) -> int:
+    return sum(fit(whole, resources) for _, _, whole in free_by_node())
+
+
 def _no_room(wanted: str, resources: WorkerResources, purpose: str, waited_s: float | None) -> ResourceError:
     nodes = free_by_node()
     room = sum(fit(free, resources) for _, free, _ in nodes)
     why = "the autoscaler has no machines for them" if waited_s is None else f"after {waited_s:.0f} s"
     there = "; ".join(
-        f"{address}: {fit(free, resources)} fit, free are {free} of {all_}" for address, free, all_ in nodes
+        f"{address}: {fit(free, resources)} fit, free are {free} of {whole}" for address, free, whole in nodes
     )
     return ResourceError(f"{purpose} wants {wanted}; there is room for {room}, {why}", where=there, fix=_FIX)
 
