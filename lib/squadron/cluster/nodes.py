@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 _OBJECT_STORE_BYTES = 200_000_000
 
@@ -16,13 +17,14 @@ def main(nodes: int, cpus: int, dashboard_port: int) -> None:
     """Hold so many nodes with so many CPUs each until a signal ends this process."""
     from ray.cluster_utils import Cluster
 
-    each = {
+    each: dict[str, Any] = {
         "num_cpus": cpus,
         "num_gpus": 0,
         "node_ip_address": "127.0.0.1",
         "object_store_memory": _OBJECT_STORE_BYTES,
+        "dashboard_agent_listen_port": None,  # any that is free
     }
-    head = {
+    head: dict[str, Any] = {
         "node_name": "head",
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",

@@ -5,16 +5,23 @@ from __future__ import annotations
 import argparse
 
 
-def add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which job a command is about, with which settings, in which folder and on what hardware."""
-    parser.add_argument("job", help="a job's name, as `squadron ls` lists them, or the path of your own")
+def add_job_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    needed: bool = True,
+    address: str = "Ray cluster to connect to, such as auto (default: this machine)",
+) -> None:
+    """Which job a command is about, with which settings, in which folder and on what hardware. `needed`: a command
+    without a job is none; `address` says what --address names."""
+    job = "a job's name, as `squadron ls` lists them, or the path of your own"
+    parser.add_argument("job", help=job, nargs=None if needed else "?")
     parser.add_argument(
         "settings",
         nargs="*",
         help="first a configuration (a .yaml file or a shipped name, default demo), then key.path=value …",
     )
     parser.add_argument("--run", metavar="FOLDER", help="run folder or fsspec URL (default: runs/JOB-CONFIGURATION)")
-    parser.add_argument("--address", help="Ray cluster to connect to, such as auto (default: this machine)")
+    parser.add_argument("--address", help=address)
     parser.add_argument(
         "--profile", default="auto", help="hardware, and the share of one worker: auto, laptop, h200, 8xh100, 2x8xh100"
     )

@@ -1,4 +1,5 @@
-"""The command line: `squadron ls · plan · rehearse · run · sweep · serve · cluster · tools · report · doctor`.
+"""The command line: `squadron ls · runs · plan · rehearse · run · submit · cluster · sweep · serve · tools · report ·
+doctor`.
 
 Nothing heavy is imported until a command needs it, so that `squadron --help` answers at once.
 """
@@ -18,6 +19,7 @@ from squadron.core import ending
 from squadron.core.arguments import add_job_arguments
 from squadron.core.disk_errors import explain_disk_error
 from squadron.core.errors import SquadronError
+from squadron.core.shipped import take_up_environment
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,6 +33,7 @@ _CAPABILITIES = {
     "sweep": "squadron.tune.command",
     "serve": "squadron.serve.command",
     "cluster": "squadron.cluster.command",
+    "submit": "squadron.cluster.submit.command",
     "tools": "squadron.serve.tools.command",
 }
 """Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
@@ -41,7 +44,8 @@ EXIT_USER_ERROR = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 an error that the user can fix, 130 interrupted, 143 and
-    129 ended by SIGTERM and SIGHUP. Without `arguments` it is the command of this process, whose signals it heeds."""
+    129 ended by SIGTERM and SIGHUP; after a submission that of the job. Without `arguments` it is the command of this
+    process, whose signals it heeds."""
     sys.excepthook = _print_masked
     if arguments is not None:
         return _main(arguments)
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
+    take_up_environment()
     parser = _parser()
     options = parse(parser, arguments)
     if not getattr(options, "command", None):
@@ -61,10 +66,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     farewell = "Finished work is kept: the same command goes on from here." if options.resumes else ""
     ending.on_late_end(f"Interrupted. {farewell}")
     try:
-        options.command(options)
+        return options.command(options) or 0
     except (Exception, KeyboardInterrupt) as error:
         return _explain(error, farewell)
-    return 0
 
 
 def _explain(error: BaseException, farewell: str) -> int:
@@ -110,30 +114,27 @@ def ls(options: argparse.Namespace) -> None:
 
     rows = [(name, ", ".join(registry.list_configs(name)), summary) for name, summary in registry.list_jobs().items()]
     console.table(("job", "configurations", "what it does"), rows)
-    runs = Folder(options.runs)
-    found = [runs / name for name in runs.ls() if _may_be_run(runs / name)]
-    if found:
-        console.table(("run", "job", "report"), map(_run_row, found))
+    _list_runs(Folder(options.runs))
 
 
-def _may_be_run(folder: Folder) -> bool:
-    """Whether it has a description of a run, or cannot be looked into: then that is what is said of it."""
-    try:
-        return "run.json" in folder.ls()
-    except SquadronError:
-        return True
+def runs(options: argparse.Namespace) -> None:
+    """The runs in a folder, or behind an fsspec URL: which are running, stopped and where, or finished."""
+    from squadron.core import console
+    from squadron.core.folder import Folder
+
+    if not _list_runs(Folder(options.folder)):
+        console.say(f"There are no runs in {console.plain(options.folder)}.")
 
 
-def _run_row(run: Folder) -> tuple[str, str, str]:
-    """A run in the list of runs; one that cannot be read hides no other."""
-    from squadron.core.manifest import read_manifest
+def _list_runs(folder: Folder) -> bool:
+    """List the runs of a folder; whether there are any."""
+    from squadron.core import console
+    from squadron.core.run_states import read_states
 
-    try:
-        run.ls()
-        job = read_manifest(run)["job"]
-    except SquadronError as error:
-        job = error.what
-    return str(run), job, "yes" if run.exists("report.html") else "not yet"
+    rows = [(str(run.folder), run.job, run.state, "yes" if run.reported else "not yet") for run in read_states(folder)]
+    if rows:
+        console.table(("run", "job", "state", "report"), rows)
+    return bool(rows)
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -226,6 +227,10 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("ls", help="jobs, their configurations, and runs")
     listing.add_argument("--runs", default="runs", help="folder of runs to list (default: runs)")
     listing.set_defaults(command=ls)
+
+    running = commands.add_parser("runs", help="runs, and how far they have come", description=runs.__doc__)
+    running.add_argument("folder", nargs="?", default="runs", help="folder of runs, or its URL (default: runs)")
+    running.set_defaults(command=runs)
 
     for name, command, text in (
         ("plan", plan, "what a run would do; starts nothing"),

@@ -34,8 +34,9 @@ class Job:
     show_row: Callable[[Any, int], Iterable[str]] | None = None
 
     def __call__(self, run: Run, config: Config) -> None:
-        """Run the recipe inside an open run."""
+        """Run the recipe inside an open run, and note that it came to its end."""
         self.recipe(run, config)
+        run.finish()
 
 
 def estimated(estimate: Estimate) -> Callable[[FunctionT], FunctionT]:

@@ -101,16 +101,47 @@ def lock(folder: Folder) -> Lease | Any:
 
     with explaining_disk_errors(folder.file(".lock")):
         stream = open(f"{folder.path}/.lock", "w")  # noqa: SIM115 - held until the run closes
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        raise ResourceError("another process is running in this folder", where=str(folder), fix=_FIX) from None
-    except OSError:
-        with contextlib.suppress(OSError):
+    for wait_s in (0.05, 0.05, None):  # one that only looks whether the folder is locked is done at once
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait_s is not None:
+                time.sleep(wait_s)
+                continue
             stream.close()
-        return None
+            raise ResourceError("another process is running in this folder", where=str(folder), fix=_FIX) from None
+        except OSError:
+            with contextlib.suppress(OSError):
+                stream.close()
+            return None
+        break
     return stream
+
+
+def is_held(folder: Folder) -> bool:
+    """Whether a process is at work in a run folder. Behind a URL it takes two beats to tell one from a process that was
+    killed."""
+    if not folder.path:
+        leases = folder / LEASES
+        known = leases.ls()
+        found = _read(leases, known[-1]) if known else {}
+        if not found or found.get("released") or _is_gone(found):
+            return False
+        time.sleep(2 * BEAT_S)
+        now = _read(leases, leases.ls()[-1])
+        return (
+            bool(now) and not now.get("released") and (now.get("token"), now["beat"]) != (found["token"], found["beat"])
+        )
+    import fcntl
+
+    try:
+        with open(f"{folder.path}/.lock") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody has ever locked it, or it cannot be locked
+        return False
+    return False
 
 
 def _await_end(leases: Folder, name: str) -> None:

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from squadron.core import shipped
 from squadron.core.errors import InputError
 from squadron.core.folder import RESTORE, Folder
 from squadron.core.json_text import from_json
@@ -32,6 +33,8 @@ PACKAGES = (
 FORMAT = 4
 """Of run folders: raised when an earlier version's stages can no longer be read."""
 MANIFEST = "run.json"
+FINISHED = "finished_at"
+"""In a manifest: when the recipe came to its end; none until then."""
 _LARGEST_BYTES = 2**20
 _JOB = re.compile(r"(sweep of )?[^\W\d]\w*")
 _STAGE = re.compile(r"[^\W\d]\w*-[0-9a-f]{12}")
@@ -122,7 +125,7 @@ def installed_version(package: str) -> str:
 def _commit() -> str:
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
-        return ""
+        return shipped.commit()
     try:
         git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
         return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

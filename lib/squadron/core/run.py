@@ -34,7 +34,7 @@ from squadron.core.idle import IdleWorkers
 from squadron.core.inputs import find_inputs, recall, remember, replace_paths
 from squadron.core.lease import LEASES, Lease, lock
 from squadron.core.line_log import append_row, find_rows, read_rows, rewrite_rows
-from squadron.core.manifest import FORMAT, MANIFEST, describe_environment, read_manifest, refuse_links
+from squadron.core.manifest import FINISHED, FORMAT, MANIFEST, describe_environment, read_manifest, refuse_links
 from squadron.core.marker import (
     FAILURES,
     HEADLINES,
@@ -140,6 +140,7 @@ class Run:
             **({"rehearsal": True} if self.rehearsal else {}),
             **describe_environment(),
             "seed": getattr(self.config, "seed", None),
+            FINISHED: None,
         }
         self.folder.write_json(MANIFEST, self._manifest)
         self.folder.write_bytes("config.yaml", seal_yaml(to_yaml(self.config).encode()))
@@ -154,6 +155,11 @@ class Run:
         """Raise ResourceError if another process has taken over the folder, which may happen behind a URL."""
         if isinstance(self._lock, Lease):
             self._lock.check()
+
+    def finish(self) -> None:
+        """Note that the recipe has come to its end: until the folder is entered again, the run is finished."""
+        self._manifest[FINISHED] = _now()
+        self.folder.write_json(MANIFEST, self._manifest)
 
     def close(self) -> None:
         """Let go of workers and of the folder."""
