@@ -1,108 +1,217 @@
-"""The same job, submitted with its code to a cluster of two nodes, ends with the same weights."""
+"""Jobs submitted with their code to a cluster of three nodes that has none of ours: what runs, and who may."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
+import contextlib
+import hashlib
+import io
+import json
+import re
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from squadron.core.cli import main
-from tests.drivers import free_ports
+from squadron.core.manifest import describe_environment
+from tests.cluster.proxy import CuttingProxy
+from tests.kills import differences
+from tests.local_cluster import NODES, BareCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
 SMALL = ["smoke", "baselines.centralised=false", "evaluation.film_homes=0"]
+OWN = str(Path(__file__).with_name("wandering.py"))
+SECRET = "a-word-that-nobody-else-has-7261"
 
 
 @pytest.fixture(scope="module")
-def two_nodes() -> Iterator[tuple[str, dict[str, str]]]:
-    """A head and a worker node, one CPU each, started with `ray start`; yields where to submit jobs, and as whom."""
-    port, dashboard, *agents = free_ports(6)
-    scratch = Path(tempfile.mkdtemp(prefix="sq"))
-    environment = _own_environment(scratch)
-    quiet = ["--num-cpus=1", "--disable-usage-stats", "--block", "--object-store-memory=200000000"]
-    head = [
-        "--head", f"--port={port}", "--include-dashboard=true", f"--dashboard-port={dashboard}",
-        f"--dashboard-agent-listen-port={agents[0]}", f"--temp-dir={scratch / 'ray'}",
-    ]  # fmt: skip
-    worker = [f"--address=127.0.0.1:{port}", f"--dashboard-agent-listen-port={agents[1]}"]
-    nodes = [
-        subprocess.Popen(
-            [RAY, "start", *head, *quiet], env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-    ]
-    try:
-        _wait_for_nodes(f"127.0.0.1:{port}", 1, environment)
-        nodes.append(
-            subprocess.Popen(
-                [RAY, "start", *worker, *quiet],
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        )
-        _wait_for_nodes(f"127.0.0.1:{port}", 2, environment)
-        yield f"http://127.0.0.1:{dashboard}", environment
-    finally:
-        for node in reversed(nodes):
-            os.killpg(node.pid, signal.SIGKILL)  # an orderly end waits half a minute for work that is not there
-            node.wait()
-        shutil.rmtree(scratch, ignore_errors=True)
+def cluster() -> Iterator[BareCluster]:
+    """Three nodes with one CPU each, whose Python has the dependencies and no Squadron."""
+    started = BareCluster.start()
+    yield started
+    started.stop()
 
 
-def _own_environment(scratch: Path) -> dict[str, str]:
-    """Nothing of this process's Ray, and a token of the cluster's own, which Ray asks for by default."""
-    token = scratch / "token"
-    token.write_text(secrets.token_hex(32))
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_") and key != "PYTHONPATH"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return kept | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": path}
+@pytest.fixture(scope="module")
+def here(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that is submitted, run on this machine."""
+    folder = tmp_path_factory.mktemp("flame") / "here"
+    assert main(["run", "flame", *SMALL, "--run", str(folder)]) == 0
+    return folder
 
 
-def _wait_for_nodes(address: str, count: int, environment: dict[str, str]) -> None:
-    """Wait until `ray status` reports so many live nodes."""
-    probe = (
-        "import ray, sys, time, logging\n"
-        f"ray.init('{address}', logging_level=logging.ERROR)\n"
-        "deadline = time.monotonic() + 60\n"
-        f"while sum(node['Alive'] for node in ray.nodes()) < {count}:\n"
-        "    assert time.monotonic() < deadline\n"
-        "    time.sleep(0.2)\n"
-    )
-    for _ in range(6):
-        done = subprocess.run(
-            [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, timeout=120
-        )
-        if done.returncode == 0:
-            return
-    pytest.fail(f"the cluster of {count} nodes did not come up: {done.stderr[-2000:]}")
-
-
-def test_a_submitted_job_on_two_nodes_ends_with_the_same_weights(
-    two_nodes: tuple[str, dict[str, str]], ray_cluster: object, tmp_path: Path
+def test_a_submitted_run_ends_as_on_this_machine_though_connections_break(
+    cluster: BareCluster, here: Path, tmp_path: Path
 ) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    assert main(["run", "flame", *SMALL, "--run", str(here)]) == 0
+    there, sent = tmp_path / "there", describe_environment()["commit"]
+    with CuttingProxy(_port(cluster), cut_after_s=4) as proxy:
+        line = cluster.line(
+            "submit", "flame", *SMALL, "--run", str(there), "--address", f"http://127.0.0.1:{proxy.port}"
+        )
+        done = subprocess.run(line, env=cluster.authorised(), capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert proxy.cuts > 1
+    assert json.loads((there / "run.json").read_text())["commit"] == sent != ""
+    assert differences(here, there) == []
+    _, _, shown = done.stdout.partition(f"127.0.0.1:{proxy.port}\n")
+    assert shown == _log(cluster, _submitted(done.stdout))
 
-    address, environment = two_nodes
+
+def test_a_job_submitted_by_ray_itself_ends_with_the_same_result(
+    cluster: BareCluster, here: Path, tmp_path: Path
+) -> None:
     submit = [
-        RAY, "job", "submit", "--address", address, "--runtime-env", "cluster/runtime_env.yaml", "--working-dir", ".",
-        "--", "python", "jobs/flame.py", *SMALL, "--run", str(there), "--workers", "2",
+        RAY, "job", "submit", "--address", f"http://127.0.0.1:{_port(cluster)}",
+        "--runtime-env", "cluster/runtime_env.yaml", "--working-dir", ".",
+        "--", "python", "jobs/flame.py", *SMALL, "--run", str(tmp_path / "there"), "--workers", "2",
     ]  # fmt: skip
-    done = subprocess.run(submit, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(submit, cwd=ROOT, env=cluster.authorised(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "2 nodes" in done.stdout
-    assert _final_weights(here) == _final_weights(there)
+    assert f"{NODES} nodes" in done.stdout
+    assert differences(here, tmp_path / "there") == []
 
 
-def _final_weights(folder: Path) -> bytes:
-    (rounds,) = folder.glob("stages/federate-*/rounds")
-    return max(rounds.iterdir()).read_bytes()
+def test_a_job_of_ones_own_is_left_followed_and_stopped(cluster: BareCluster, tmp_path: Path) -> None:
+    """What it needs goes along and nothing else; the name of a variable can be read on the dashboard, its value not."""
+    gate, run = tmp_path / "gate", tmp_path / "runs" / "wandering"
+    (tmp_path / "rows.jsonl").write_text("the rows")
+    words = [
+        OWN, f"rows={tmp_path / 'rows.jsonl'}", f"gate={gate}", "variable=PLAIN_WORD", "fails=true",
+        "--run", str(run), "--env", "PLAIN_WORD",
+    ]  # fmt: skip
+    environment = cluster.environment | {"PLAIN_WORD": SECRET}
+    follower = _start(cluster.line("submit", *words), environment)
+    _wait_until(lambda: bool(list(run.glob("stages/wait_at_gate-*"))), follower)
+    (seen,) = run.glob("stages/look_around-*/done.json")
+    found = json.loads(seen.read_text())["output"]
+    assert len(found["packages"]) == NODES
+    assert all("working_dir_files/_ray_pkg_" in path for path in found["packages"])
+    assert set(found["rows"]) == {"the rows"}
+    assert set(found["sums"]) == {hashlib.sha256(SECRET.encode()).hexdigest()}
+
+    again = cluster.squadron("submit", *words[:-2])
+    assert again.returncode == 2 and "is at work in this run folder" in " ".join(again.stderr.split())
+    held = cluster.squadron("run", *words[:-2])
+    assert held.returncode == 2 and "another process is running in this folder" in " ".join(held.stderr.split())
+    assert "running: wait_at_gate" in " ".join(cluster.squadron("runs", str(run.parent)).stdout.split())
+
+    follower.send_signal(signal.SIGINT)
+    said = follower.communicate(timeout=60)[0]
+    name = _submitted(said)
+    assert follower.returncode == 130 and f"squadron submit --follow {name}" in said and "waiting 1\n" in said
+    gate.write_text("open")
+    followed = cluster.squadron("submit", "--follow", name)
+    assert followed.returncode == 2, "it ends as the job does"
+    assert "the gate is of no use" in followed.stdout
+    waited = int(re.findall(r"^waited (\d+)$", followed.stdout, re.M)[0])
+    assert re.findall(r"^waiting (\d+)$", followed.stdout, re.M) == [str(number + 1) for number in range(waited)]
+    assert SECRET not in followed.stdout + said + json.dumps(_ask(cluster, "/api/jobs/"))
+    assert not _holding(cluster.place, SECRET.encode()) - {"shipped-environment.json"}
+
+    gate.unlink()
+    begun = subprocess.run(
+        cluster.line("submit", *words, "--no-wait"), env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert begun.returncode == 0, begun.stderr
+    _wait_until(lambda: "waiting" in _log(cluster, _submitted(begun.stdout)))
+    assert cluster.squadron("submit", "--stop", _submitted(begun.stdout)).returncode == 0
+    assert cluster.squadron("submit", "--follow", _submitted(begun.stdout)).returncode == 143
+    assert "stopped in wait_at_gate" in " ".join(cluster.squadron("runs", str(run.parent)).stdout.split())
+
+
+def test_nobody_without_the_token_gets_in_and_nobody_from_another_machine(cluster: BareCluster) -> None:
+    stranger = {key: value for key, value in cluster.authorised().items() if not key.startswith("RAY_AUTH")}
+    address = f"http://127.0.0.1:{_port(cluster)}"
+    for headers, status in (({}, 401), ({"Authorization": "Bearer 0123456789abcdef"}, 403)):
+        for path in ("/api/jobs/", "/nodes?view=summary", "/api/v0/nodes"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(urllib.request.Request(address + path, headers=headers), timeout=20)
+            assert refused.value.code == status
+    with CuttingProxy(_port(cluster), cut_after_s=60) as proxy:  # an address that no token is noted for
+        line = cluster.line("submit", "--follow", "x", "--address", f"http://127.0.0.1:{proxy.port}")
+        said = subprocess.run(line, env=stranger, capture_output=True, text=True, timeout=60)
+        assert said.returncode == 2 and "refuses this client's token" in " ".join(said.stderr.split())
+    connect = [sys.executable, "-c", f"import ray; ray.init(address={cluster.note()['address']!r}); print('connected')"]
+    connected = subprocess.run(connect, env=stranger, capture_output=True, text=True, timeout=120)
+    assert connected.returncode != 0 and "connected" not in connected.stdout
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in _processes(cluster)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    assert Path(cluster.note()["token_path"]).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_node_that_dies_is_shown_and_down_ends_all(cluster: BareCluster) -> None:
+    """The last one: nothing is left of the cluster."""
+    again = cluster.squadron("cluster", "up", "--nodes", "2")
+    assert again.returncode == 0 and "up already" in again.stdout and again.stdout.count("lives") == NODES
+    (raylet,) = [
+        one for one in _processes(cluster) if one.name() == "raylet" and "--node-name=worker-2" in one.cmdline()
+    ]
+    raylet.kill()
+    _wait_until(lambda: cluster.squadron("cluster", "status").stdout.count("dead") == 1)
+    left = _processes(cluster)
+    assert left
+    assert cluster.squadron("cluster", "down").returncode == 0
+    assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    gone = cluster.squadron("cluster", "status")
+    assert gone.returncode == 2 and "no cluster is up" in gone.stderr
+
+
+def _port(cluster: BareCluster) -> int:
+    return int(cluster.note()["dashboard"].rpartition(":")[2])
+
+
+def _processes(cluster: BareCluster) -> list[psutil.Process]:
+    holder = psutil.Process(cluster.note()["pid"])
+    return [holder, *holder.children(recursive=True)]
+
+
+def _ask(cluster: BareCluster, path: str) -> Any:
+    request = urllib.request.Request(f"http://127.0.0.1:{_port(cluster)}{path}")
+    request.add_header("Authorization", f"Bearer {Path(cluster.note()['token_path']).read_text()}")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def _log(cluster: BareCluster, name: str) -> str:
+    return str(_ask(cluster, f"/api/jobs/{name}/logs")["logs"])
+
+
+def _submitted(said: str) -> str:
+    """The name of the job that was submitted."""
+    return re.findall(r"^Submitted (\S+) to", said, re.M)[0]
+
+
+def _start(line: Any, environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _wait_until(reached: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _holding(place: Path, word: bytes) -> set[str]:
+    """Names of the files below a folder that hold a word."""
+    found = set()
+    for path in place.rglob("*"):
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            if path.is_file() and not path.is_symlink() and "venv" not in path.parts and word in path.read_bytes():
+                found.add(path.name)
+    return found
