@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from squadron.core import doctor, ray_sessions
-from squadron.core.errors import SquadronError
+from squadron.core import ray_sessions
 from squadron.core.ray_sessions import find_dead_sessions, remove_dead_sessions
 
 NOBODY = 2**22 + 1
@@ -87,28 +85,3 @@ def test_whatever_speaks_for_the_life_of_a_session_saves_it(root: Path, monkeypa
 def test_another_users_session_is_left_alone(root: Path) -> None:
     os.chown(make_session(root, 1), 12345, -1)
     assert find_dead_sessions() == []
-
-
-def test_doctor_names_what_is_left_over_and_the_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor._sessions() == "none is left over"
-    left = make_session(root, 1)
-    assert doctor._sessions().startswith("1 that are over")
-    monkeypatch.setattr(doctor, "_MUCH_MB", 0.001)
-    with pytest.raises(SquadronError, match="take 0 MiB") as told:
-        doctor._sessions()
-    assert told.value.fix == f"rm -r {left}"
-
-
-def test_doctor_tells_of_what_a_run_would_meet_late(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert str(root.parent) in doctor._temporary() and "files of any size" in doctor._limits()
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, before[1]))
-        with pytest.raises(SquadronError, match="no larger than 1,024 MiB"):
-            doctor._limits()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
-    with pytest.raises(SquadronError, match="cannot be written") as told:
-        doctor._temporary()
-    assert told.value.where == "/proc/nowhere" and "TMPDIR" in told.value.fix

@@ -35,6 +35,7 @@ _CAPABILITIES = {
     "cluster": "squadron.cluster.command",
     "submit": "squadron.cluster.submit.command",
     "tools": "squadron.serve.tools.command",
+    "doctor": "squadron.cluster.doctor.command",
 }
 """Commands that are not core's own, and the modules that have them: core imports nothing that stands above it."""
 _RESUMING = ("run", "sweep")
@@ -211,13 +212,6 @@ def report(options: argparse.Namespace) -> None:
     console.say(f"Report: {console.plain(runner.write_report(Folder(options.folder)))}")
 
 
-def doctor(options: argparse.Namespace) -> None:
-    """Check this installation and the cluster it would use, and say what to fix."""
-    from squadron.core import doctor as checks
-
-    checks.run(options.address)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="squadron", description="Published research methods as jobs on Ray.")
     parser.add_argument("--version", action="version", version=f"squadron {__version__}")
@@ -257,10 +251,6 @@ def _parser() -> argparse.ArgumentParser:
     rendering = commands.add_parser("report", help="write the report of a run folder again", description=report.__doc__)
     rendering.add_argument("folder", help="a run folder, or its URL")
     rendering.set_defaults(command=report)
-
-    checking = commands.add_parser("doctor", help="check this installation", description=doctor.__doc__)
-    checking.add_argument("--address", help="a Ray cluster to check too, such as auto")
-    checking.set_defaults(command=doctor)
     return parser
 
 
