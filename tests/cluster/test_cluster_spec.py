@@ -79,6 +79,24 @@ def test_settings_of_a_service_are_those_that_squadron_serve_takes() -> None:
         render(_spec(service={"runs": ["a"], "settings": {"replica": 2}, "api_keys": _KEYS}))
 
 
+def test_what_a_service_names_builds_the_server_of_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`serveConfigV2` as Ray Serve reads it: its import path is called with its arguments."""
+    from ray._common.utils import import_attr
+    from ray.serve import Application
+
+    from tests.finished import store_flame_run
+
+    monkeypatch.setenv("SQUADRON_API_KEYS", "a-key")
+    run = store_flame_run(tmp_path / "run", 16)
+    manifest = ray_manifest(_spec(service={"runs": [str(run)], "settings": {"replicas": 2}, "api_keys": _KEYS}))
+    config = yaml.safe_load(manifest["spec"]["serveConfigV2"])
+    (described,) = config["applications"]
+    assert isinstance(import_attr(described["import_path"])(described["args"]), Application)
+    assert config["http_options"]["host"] == "127.0.0.1", "HAProxy is before it"
+
+
 def test_a_job_runs_in_the_storage_by_the_profile_unless_it_says_so_itself() -> None:
     spec = _spec(storage={"url": "s3://bucket/runs"}, job={"words": ["run", "flame", "paper", "name=a b"]})
     assert spec.job is not None

@@ -52,7 +52,7 @@ def make_authority(folder: Path, days: int = 3650) -> None:
             fix = "give another folder, or keep the authority that is there: other keys end the trust of running nodes"
             raise InputError("there is an authority already", where=str(file), fix=fix)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "squadron cluster")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Squadron authority")])
     builder = _builder(name, name, key.public_key(), days).add_extension(x509.BasicConstraints(True, 0), critical=True)
     certificate = _sign(builder, key, signs_certificates=True)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -70,7 +70,7 @@ def make_certificate(authority: Path, folder: Path, names: Iterable[str], days: 
 
     issuer, issuer_key = _read_authority(authority)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "squadron node")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Squadron node")])
     alternatives = x509.SubjectAlternativeName([_general_name(name) for name in dict.fromkeys(names) if name])
     usage = x509.ExtendedKeyUsage([x509.OID_SERVER_AUTH, x509.OID_CLIENT_AUTH])
     builder = (

@@ -96,7 +96,7 @@ def _service(spec: ClusterSpec, service: ServiceSpec) -> Manifest:
 
 
 def serve_config(spec: ClusterSpec, service: ServiceSpec) -> str:
-    """What Ray Serve runs, as `squadron serve … --deploy-file` writes it.
+    """What Ray Serve runs: the file that the server itself writes for `serve deploy`.
 
     Raises ConfigError for settings that `squadron serve` does not take.
     """

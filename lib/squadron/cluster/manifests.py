@@ -1,4 +1,4 @@
-"""What `squadron cluster render`, `check` and `authority` do."""
+"""What `squadron cluster` does with manifests, and with the authority of their certificates."""
 
 from __future__ import annotations
 

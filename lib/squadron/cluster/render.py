@@ -20,7 +20,7 @@ _TLS = (
 )
 
 
-def render(spec: ClusterSpec, source: str = "a specification") -> dict[str, str]:
+def render(spec: ClusterSpec, source: str = "SPEC.yaml") -> dict[str, str]:
     """The files by their names. `source` is named at the top of each.
 
     Raises ConfigError for settings that what is to run does not take.
@@ -45,7 +45,7 @@ def render_file(path: Path) -> dict[str, str]:
 
 
 def _text(manifests: Sequence[Manifest], source: str, note: str = "") -> str:
-    lines = [f"Rendered from {source} by `squadron cluster render`: change that, and render again."]
+    lines = [f"Rendered by `squadron cluster render {source}`: change that file, and render again."]
     lines += note.splitlines()
     head = "".join(f"# {line}\n" for line in lines)
     return head + yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
