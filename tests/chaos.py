@@ -1,8 +1,8 @@
 """Runs on a cluster of several nodes that lose a part of it at a moment drawn by chance: what they report, and what
 they do twice, beside undisturbed ones.
 
-A worker process or a whole node is killed, a node stands still for longer than its cluster waits for it, or the driver
-is killed and the command given again. The code under test knows nothing of it.
+A worker process or a whole node is killed, a node stands still, or is cut off, for longer than its cluster waits for
+it, or the driver is killed and the command given again. The code under test knows nothing of it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tests.drivers import Process
 from tests.kills import Job, Moment, kill_process
 from tests.nodes import Nodes
 
-KINDS = ("worker", "node", "still", "driver")
+KINDS = ("worker", "node", "still", "cut", "driver")
 COUNT = 3
 STILL_S = 6.0
-"""A node that stands still for so long has been taken for lost."""
+"""A node of which nothing is heard for so long has been taken for lost."""
 
 
 @dataclass
@@ -42,6 +42,10 @@ class ChaosJob(Job):
 
     nodes: Nodes
     kinds: ClassVar[Sequence[str]] = KINDS
+
+    @property
+    def before(self) -> Sequence[str]:
+        return self.nodes.inside(0)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -64,6 +68,12 @@ class ChaosJob(Job):
             self.nodes.stop(number)
             time.sleep(STILL_S)
             self.nodes.go_on(number)
+        elif moment.kind == "cut" and self.nodes.switch:
+            moment.victim = f"node {number}"
+            self.nodes.doubtful.add(number)
+            self.nodes.switch.cut(number)
+            time.sleep(STILL_S)
+            self.nodes.switch.join(number)
         elif moment.kind == "worker" and (workers := self.nodes.workers()):
             moment.victim = kill_process(draw.choice(workers))
         else:
@@ -74,11 +84,12 @@ class ChaosJob(Job):
         """Start again what was lost, so that the next run has all nodes."""
         for number in range(COUNT):
             process = self.nodes.running.get(number)
-            if process is None or process.poll() is not None:
-                if process is not None:
-                    self.nodes.kill(number)
+            if process is not None and (number in self.nodes.doubtful or process.poll() is not None):
+                self.nodes.kill(number)
+            if number not in self.nodes.running:
+                self.nodes.wait(len(self.nodes.running))
                 self.nodes.start(number)
-        self.nodes.wait(COUNT)
+                self.nodes.wait(len(self.nodes.running))
 
 
 def count_rows(folder: Path) -> tuple[int, int]:

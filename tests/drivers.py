@@ -47,9 +47,12 @@ def processes(word: str) -> list[psutil.Process]:
     return found
 
 
-def start(words: Sequence[str], environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    """Run Python with these words, in a session of its own, and let it print to this file."""
-    line = [sys.executable, *words]
+def start(
+    words: Sequence[str], environment: Mapping[str, str], output: int, before: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Run Python with these words, in a session of its own, and let it print to this file. `before` stands first in the
+    command."""
+    line = [*before, sys.executable, *words]
     return subprocess.Popen(line, env=environment, stdout=output, stderr=output, start_new_session=True)
 
 

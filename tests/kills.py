@@ -65,6 +65,11 @@ class Job:
         """The variables of its drivers."""
         return os.environ
 
+    @property
+    def before(self) -> Sequence[str]:
+        """What stands before the commands of its drivers."""
+        return ()
+
     @staticmethod
     def of(name: str, place: Path, more: Sequence[str] = ()) -> Job:
         """The smoke run of a job with what its contract sets, and more."""
@@ -120,7 +125,7 @@ class Job:
         environment = {**self.environment, "PYTHONPATH": str(LIB), "SQUADRON_CACHE": str(cache), **more}
         line = ["-m", "squadron.core.cli", "run", self.name, *self.words, "--run", url or str(folder)]
         with tempfile.NamedTemporaryFile() as out:
-            driver = start(line, environment, out.fileno())
+            driver = start(line, environment, out.fileno(), self.before)
             try:
                 yield driver, Path(out.name)
             finally:

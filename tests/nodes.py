@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -19,9 +19,10 @@ from typing import Self
 import psutil
 
 from tests.drivers import LIB, free_port, free_ports
+from tests.namespaces import Switch
 
 RAY = str(Path(sys.executable).with_name("ray"))
-ON_NODE = str(Path(__file__).with_name("driver_on_node.py"))
+ON_NODE = str(Path(__file__).parent / "cluster" / "driver_on_node.py")
 QUICK = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
@@ -43,34 +44,37 @@ class Nodes:
         count: int,
         *,
         cpus: int = 1,
-        store_mb: int = 120,
+        store_mb: int = 80,
         more: Mapping[str, str] = MappingProxyType({}),
-        network: Sequence[Sequence[str]] = (),
+        switch: Switch | None = None,
     ) -> None:
-        """`more` are variables of all nodes. `network` is put before the command of each node, by its number."""
+        """Each keeps objects of `store_mb` megabytes in memory, by default hardly more than the least that Ray allows.
+        `more` are variables of all nodes. On a `switch`, each is a machine of its own that can be cut off."""
         self._scratch = Path(tempfile.mkdtemp(prefix="sq"))
-        self._port, self._cpus, self._store_mb, self._network = free_port(), cpus, store_mb, network
+        self._port, self._cpus, self._store_mb, self.switch = free_port(), cpus, store_mb, switch
         token = self._scratch / "token"
         token.write_text(secrets.token_hex(32))
         kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_") and key != "PYTHONPATH"}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         self.environment = kept | auth | QUICK | {"PATH": path, "PYTHONPATH": str(LIB)} | dict(more)
+        if switch:
+            self.environment["GLOO_SOCKET_IFNAME"] = "eth0"  # by the machine's name it would be one that nobody reaches
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self._count = count
         self._stopped: dict[int, list[psutil.Process]] = {}
+        self.doubtful: set[int] = set()
+        """Nodes that the head may have taken for lost, and that end when they learn of it."""
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"{self.ip(0)}:{self._port}"
 
     def __enter__(self) -> Self:
         try:
-            self.start(0)
-            self.wait(1)
-            for number in range(1, self._count):
+            for number in range(self._count):  # one after the other: of two that start together one may fail
                 self.start(number)
-            self.wait(self._count)
+                self.wait(number + 1)
         except BaseException:
             self.close()
             raise
@@ -83,7 +87,11 @@ class Nodes:
 
     def ip(self, number: int) -> str:
         """The address of a node."""
-        return f"127.0.0.{number + 1}"
+        return self.switch.ip(number) if self.switch else f"127.0.0.{number + 1}"
+
+    def inside(self, number: int) -> list[str]:
+        """Put before a command, it runs where this node is."""
+        return self.switch.inside(number) if self.switch else []
 
     def start(self, number: int) -> None:
         """Start a node; number 0 is the head."""
@@ -99,10 +107,9 @@ class Nodes:
         )
         if number == 0 and "RAY_REDIS_PASSWORD" in self.environment:  # Ray takes it in no other way
             role.append(f"--redis-password={self.environment['RAY_REDIS_PASSWORD']}")
-        before = list(self._network[number]) if self._network else []
         with (self._scratch / f"node-{number}.log").open("ab") as log:
             self.running[number] = subprocess.Popen(
-                [*before, RAY, "start", *role, *common],
+                [*self.inside(number), RAY, "start", *role, *common],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -112,6 +119,7 @@ class Nodes:
     def kill(self, number: int) -> None:
         """Lose a node: all its processes at once, without a word."""
         _signal(self._tree(number), signal.SIGKILL)
+        self.doubtful.discard(number)
         self.running.pop(number).wait()
 
     def kill_service(self, number: int, name: str) -> None:
@@ -123,6 +131,7 @@ class Nodes:
 
     def stop(self, number: int) -> None:
         """Let a node stand still: none of its processes does anything until `go_on`."""
+        self.doubtful.add(number)
         self._stopped[number] = self._tree(number)
         _signal(self._stopped[number], signal.SIGSTOP)
 
@@ -153,7 +162,10 @@ class Nodes:
             assert left > 0, f"{self.address} does not have {count} nodes: {self.log()}"
             with contextlib.suppress(subprocess.TimeoutExpired):
                 done = subprocess.run(
-                    [sys.executable, "-c", code], env=self.environment, capture_output=True, timeout=left
+                    [*self.inside(0), sys.executable, "-c", code],
+                    env=self.environment,
+                    capture_output=True,
+                    timeout=left,
                 )
                 if done.returncode == 0:
                     return
@@ -177,6 +189,15 @@ class Nodes:
             node = psutil.Process(self.running[number].pid)
             return [node, *node.children(recursive=True)]
         return []
+
+
+def wait_for(driver: subprocess.Popen[bytes], reached: Callable[[], bool], said: Path, timeout_s: float = 90) -> None:
+    """Wait until `reached`. Fails, with what the driver has said, if it ends before, or does not get there in time."""
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert driver.poll() is None, said.read_text()
+        assert time.monotonic() < deadline, said.read_text()
+        time.sleep(0.05)
 
 
 def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:

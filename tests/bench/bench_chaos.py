@@ -2,12 +2,12 @@
 
 python tests/bench/bench_chaos.py [JOB …] [MOMENTS]
 
-The nodes are on this machine, each with one CPU and a loopback address of its own; the driver is on the head. Each
-job's smoke setting runs undisturbed once, then MOMENTS times (15) with one loss: a worker process is killed, a node is
-killed with all its processes, a node stands still for six seconds and is taken for lost after three, or the driver is
-killed and the command given again. Moments that were tried are kept in `runs/bench-chaos`, so the bench can be given in
-parts. Bar: every reported number, table and fingerprint equal over 100 moments; of the rows, at most one for each
-worker is answered twice.
+The nodes are on this machine, each with one CPU and in a network namespace of its own, so it has to be root; the driver
+is on the head. Each job's smoke setting runs undisturbed once, then MOMENTS times (15) with one loss: a worker process
+is killed, a node is killed with all its processes, a node stands still or is cut off for six seconds and is taken for
+lost after three, or the driver is killed and the command given again. Moments that were tried are kept in
+`runs/bench-chaos`, so the bench can be given in parts. Bar: every reported number, table and fingerprint equal over 100
+moments; of the rows, at most one for each worker is answered twice.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 from tests.chaos import COUNT, ChaosJob, Loss, disturb
+from tests.namespaces import Switch
 from tests.nodes import Nodes
 
 PLACE = Path("runs/bench-chaos").resolve()
@@ -68,7 +69,7 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     chosen = [word for word in words if not word.isdecimal()] or list(JOBS)
     most = int(next((word for word in words if word.isdecimal()), "15"))
-    with Nodes(COUNT) as nodes:
+    with Switch(COUNT) as switch, Nodes(COUNT, switch=switch) as nodes:
         for each in chosen:
             found = main(each, most, nodes)
             kinds = Counter((one.kind, one.harmless) for one in found)

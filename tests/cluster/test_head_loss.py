@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.nodes import ON_NODE, Nodes, Redis
+from tests.nodes import ON_NODE, Nodes, Redis, wait_for
 
-JOB = str(Path(__file__).resolve().parents[1] / "squares_job.py")
+JOB = str(Path(__file__).resolve().parents[1] / "squares.py")
 COUNT, ROW_S = 16, 0.5
 
 
@@ -27,7 +25,7 @@ def test_a_job_outlives_the_head(tmp_path: Path) -> None:
                 stderr=said,
             )
         try:
-            _wait(driver, lambda: notes.exists() and len(notes.read_text().splitlines()) >= 2, tmp_path / "said")
+            wait_for(driver, lambda: notes.exists() and len(notes.read_text().splitlines()) >= 2, tmp_path / "said")
             nodes.kill(0)
             answered = len(notes.read_text().splitlines())
             nodes.start(0)
@@ -40,11 +38,3 @@ def test_a_job_outlives_the_head(tmp_path: Path) -> None:
     ids = [line.split()[0] for line in notes.read_text().splitlines()]
     assert answered < COUNT and set(ids) == set(map(str, range(COUNT)))
     assert len(ids) <= COUNT + 2, "a node at work lost at most the row that it had in hand"
-
-
-def _wait(driver: subprocess.Popen[bytes], reached: Callable[[], bool], said: Path, timeout_s: float = 90) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert driver.poll() is None, said.read_text()
-        assert time.monotonic() < deadline, said.read_text()
-        time.sleep(0.05)

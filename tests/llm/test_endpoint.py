@@ -407,6 +407,8 @@ def test_how_long_a_server_asks_to_wait() -> None:
     soon = format_datetime(datetime(2030, 1, 1, 0, 0, 7, tzinfo=UTC), usegmt=True)
     assert retry_after({"Retry-After": soon}, now) == 7
     assert retry_after({"Retry-After": soon}, now + 60) == 0
+    told = format_datetime(datetime(2030, 1, 1, tzinfo=UTC), usegmt=True)
+    assert retry_after({"Retry-After": soon, "Date": told}) == 7, "by the server's clock, whatever ours says"
     assert retry_after({"Retry-After": "1.5"}) == 1.5
     assert retry_after({"Retry-After": "9", "retry-after-ms": "250"}) == 0.25
     assert retry_after({"Retry-After": "86400"}) == LONGEST_PAUSE_S

@@ -1,4 +1,4 @@
-"""Batches of work on Ray Data: the one place where its executions are set up."""
+"""Where executions of Ray Data are set up, and where Ray's libraries keep their files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from squadron.core.errors import WorkerError
+from squadron.core.folder import Folder
 from squadron.core.host import settle_worker
 from squadron.core.profile import WorkerResources
+from squadron.core.remote_store import open_store
 
 
 def run_batches(
@@ -43,6 +45,16 @@ def run_batches(
     )
     for batch in done.iter_batches(batch_size=1, prefetch_batches=0):
         yield {name: values[0] for name, values in batch.items()}
+
+
+def ray_storage(folder: Folder) -> dict[str, Any]:
+    """Where Ray Train and Ray Tune keep their files, in their words: behind a URL, by the driver of all other files."""
+    if folder.path:
+        return {"storage_path": folder.path}
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    filesystem, path = open_store(folder.url)
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(filesystem))}
 
 
 def quiet_ray_data() -> None:

@@ -17,11 +17,10 @@ import ray
 
 from squadron.core.disk_errors import explain_disk_error
 from squadron.core.errors import SquadronError
-from squadron.core.folder import Folder
 from squadron.core.host import reuse_freed_memory, use_threads
 from squadron.core.masking import mask_text
 from squadron.core.profile import WorkerResources
-from squadron.core.remote_store import open_store
+from squadron.core.ray_data import ray_storage
 from squadron.train.guard import TrainingStopped
 from squadron.train.worker import Training, train
 
@@ -45,21 +44,11 @@ def in_group(training: Training, mailbox: Any, workers: int, resources: WorkerRe
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
         run_config=RunConfig(
             name="ray-train",
-            **_storage(training.store),
+            **ray_storage(training.store),
             failure_config=FailureConfig(max_failures=training.spec.guard.max_restarts),
         ),
     )
     return trainer.fit
-
-
-def _storage(store: Folder) -> dict[str, Any]:
-    """Where Ray Train keeps its notes, in its words: behind a URL, by the same driver as all other files."""
-    if store.path:
-        return {"storage_path": store.path}
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-    filesystem, path = open_store(store.url)
-    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(filesystem))}
 
 
 class Alone:

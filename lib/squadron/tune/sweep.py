@@ -12,6 +12,7 @@ from typing import Any
 from squadron.core import console, registry
 from squadron.core.config import Config, fingerprint, from_values, to_yaml
 from squadron.core.errors import WorkerError
+from squadron.core.folder import Folder
 from squadron.core.run import Stage
 from squadron.tune import figures
 from squadron.tune.partition import Share, partition
@@ -104,6 +105,7 @@ def _run_trials(
     warnings.filterwarnings("ignore", "Consider boosting PBT")  # trials have processes of their own
     from ray import tune
 
+    from squadron.core.ray_data import ray_storage
     from squadron.tune.progress_callback import ProgressCallback
     from squadron.tune.search import Suggestions, listed, make_scheduler
     from squadron.tune.trial import NAME, Trials, follow
@@ -112,7 +114,7 @@ def _run_trials(
     with tempfile.TemporaryDirectory() as scratch:
         # One byte, since Ray Tune wants a trial to take something: what its job takes is counted by its share.
         work = tune.with_resources(tune.with_parameters(follow, trials=trials), {"memory": 1})
-        storage = trial_store.folder.url if spec.scheduler == "pbt" else scratch
+        storage = ray_storage(trial_store.folder if spec.scheduler == "pbt" else Folder(scratch))
         adaptive = spec.search == "optuna"
         tuner = tune.Tuner(
             work,
@@ -131,7 +133,7 @@ def _run_trials(
             ),
             run_config=tune.RunConfig(
                 name=".tune",
-                storage_path=storage,
+                **storage,
                 verbose=0,
                 callbacks=[ProgressCallback(spec, trial_store)],
                 failure_config=tune.FailureConfig(max_failures=2),

@@ -72,18 +72,28 @@ class Limits:
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
     """How many seconds a server asks to be left alone, at most LONGEST_PAUSE_S. None: it does not say.
 
-    Understands `retry-after-ms`, and `Retry-After` as seconds, also fractions, or as an HTTP date. `now`: a time stamp.
+    Understands `retry-after-ms`, and `Retry-After` as seconds, also fractions, or as an HTTP date. `now`: a time stamp;
+    unless given, that of the server, where it sends its `Date`: its clock may differ from ours.
     """
     seconds = _number(headers.get("retry-after-ms"), 0.001)
     if seconds is None:
         seconds = _number(headers.get("Retry-After"))
     if seconds is None:
-        try:
-            moment = parsedate_to_datetime(headers.get("Retry-After", "")).timestamp()
-        except (ValueError, OverflowError):
+        moment = _moment(headers.get("Retry-After"))
+        if moment is None:
             return None
+        if now is None:
+            now = _moment(headers.get("Date"))
         seconds = moment - (time.time() if now is None else now)
     return min(max(seconds, 0.0), LONGEST_PAUSE_S)
+
+
+def _moment(text: str | None) -> float | None:
+    """The time stamp of an HTTP date."""
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def backoff(key: str, attempt: int) -> float:

@@ -86,6 +86,15 @@ class Ledger:
         self._given_usd -= usd
 
 
+def open_ledger(cap_usd: float | None, spent_usd: float) -> Any:
+    """A ledger on the node of this driver: the loss of any other node does not take it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0)(Ledger).options(scheduling_strategy=here).remote(cap_usd, spent_usd)
+
+
 class LeasedBudget:
     """A worker's share of the ledger's money, asked for in slices, so that few requests wait for the ledger.
 

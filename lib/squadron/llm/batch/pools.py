@@ -23,7 +23,7 @@ from squadron.core.folder import Folder
 from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
 from squadron.llm.batch.answer_cache import Entry, KeyedLog
-from squadron.llm.batch.budget import Budget, LeasedBudget, Ledger
+from squadron.llm.batch.budget import Budget, LeasedBudget, open_ledger
 
 _REPORT_S = 0.5
 
@@ -93,7 +93,7 @@ def run_pools(
     from squadron.core.ray_data import explaining_lost_workers
 
     stage.claim_cluster()
-    ledger: Any = ray.remote(num_cpus=0)(Ledger).remote(cap_usd, spent_usd)
+    ledger = open_ledger(cap_usd, spent_usd)
     result = PoolResult()
     errors: list[BaseException] = []
 

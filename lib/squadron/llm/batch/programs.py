@@ -29,7 +29,7 @@ from squadron.core.profile import WorkerResources
 from squadron.core.progress import progress
 from squadron.core.run import Stage
 from squadron.llm.batch.answer_cache import ANSWERS, SCORES, Entry, KeyedLog, spent_usd
-from squadron.llm.batch.budget import LeasedBudget, Ledger
+from squadron.llm.batch.budget import LeasedBudget, open_ledger
 from squadron.llm.batch.model_client import (
     Item,
     Reply,
@@ -283,9 +283,7 @@ class _ModelPool:
 
 def _open_ledger(stage: Stage, cap_usd: float | None) -> Any:
     """What all models may spend together; None without a cap."""
-    import ray
-
-    return None if cap_usd is None else ray.remote(num_cpus=0)(Ledger).remote(cap_usd, spent_usd(stage.run.folder))
+    return None if cap_usd is None else open_ledger(cap_usd, spent_usd(stage.run.folder))
 
 
 @dataclass(frozen=True)

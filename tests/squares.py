@@ -14,11 +14,13 @@ from squadron.core.run import Run, Stage
 
 
 class Squares(Config):
-    """`count` rows of `row_s` seconds each; each time that one is answered is a line in `notes`."""
+    """`count` rows of `row_s` seconds each; each time that one is answered is a line in `notes`. A row
+    carries `pad_kb` kilobytes more."""
 
     notes: str
     count: int = 24
     row_s: float = 0.4
+    pad_kb: int = 0
 
 
 class Total(Config):
@@ -40,9 +42,9 @@ class Square:
         return {"square": row["n"] ** 2}
 
 
-def square_all(stage: Stage, notes: str, count: int, row_s: float) -> Total:
+def square_all(stage: Stage, notes: str, count: int, row_s: float, pad_kb: int) -> Total:
     """Square all numbers."""
-    rows = [{"id": str(n), "n": n} for n in range(count)]
+    rows = [{"id": str(n), "n": n, "pad": "x" * 1000 * pad_kb} for n in range(count)]
     answers = map_rows(stage, rows, Square, notes=notes, row_s=row_s)
     return Total(total=sum(answer["square"] for answer in answers))
 
@@ -50,4 +52,4 @@ def square_all(stage: Stage, notes: str, count: int, row_s: float) -> Total:
 @job(Squares)
 def squares(run: Run, config: Squares) -> None:
     """Square numbers."""
-    run.stage(square_all, config.notes, config.count, config.row_s)
+    run.stage(square_all, config.notes, config.count, config.row_s, config.pad_kb)

@@ -1,6 +1,6 @@
 """`squadron WORD …` as a driver on one node of a cluster that has several on this machine.
 
-python tests/driver_on_node.py ADDRESS IP WORD …
+python tests/cluster/driver_on_node.py ADDRESS IP WORD …
 """
 
 from __future__ import annotations
