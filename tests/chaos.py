@@ -87,9 +87,7 @@ class ChaosJob(Job):
             if process is not None and (number in self.nodes.doubtful or process.poll() is not None):
                 self.nodes.kill(number)
             if number not in self.nodes.running:
-                self.nodes.wait(len(self.nodes.running))
                 self.nodes.start(number)
-                self.nodes.wait(len(self.nodes.running))
 
 
 def count_rows(folder: Path) -> tuple[int, int]:

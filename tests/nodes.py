@@ -74,7 +74,6 @@ class Nodes:
         try:
             for number in range(self._count):  # one after the other: of two that start together one may fail
                 self.start(number)
-                self.wait(number + 1)
         except BaseException:
             self.close()
             raise
@@ -94,7 +93,7 @@ class Nodes:
         return self.switch.inside(number) if self.switch else []
 
     def start(self, number: int) -> None:
-        """Start a node; number 0 is the head."""
+        """Start a node, and wait until the head knows it; number 0 is the head."""
         common = [
             f"--node-ip-address={self.ip(number)}", f"--num-cpus={self._cpus}", "--disable-usage-stats", "--block",
             f"--object-store-memory={self._store_mb * 10**6}", f"--dashboard-agent-listen-port={free_port()}",
@@ -107,7 +106,8 @@ class Nodes:
         )
         if number == 0 and "RAY_REDIS_PASSWORD" in self.environment:  # Ray takes it in no other way
             role.append(f"--redis-password={self.environment['RAY_REDIS_PASSWORD']}")
-        with (self._scratch / f"node-{number}.log").open("ab") as log:
+        said = self._scratch / f"node-{number}.log"
+        with said.open("wb") as log:
             self.running[number] = subprocess.Popen(
                 [*self.inside(number), RAY, "start", *role, *common],
                 env=self.environment,
@@ -115,6 +115,7 @@ class Nodes:
                 stderr=log,
                 start_new_session=True,
             )
+        wait_for(self.running[number], lambda: "Ray runtime started" in said.read_text(errors="replace"), said)
 
     def kill(self, number: int) -> None:
         """Lose a node: all its processes at once, without a word."""
@@ -148,32 +149,6 @@ class Nodes:
                 if name.startswith("ray::") and not name.startswith("ray::IDLE"):
                     found.append(process)
         return found
-
-    def wait(self, count: int, timeout_s: float = 90) -> None:
-        """Wait until the head knows exactly so many live nodes."""
-        code = (
-            "import ray, sys, time\nfrom ray._raylet import GcsClient\n"
-            f"gcs = GcsClient(address='{self.address}')\n"
-            f"while sum(node.state == 0 for node in gcs.get_all_node_info().values()) != {count}: time.sleep(0.1)\n"
-        )
-        deadline = time.monotonic() + timeout_s
-        while True:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{self.address} does not have {count} nodes: {self.log()}"
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                done = subprocess.run(
-                    [*self.inside(0), sys.executable, "-c", code],
-                    env=self.environment,
-                    capture_output=True,
-                    timeout=left,
-                )
-                if done.returncode == 0:
-                    return
-            time.sleep(0.3)
-
-    def log(self) -> str:
-        """The ends of what the nodes have said."""
-        return "\n".join(path.read_text(errors="replace")[-800:] for path in sorted(self._scratch.glob("node-*.log")))
 
     def close(self) -> None:
         """End all nodes, and remove their files."""
