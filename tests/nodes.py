@@ -86,7 +86,7 @@ class Nodes:
 
     def ip(self, number: int) -> str:
         """The address of a node."""
-        return self.switch.ip(number) if self.switch else f"127.0.0.{number + 1}"
+        return self.switch.ip(number) if self.switch else f"127.0.0.{number + 2}"  # Ray takes 127.0.0.1 for another
 
     def inside(self, number: int) -> list[str]:
         """Put before a command, it runs where this node is."""
@@ -106,6 +106,8 @@ class Nodes:
         )
         if number == 0 and "RAY_REDIS_PASSWORD" in self.environment:  # Ray takes it in no other way
             role.append(f"--redis-password={self.environment['RAY_REDIS_PASSWORD']}")
+        if number == 0:  # or it takes the nodes of the head before for a head
+            (self._scratch / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         said = self._scratch / f"node-{number}.log"
         with said.open("wb") as log:
             self.running[number] = subprocess.Popen(

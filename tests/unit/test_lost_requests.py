@@ -19,7 +19,7 @@ from squadron.core.digests import digest
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.core.lease import LEASES, Lease
-from squadron.core.line_log import LineWriter, append_row, find_rows, line_files, read_rows
+from squadron.core.line_log import GrowingLog, LineWriter, append_row, find_rows, line_files, read_rows
 from tests.object_store import BUCKET, ObjectStore, object_store
 
 TRIES = len(remote_store.PAUSES_S) + 1
@@ -51,6 +51,10 @@ class LossyFileSystem(MemoryFileSystem):
         if not cut and found != whole:
             raise ConnectionResetError("the answer was cut short")
         return found
+
+    def exists(self, path: str, **more: Any) -> bool:
+        """What the other methods look up in here themselves, which is no request."""
+        return self._strip_protocol(path) in self.store
 
     def info(self, path: str, **more: Any) -> Any:
         return self._request(lambda: super(LossyFileSystem, self).info(path, **more))
@@ -134,6 +138,21 @@ def test_lines_come_once_and_in_order(losses: list[str], count: int) -> None:
             writer.write_line(b'{"n": %d}' % number)
     rows = [row["n"] for name in line_files(folder, "rows") for row in find_rows(folder, name)]
     assert rows == list(range(count))
+
+
+@given(losses=LOSSES, flushes=st.lists(st.booleans(), min_size=1, max_size=20))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_log_that_grows_is_whole_at_each_flush(losses: list[str], flushes: list[bool]) -> None:
+    folder = lossy()
+    LossyFileSystem.losses[:] = bounded(losses)
+    log = GrowingLog(folder, "log.jsonl")
+    for number, flush in enumerate(flushes):
+        log.append_row({"n": number})
+        if flush:
+            log.flush()
+            assert [row["n"] for row in read_rows(folder, "log.jsonl")] == list(range(number + 1))
+    log.flush()
+    assert len(read_rows(folder, "log.jsonl")) == len(flushes)
 
 
 def test_what_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

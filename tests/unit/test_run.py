@@ -160,6 +160,7 @@ def test_a_run_lives_behind_a_url_too() -> None:
         run = Run("numbers", Settings(), Folder("memory://runs/numbers"), Profile(name="auto"), track=())
         run.open()
         run.stage(make, run.config)  # type: ignore[arg-type]
+        run.close()
     assert calls == ["make"]
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,11 +88,16 @@ class Folder:
         return create_file(self.file(name), *self._remote(name), data)
 
     def append_line(self, name: str, line: str) -> None:
-        """Add one line to a log; on object stores, which cannot append, by rewriting it. What a kill has left of a line
+        """As `append_lines`, with one."""
+        self.append_lines(name, [line])
+
+    def append_lines(self, name: str, lines: Sequence[str]) -> None:
+        """Add lines to a log; on object stores, which cannot append, by rewriting it. What a kill has left of a line
         that it cut short is removed."""
+        data = "".join(f"{line}\n" for line in lines).encode()
         if not self.path:
             old = self.read_bytes(name) if self.exists(name) else b""
-            self.write_bytes(name, old[: old.rfind(b"\n") + 1] + line.encode() + b"\n")
+            self.write_bytes(name, old[: old.rfind(b"\n") + 1] + data)
             return
         with explaining_disk_errors(self.file(name)):
             target = self._local(name)
@@ -100,7 +105,7 @@ class Folder:
             with open(target, "ab") as stream:
                 if stream.tell() and not _ends_line(target):
                     stream.truncate(target.read_bytes().rfind(b"\n") + 1)
-                stream.write(line.encode() + b"\n")
+                stream.write(data)
 
     def read_bytes(self, name: str) -> bytes:
         """The bytes of a file. Raises InputError naming the file if it is not there or cannot be read."""

@@ -73,6 +73,32 @@ def find_rows(folder: Folder, file: str) -> list[dict[str, Any]]:
     return values
 
 
+class GrowingLog:
+    """A log that grows line by line: a local one at once, a store's every few seconds, since it is written anew."""
+
+    def __init__(self, folder: Folder, file: str) -> None:
+        self._folder, self._file = folder, file
+        self._lines: list[str] = []
+        self._since = time.monotonic()
+
+    def append(self, line: str) -> None:
+        """Add a line, now or soon. Raises ResourceError if the disk is full."""
+        self._lines.append(line)
+        if self._folder.path or time.monotonic() - self._since >= _REMOTE_S:
+            self.flush()
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Add a row of a ledger, with its seal."""
+        self.append(seal(json.dumps(row).encode()).decode())
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        lines, self._lines = self._lines, []
+        self._since = time.monotonic()
+        if lines:
+            self._folder.append_lines(self._file, lines)
+
+
 class LineWriter:
     """Adds lines to one file: to a local one at once, to an object store every few seconds as one more file, whose
     name begins with the name of the first. One process at a time writes to a file."""

@@ -33,7 +33,7 @@ from squadron.core.folder import Folder
 from squadron.core.idle import IdleWorkers
 from squadron.core.inputs import find_inputs, recall, remember, replace_paths
 from squadron.core.lease import LEASES, Lease, lock
-from squadron.core.line_log import append_row, find_rows, read_rows, rewrite_rows
+from squadron.core.line_log import GrowingLog, append_row, find_rows, read_rows, rewrite_rows
 from squadron.core.manifest import FINISHED, FORMAT, MANIFEST, describe_environment, read_manifest, refuse_links
 from squadron.core.marker import (
     FAILURES,
@@ -201,6 +201,9 @@ class Stage:
         folder = run.folder / "stages" / f"{name}-{fingerprint([name, given])}"
         return Stage(run, name, purpose, values, folder, [str(path) for _, path in find_inputs(given)])
 
+    def __post_init__(self) -> None:
+        self._log = GrowingLog(self.folder, METRICS)
+
     @property
     def done(self) -> bool:
         return self.folder.exists(MARKER)
@@ -244,7 +247,7 @@ class Stage:
 
     def log(self, step: int, **metrics: float) -> None:
         """Record metrics of one step in the run folder and in every tracker."""
-        append_row(self.folder, METRICS, _finite_row({"step": step, **metrics}))
+        self._log.append_row(_finite_row({"step": step, **metrics}))
         self._tell(step, metrics)
 
     def restore_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -254,6 +257,7 @@ class Stage:
         saved and hold some that are not, and what is damaged in it is restored. Trackers and `Run.on_log` are told of
         the steps that were missing.
         """
+        self._log.flush()
         known = {row.get("step") for row in find_rows(self.folder, METRICS)}
         rewrite_rows(self.folder, METRICS, [_finite_row({**row, "step": int(row["step"])}) for row in rows])
         for row in rows:
@@ -268,6 +272,7 @@ class Stage:
     def metrics(self) -> list[dict[str, float]]:
         """What `log` recorded, one row a step; a step done again after a restart counts once, as done last. Raises
         InputError if a row is damaged."""
+        self._log.flush()
         return by_step(read_rows(self.folder, METRICS, START_OVER), self.folder.file(METRICS))
 
     def fail(self, item: str, error: str, *, retry: bool = True) -> None:
@@ -366,9 +371,12 @@ class Stage:
             self.run.on_log(self, step, metrics)
 
     def close(self) -> None:
-        if self._tracker is not None:
-            self._tracker.close()
-            self._tracker = None
+        try:
+            self._log.flush()
+        finally:
+            if self._tracker is not None:
+                self._tracker.close()
+                self._tracker = None
 
 
 def _plain(value: Any) -> Any:

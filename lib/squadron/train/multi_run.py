@@ -14,6 +14,7 @@ from typing import Any
 from squadron.core import console
 from squadron.core.errors import SquadronError, WorkerError
 from squadron.core.folder import Folder, relative
+from squadron.core.line_log import GrowingLog
 from squadron.core.profile import WorkerResources
 from squadron.core.run import Stage
 from squadron.train.batching.batches import Row, RowSource
@@ -156,10 +157,11 @@ def _train_by_group(stage: Stage, job: TrainJob) -> None:
     source, store = _source(job), stage.folder / job.name
     workers, resources = place(stage, job.spec)
     _restore_log(store)
+    log = GrowingLog(store, _LOG)
     with progress(job.spec.steps or source.steps(job.spec), job.name, "step") as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
-            _note(store, step, metrics)
+            _note(log, step, metrics)
             bar.advance(step - bar.done)
 
         fitted = fit(
@@ -182,13 +184,14 @@ def _train_here(job: TrainJob, folder: Folder) -> None:
     """Train and export one job in this process. Runs on a worker."""
     store = folder / job.name
     _restore_log(store)
+    log = GrowingLog(store, _LOG)
     step = train_in_process(
         job.objective,
         job.build,
         _source(job),
         job.spec,
         store,
-        on_step=lambda step, metrics: _note(store, step, metrics),
+        on_step=lambda step, metrics: _note(log, step, metrics),
         **job.arguments,
     )
     _restore_log(store)
@@ -236,9 +239,9 @@ def _export(job: TrainJob, store: Folder, step: int, *, clean_process: bool) -> 
             store.put(f"model/{file}", str(Path(scratch, file)))
 
 
-def _note(store: Folder, step: int, metrics: dict[str, float]) -> None:
+def _note(log: GrowingLog, step: int, metrics: dict[str, float]) -> None:
     """Log a step, for whoever watches."""
-    store.append_line(_LOG, json.dumps({"step": step, **metrics}))
+    log.append(json.dumps({"step": step, **metrics}))
 
 
 def _restore_log(store: Folder) -> None:
