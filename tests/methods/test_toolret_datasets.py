@@ -19,9 +19,19 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.methods.toolret.benchmark import COLUMNS, read_benchmark
-from squadron.methods.toolret.config import QueriesConfig, ReadConfig, ToolRetConfig, ToolsConfig, ToolSet, WorldConfig
+from squadron.methods.toolret.config import (
+    GivenRun,
+    QueriesConfig,
+    ReadConfig,
+    ToolRetConfig,
+    ToolsConfig,
+    ToolSet,
+    WorldConfig,
+)
 from squadron.methods.toolret.datasets import read_queries, read_tools
 from squadron.methods.toolret.records import Benchmark
+from squadron.methods.toolret.searching import read_run
+from squadron.methods.toolret.training_set import read_training_set
 from tests.conftest import REAL_DATA
 
 DATA = REAL_DATA / "toolret"
@@ -115,9 +125,11 @@ def test_the_text_of_a_tool_is_its_documentation_as_it_stands(tmp_path: Path) ->
 def test_what_is_odd_is_counted(tmp_path: Path) -> None:
     blank = {"id": "c", "documentation": "{'name': 'c', 'description': '', 'parameters': {}}"}  # as web of ToolRet has
     queries = [QUERY, {"query": "for nobody", "labels": []}, {"query": "two", "labels": ["b", "gone"]}]
+    queries.append({"query": " ", "labels": ["a"]})  # as mnms_query_17 of ToolRet
     bench, (row,) = read(tmp_path, one_set(tmp_path / "d", [TOOL, OTHER, TOOL, blank], queries), known_labels=0.6)
     assert row["tools"] == 3 and row["said twice"] == 1 and row["without description"] == 2
     assert row["queries"] == 2 and row["no tool answers"] == 1 and row["labels of unknown tools"] == 1
+    assert row["without text"] == 1
     assert [one.relevant for one in bench.asked(Folder(str(tmp_path / "run")))] == [{"a": 1}, {"b": 1}]
 
 
@@ -167,7 +179,7 @@ def test_sets_with_the_same_ids_are_told_apart(tmp_path: Path) -> None:
         ([{"id": "a", "documentation": "x" * 30}], [QUERY], "30 characters, more than 20", "tools.jsonl:1"),
         ([], [QUERY], "there is no tool", "tools.jsonl"),
         ([TOOL], [QUERY, QUERY], "'q' stands for two queries", "queries.jsonl:2"),
-        ([TOOL], [QUERY, QUERY | {"id": "r", "query": " "}], "'query' is empty", "queries.jsonl:2"),
+        ([TOOL], [QUERY | {"query": " "}], "no query is answered by a tool", "queries.jsonl"),
         ([TOOL], [QUERY, QUERY | {"id": "r", "labels": ["gone"]}], "1 of 2 labels", "queries.jsonl:2: 'gone'"),
         ([TOOL], [QUERY | {"labels": "no JSON"}], "not a list of tools", "queries.jsonl:1"),
         ([TOOL], [QUERY | {"labels": [["a"]]}], "expected the id of a tool", "queries.jsonl:1, labels 1"),
@@ -211,6 +223,74 @@ def test_a_copy_of_a_data_set_is_read_by_its_subsets_and_its_tools_once(tmp_path
     before = some.tools.path.identity()
     write(tmp_path / "T" / "web" / "tools.jsonl", [TOOL, OTHER])
     assert some.tools.path.identity() != before, "files of subsets are what the stage depends on"
+
+
+def test_the_preset_of_the_paper_reads_a_copy_of_the_published_sets(tmp_path: Path) -> None:
+    """In the layout in which the hub holds them: Parquet, a folder for each of the 35 tasks and 3 categories, labels as
+    the text of a JSON list; beside them a card, the attributes of git, and what a download leaves."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import yaml
+
+    text = (Path(__file__).resolve().parents[2] / "configs" / "toolret" / "paper.yaml").read_text()
+    config = ToolRetConfig.model_validate(yaml.safe_load(text.replace("mangopy/", f"{tmp_path}/")))
+    assert config.training is not None and [len(one.queries[0].subsets) for one in config.sets] == [19, 7, 9]
+
+    def store(data_set: str, subset: str, split: str, *parts: list[dict[str, Any]]) -> None:
+        folder = tmp_path / data_set / subset
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, rows in enumerate(parts):
+            pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}-{number:05d}-of-{len(parts):05d}.parquet")
+
+    for one in config.sets:
+        tools: list[dict[str, Any]] = []
+        for task in one.queries[0].subsets:
+            doc = {"name": f"{task} tool", "description": "does it", "parameters": {"x": {"type": "str"}}}
+            tools.append({"id": f"{task}_tool_0", "documentation": json.dumps(doc)})
+            label = {"id": f"{task}_tool_0", "doc": doc, "relevance": 1}
+            rows = [
+                {"id": f"{task}_query_{n}", "query": f"{n} {task}", "instruction": f"Given a `{task}` task, retrieve",
+                 "labels": json.dumps([label]), "category": one.name}
+                for n in range(2)
+            ]  # fmt: skip
+            rows[1]["query"] = "" if task == "mnms" else rows[1]["query"]
+            store("ToolRet-Queries", task, "queries", rows)
+            store(
+                "ToolRet-retrieval-nv-embedd-v1",
+                task,
+                "tools",
+                [{"id": row["id"], "tools": tools[-1:]} for row in rows],
+            )
+        store("ToolRet-Tools", one.name, "tools", tools[:3], tools[3:])
+    row = {
+        "query": "is it archived?",
+        "pos": ["{'name': 'availability', 'description': 'checks'}"],
+        "neg": ["{'name': 'top_apps', 'description': 'lists'}"] * 10,
+        "prompt": "Given a `URL` task, retrieve",
+    }
+    store("ToolRet-Training-20w", "data", "train", [row])
+    for data_set in ("ToolRet-Queries", "ToolRet-Tools"):
+        (tmp_path / data_set / "README.md").write_text("---\nconfigs: []\n---\n")
+        (tmp_path / data_set / ".gitattributes").write_text("*.parquet filter=lfs\n")
+        (tmp_path / data_set / ".cache" / "huggingface").mkdir(parents=True)
+    bench, rows = read(tmp_path / "read", *config.sets, told=True)
+    run = Folder(str(tmp_path / "read" / "run"))
+    assert [(one["category"], one["tools"], one["queries"], one["without text"]) for one in rows] == [
+        ("web", 19, 37, 1), ("code", 7, 14, 0), ("customized", 9, 18, 0)
+    ]  # fmt: skip
+    assert all(list(one.relevant) == [one.id.replace("_query_1", "_query_0").replace("_query_", "_tool_")]
+               and one.instruction for one in bench.asked(run))  # fmt: skip
+    given = next(one for one in config.retrievers if isinstance(one, GivenRun))
+    stage = Stage(
+        Run("r", ToolRetConfig(), run, Profile(name="auto"), track=()), "read_run", "", {}, run / "stages/x-0"
+    )
+    first = read_run(stage, bench, given, 5).ranking(run)
+    names = [document.id for document in bench.documents(run)]
+    assert [row[0] for row in first.ids(names)] == [next(iter(one.relevant)) for one in bench.asked(run)]
+    rows_path = str(config.training.rows.path) + "/data"
+    assert [one["neg"] == row["neg"] and one["prompt"] == row["prompt"] for one in read_training_set(rows_path)] == [
+        True
+    ]
 
 
 def test_the_order_of_tools_hangs_on_no_hash_seed(tmp_path: Path) -> None:

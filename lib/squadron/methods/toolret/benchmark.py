@@ -18,7 +18,7 @@ from squadron.methods.toolret.records import QUERY_TYPES, TOOL_TYPES, Benchmark
 from squadron.methods.toolret.synthetic import make_world
 
 COLUMNS = ["category", "tools", "said twice", "without description", "queries", "labels a query", "with instruction",
-           "no tool answers", "labels of unknown tools"]  # fmt: skip
+           "without text", "no tool answers", "labels of unknown tools"]  # fmt: skip
 
 
 @dataclass
@@ -30,6 +30,7 @@ class _Read:
     names: dict[str, str] = field(default_factory=dict)
     queries: list[Asked] = field(default_factory=list)
     repeated: int = 0
+    blank: int = 0
     unanswered: int = 0
     unknown: int = 0
 
@@ -40,7 +41,7 @@ class _Read:
         instructed = sum(one.instruction is not None for one in self.queries)
         each = round(labels / max(len(self.queries), 1), 2)
         return [self.category, len(self.tools), self.repeated, undescribed, len(self.queries), each, instructed,
-                self.unanswered, self.unknown]  # fmt: skip
+                self.blank, self.unanswered, self.unknown]  # fmt: skip
 
 
 @estimated(plan.benchmark)
@@ -49,9 +50,9 @@ def read_benchmark(
 ) -> Benchmark:
     """Read and check all tools and queries.
 
-    Tools without a description, repeated tools, and queries that no tool answers are counted; the last are left out.
-    Raises InputError for a tool without documentation or with an enormous one, an id that stands for two tools or two
-    queries, a query without text, labels of which too few name a tool, and where there are to be instructions and no
+    Tools without a description, repeated tools, queries without text and those that no tool answers are counted; such
+    queries are left out. Raises InputError for a tool without documentation or with an enormous one, an id that stands
+    for two tools or two queries, labels of which too few name a tool, and where there are to be instructions and no
     query has one.
     """
     found = [_read_set(one, config) for one in sets] if sets else [_made(*one) for one in make_world(world)]
@@ -77,7 +78,7 @@ def read_benchmark(
 
 _NOTE = (
     "Tools said twice, with the same documentation or merged, count once. A query that no tool answers is not asked: "
-    "nobody could find anything."
+    "nobody could find anything. Nor is one without text, of which the published sets have one."
 )
 
 
@@ -146,9 +147,10 @@ def _keep_apart(found: Sequence[_Read]) -> None:
 
 
 def _resolve(one: _Read, names: Mapping[str, str], corpus: Container[str], config: ReadConfig) -> None:
-    """Labels as ids of the tools that are searched; queries without any are left out."""
+    """Labels as ids of the tools that are searched; queries without any, or without text, are left out."""
     kept, total, first = [], 0, ""
-    for query in one.queries:
+    written = [query for query in one.queries if query.text.strip()]
+    for query in written:
         relevant: dict[str, int] = {}
         for label, grade in query.labels.items():
             total += 1
@@ -163,7 +165,8 @@ def _resolve(one: _Read, names: Mapping[str, str], corpus: Container[str], confi
         what = f"{one.unknown:,} of {total:,} labels of {one.category} name no tool"
         fix = "correct the ids, or lower read.known_labels: queries then keep the labels that are known"
         raise InputError(what, where=first, fix=fix)
-    one.unanswered = len(one.queries) - len(kept)
+    one.blank = len(one.queries) - len(written)
+    one.unanswered = len(written) - len(kept)
     one.queries = kept
 
 

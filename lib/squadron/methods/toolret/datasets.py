@@ -143,7 +143,7 @@ def _tool(record: Record, merge: str | None) -> Tool:
 
 
 def _asked(record: Record, name: str, task: str) -> Asked:
-    text = record.text("query", fix=_QUERY_FORMATS, blank=False)
+    text = record.text("query", fix=_QUERY_FORMATS)  # one of the published ones is empty, and counted
     instruction = record.text("instruction").strip() if record.has("instruction") else ""
     labels = dict(_labels(record))
     name = str(record.label("id")) if record.has("id") else name
