@@ -81,7 +81,7 @@ def toolret(run: Run, config: ToolRetConfig) -> None:
                 found[one.name, told] = run.stage(search_tokens, benchmark, one, tokens, told, corpus, top)
             elif isinstance(one, HybridRetriever):
                 parts = tuple(found[name, told] for name in one.of)
-                found[one.name, told] = run.stage(join_rankings, parts, one, top)
+                found[one.name, told] = run.stage(join_rankings, parts, config.weighted(one), top)
             elif isinstance(one, GivenRun) and one.instructed == told:
                 found[one.name, told] = run.stage(read_run, benchmark, one, top)
     first_dense = next((one for one in config.retrievers if isinstance(one, DenseRetriever)), None)

@@ -1,8 +1,9 @@
 """ToolRet: BM25, MiniLM and both on real sets against the known answers, and on made-up tools.
 
-    python tests/bench/bench_toolret.py [sets] [world]
+    python tests/bench/bench_toolret.py [sets] [world] [bfcl …]
 
-All parts, unless some are named. `sets` needs the data folder; a part without its data says so and is skipped.
+All parts and all sets, unless some are named. `sets` needs the data folder; a part without its data says so and is
+skipped.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ def sets() -> bool:
     if not DATA.exists():
         print(f"sets: skipped, {DATA} is not there")
         return True
+    named = {name: files for name, files in SETS.items() if name in sys.argv} or SETS
     chosen = [
         {"name": name, "tools": {"path": str(DATA / tools)}, "queries": [{"path": str(DATA / one)} for one in queries]}
-        for name, (tools, *queries) in SETS.items()
+        for name, (tools, *queries) in named.items()
     ]
     words = ["corpus=apart", "instructions=[false]", "latency.queries=0"]
     found = {one.method: one for one in run("sets", f"sets={json.dumps(chosen)}", *words).methods}
     met = True
-    for name in SETS:
+    for name in named:
         shown = {method: one.by_category[name] for method, one in found.items()}
         cells = [f"{method} {100 * n.mean:.2f} ({n.interval('.3f')}), C {100 * c.mean:.2f} ({c.interval('.3f')})"
                  for method, (n, c) in shown.items()]  # fmt: skip
@@ -73,5 +75,5 @@ def run(part: str, *words: str) -> Comparison:
 
 if __name__ == "__main__":
     checks: dict[str, Any] = {one.__name__: one for one in (sets, world)}
-    results = [checks[name]() for name in sys.argv[1:] or checks]
+    results = [checks[name]() for name in [word for word in sys.argv[1:] if word in checks] or checks]
     sys.exit(not all(results))

@@ -10,7 +10,7 @@ import pytest
 from squadron.evaluate.statistics import paired_randomization_test
 from squadron.evaluate.summary import macro_estimate
 from squadron.methods.toolret.algorithm import macro_p, search_groups, shared_words
-from squadron.methods.toolret.config import ToolRetConfig, WorldConfig
+from squadron.methods.toolret.config import HybridRetriever, ToolRetConfig, WorldConfig
 from squadron.methods.toolret.searching import WORDS_ALONE
 from squadron.methods.toolret.synthetic import make_world
 from squadron.retrieval.bm25 import Bm25
@@ -107,6 +107,18 @@ def test_the_made_up_world_is_one_and_the_same_and_every_query_has_its_tools() -
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ToolRetConfig.model_validate(settings)
+
+
+def test_a_hybrid_takes_twice_the_weight_on_what_is_no_search_by_words() -> None:
+    """Unless it has weights of its own, whatever its retrievers are called and however many they are."""
+    kinds: list[dict[str, object]] = [
+        {"kind": "dense", "name": "a"}, {"kind": "bm25", "name": "b"}, {"kind": "dense", "name": "c"},
+        {"kind": "hybrid", "of": ["a", "b", "c"]},
+        {"kind": "hybrid", "name": "own", "of": ["b", "a"], "weights": [3, 1]},
+    ]  # fmt: skip
+    config = ToolRetConfig.model_validate({"retrievers": kinds})
+    hybrids = [one for one in config.retrievers if isinstance(one, HybridRetriever)]
+    assert [config.weighted(one).weights for one in hybrids] == [(2, 1, 2), (3, 1)]
 
 
 def test_late_interaction_with_some_tools_is_that_with_all_but_for_the_others(tmp_path: Path) -> None:

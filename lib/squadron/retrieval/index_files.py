@@ -36,7 +36,7 @@ class IndexConfig(Config):
     bm25: Bm25Config = Bm25Config()
     dense: DenseConfig = DenseConfig()
     fusion: Method = "scores"
-    weights: tuple[float, float] = Field((1.0, 1.0), description="of words and of vectors, in a hybrid search")
+    weights: tuple[float, float] = Field((1.0, 2.0), description="of words and of vectors, in a hybrid search")
     depth: int = Field(100, ge=1, description="documents of either that a hybrid search looks at")
     family: Family | None = Field(None, description="how the model wants texts written; None: by the model's name")
 

@@ -145,7 +145,7 @@ class HybridRetriever(Config):
     kind: Literal["hybrid"] = "hybrid"
     name: str = Field("hybrid", min_length=1)
     of: tuple[str, ...] = Field(("BM25", "MiniLM"), min_length=2, description="names of retrievers")
-    weights: tuple[float, ...] | None = Field(None, description="one each; None: equal ones")
+    weights: tuple[float, ...] | None = Field(None, description="one each; None: 1 for words, 2 for all else")
     method: Method = Field("scores", description="add scores scaled to 0 to 1, or in deviations, or 1 / (60 + rank)")
 
     @model_validator(mode="after")
@@ -240,6 +240,12 @@ class ToolRetConfig(Config):
     latency: LatencyConfig = LatencyConfig()
     training: TrainingConfig | None = Field(None, description="an embedder, tested on tools it never saw; None: none")
     agent: AgentConfig | None = Field(None, description="what retrieval is worth to an agent; None: not tried")
+
+    def weighted(self, hybrid: HybridRetriever) -> HybridRetriever:
+        """A hybrid with the weights that it takes unless it has its own: README.md says what they were chosen by."""
+        words = {one.name for one in self.retrievers if isinstance(one, Bm25Retriever)}
+        weights = hybrid.weights or tuple(1.0 if name in words else 2.0 for name in hybrid.of)
+        return hybrid.model_copy(update={"weights": weights})
 
     @model_validator(mode="after")
     def _names_agree(self) -> ToolRetConfig:
