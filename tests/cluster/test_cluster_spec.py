@@ -79,6 +79,13 @@ def test_settings_of_a_service_are_those_that_squadron_serve_takes() -> None:
         render(_spec(service={"runs": ["a"], "settings": {"replica": 2}, "api_keys": _KEYS}))
 
 
+@pytest.mark.parametrize(("words", "named"), [(["run", "flme"], "flame"), (["run", "flame", "papr"], "paper")])
+def test_a_job_and_its_configuration_are_those_that_there_are(words: list[str], named: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        render(_spec(job={"words": words}))
+    assert named in str(error.value)
+
+
 def test_what_a_service_names_builds_the_server_of_a_finished_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from squadron.cluster.pods import (
     worker_template,
 )
 from squadron.cluster.spec import ClusterSpec, JobSpec, ServiceSpec
+from squadron.core.errors import ConfigError, suggest
+from squadron.core.registry import find_config, list_jobs
 
 RAY_VERSION = "2.60.0"
 """Of the images: `constraints/*.txt` pin it. KubeRay asks for it where there are tokens."""
@@ -63,13 +65,27 @@ def cluster(spec: ClusterSpec) -> Manifest:
 
 
 def entrypoint(spec: ClusterSpec, job: JobSpec) -> str:
-    """The command of a job, with its run folder in the storage and the profile, unless the words say others."""
+    """The command of a job, with its run folder in the storage and the profile, unless the words say others.
+
+    Raises ConfigError for a job or a configuration that there is not. A file of one's own must be in the image.
+    """
+    _check_words(job)
     words = ["squadron", *job.words]
     given = {word.partition("=")[0] for word in job.words}
     for option, value in (("--run", f"{spec.storage.root}/{spec.name}"), ("--profile", spec.profile)):
         if option not in given:
             words += [option, value]
     return shlex.join(words)
+
+
+def _check_words(job: JobSpec) -> None:
+    name, *others = job.words[1:]
+    if name.endswith(".py"):
+        return
+    if name not in (known := list_jobs()):
+        raise ConfigError(f"no job called {name!r}", where="job.words", fix=suggest(name, known))
+    if others and "=" not in others[0] and not others[0].startswith("-") and not others[0].endswith(".yaml"):
+        find_config(name, others[0])
 
 
 def _job(spec: ClusterSpec, job: JobSpec) -> Manifest:
