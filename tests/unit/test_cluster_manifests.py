@@ -18,7 +18,7 @@ from squadron.cluster.validation import find_problems
 from squadron.core.cli import main
 from squadron.core.errors import InputError
 from squadron.core.profile import find_profile
-from tests.cluster.manifest_parts import (
+from tests.manifest_parts import (
     RENDERED,
     ROOT,
     SPECS,

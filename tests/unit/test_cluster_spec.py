@@ -20,7 +20,7 @@ from squadron.cluster.validation import find_problems
 from squadron.core.config import from_values
 from squadron.core.errors import ConfigError
 from squadron.core.profile import PROFILES
-from tests.cluster.manifest_parts import RENDERED, schemas
+from tests.manifest_parts import RENDERED, schemas
 
 LEAST: dict[str, Any] = {
     "name": "a", "image": "example.org/squadron:1", "profile": "h200", "storage": {"claim": "runs"},

@@ -13,7 +13,7 @@ import pytest
 from squadron.cluster.pods import USER
 from squadron.cluster.spec import is_pinned
 from squadron.core.masking import names_secret
-from tests.cluster.manifest_parts import ROOT
+from tests.manifest_parts import ROOT
 
 FILES = sorted((ROOT / "cluster" / "images").glob("*.Dockerfile"))
 

@@ -12,7 +12,7 @@ import pytest
 
 from squadron.cluster.definitions import Schema, read_definitions
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SPECS = sorted((ROOT / "cluster" / "specs").glob("*.yaml"))
 RENDERED = ROOT / "cluster" / "rendered"
 DEFINITIONS = ROOT.parent / "shared" / "data" / "kuberay"
