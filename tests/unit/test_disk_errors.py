@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from squadron.core import remote_store
 from squadron.core.cli import main
 from squadron.core.disk_errors import explain_disk_error, explaining_disk_errors
 from squadron.core.errors import InputError, ResourceError
@@ -108,6 +109,7 @@ def test_a_place_that_cannot_be_reached_is_told(
     place: str, said: str, job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(remote_store, "PAUSES_S", ())
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # whatever this machine may be, it has no credentials
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -15,12 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from squadron.core import lease, remote_store
+from squadron.core.cli import main
 from squadron.core.digests import digest
 from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.core.lease import LEASES, Lease
 from squadron.core.line_log import GrowingLog, LineWriter, append_row, find_rows, line_files, read_rows
+from squadron.core.marker import check_files, read_marker
+from tests.finished import one_line
 from tests.object_store import BUCKET, ObjectStore, object_store
+from tests.unit.test_ending import JOB
 
 TRIES = len(remote_store.PAUSES_S) + 1
 LOSSES = st.lists(st.sampled_from(["", "", "before", "after", "cut"]), max_size=40)
@@ -228,6 +232,32 @@ def test_clocks_that_differ_by_days_change_nothing(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ResourceError, match="since 2001"):
         Lease(folder)
     first.close()
+
+
+@pytest.mark.usefixtures("quick_leases")
+@pytest.mark.parametrize("served", [0, 2, 9, 16, 24, 35])
+def test_a_command_whose_store_goes_away_says_so_and_goes_on_when_it_is_back(
+    served: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tried.py").write_text(JOB)
+    run = lossy()
+    words = ["run", str(tmp_path / "tried.py"), f"mark={tmp_path}/mark", "lines=5", "--track", "none", "--run", run.url]
+    LossyFileSystem.losses[:] = [""] * served + ["before"] * 10_000
+    assert main(words) == 2
+    told = one_line(capsys)
+    assert "the store cannot be used" in told and "same command again" in told, told
+    LossyFileSystem.losses.clear()
+    for folder in [run / "stages" / name for name in stages(run)]:
+        if folder.exists("done.json"):
+            check_files(folder, read_marker(folder))  # with all that it marks
+    assert main(words) == 0
+    (stage,) = stages(run)
+    assert (run / "stages" / stage).read_json("done.json")["output"] == {"lines": 5}
+    assert [row["step"] for row in read_rows(run / "stages" / stage, "metrics.jsonl")][-5:] == list(range(5))
+
+
+def stages(run: Folder) -> list[str]:
+    return (run / "stages").ls()
 
 
 @pytest.fixture(scope="module")
