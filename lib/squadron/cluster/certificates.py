@@ -53,7 +53,8 @@ def make_authority(folder: Path, days: int = 3650) -> None:
             raise InputError("there is an authority already", where=str(file), fix=fix)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Squadron authority")])
-    builder = _builder(name, name, key.public_key(), days).add_extension(x509.BasicConstraints(True, 0), critical=True)
+    builder = _builder(name, name, key.public_key(), days, key.public_key())
+    builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
     certificate = _sign(builder, key, signs_certificates=True)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write(folder / AUTHORITY_KEY, _private(key), 0o600)
@@ -74,7 +75,7 @@ def make_certificate(authority: Path, folder: Path, names: Iterable[str], days: 
     alternatives = x509.SubjectAlternativeName([_general_name(name) for name in dict.fromkeys(names) if name])
     usage = x509.ExtendedKeyUsage([x509.OID_SERVER_AUTH, x509.OID_CLIENT_AUTH])
     builder = (
-        _builder(subject, issuer.subject, key.public_key(), days)
+        _builder(subject, issuer.subject, key.public_key(), days, issuer_key.public_key())
         .add_extension(x509.BasicConstraints(False, None), critical=True)
         .add_extension(alternatives, critical=False)
         .add_extension(usage, critical=False)
@@ -119,7 +120,13 @@ def _read_authority(folder: Path) -> tuple[x509.Certificate, EllipticCurvePrivat
     return certificate, key
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: EllipticCurvePublicKey,
+    days: int,
+    issuer_key: EllipticCurvePublicKey,
+) -> x509.CertificateBuilder:
     from cryptography import x509
 
     now = datetime.now(UTC)
@@ -131,6 +138,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePublicKey,
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _EARLIER)
         .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
     )
 
 
