@@ -128,9 +128,10 @@ def test_halves_of_surrogate_pairs_and_numbers_that_are_none_are_written_as_by_t
         to_json({"function": wait})
 
 
-@given(rows=st.integers(1, 10**7), workers=st.integers(1, 1000), bytes_each=st.integers(2, 10**8))
+@given(rows=st.integers(1, 10**7), workers=st.integers(1, 20_000), bytes_each=st.integers(2, 10**8))
 def test_batches_are_small_enough_that_workers_end_together(rows: int, workers: int, bytes_each: int) -> None:
     size = default_batch_size(rows, workers, bytes_each)
-    assert size == 1 or (size * bytes_each <= 2**24 and size * workers * 32 <= rows)
+    each = 32 if workers <= 625 else 4  # of many workers the driver would have too many batches to hand out
+    assert size == 1 or (size * bytes_each <= 2**24 and size * workers * each <= rows)
     if rows < 300 * workers:
         assert size == 1  # they may take minutes each

@@ -12,6 +12,8 @@ replaced; a task that raises costs nothing.
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import math
 import sys
 import time
@@ -32,6 +34,8 @@ from squadron.core.profile import WorkerResources
 
 _GB = 1024**3
 _LONGEST_WAIT_S = 3600.0  # at a time; Ray takes no endless wait
+_FEW = 64  # entries of tasks that have ended, which may stay in a heap
+_TURNS = itertools.count(1)
 _MAX_STARTS = 3  # in a row; a worker that cannot start that often is given up
 
 Cause = Literal["raised", "died", "memory", "timeout", "start"]
@@ -97,16 +101,9 @@ class _Slot:
     pending: ray.ObjectRef | None = None  # its start, or its task
     task: _Task | None = None
     deadline: float = math.inf
+    turn: int = 0  # tells what it does now from what it did before
     starts: int = 0
     about: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def starting(self) -> bool:
-        return self.pending is not None and self.task is None
-
-    @property
-    def idle(self) -> bool:
-        return self.actor is not None and self.pending is None
 
 
 class ActorPool:
@@ -135,13 +132,19 @@ class ActorPool:
         self._max_retries, self._log_lines = max_retries, log_lines
         self._factory = cloudpickle.dumps(factory)
         self._queue: deque[_Task] = deque()
+        # What an event costs must not grow with the number of workers: nothing below is made anew for each.
+        self._idle: list[tuple[int, _Slot]] = []  # a heap: the first of them is given the next task
+        self._waiting: dict[ray.ObjectRef, _Slot] = {}
+        self._ready: deque[ray.ObjectRef] = deque()
+        self._deadlines: list[tuple[float, int, _Slot]] = []  # a heap, in which some have ended meanwhile
+        self._running = 0
         self._oom_kills = oom_kills()
         self._slots = [_Slot(index) for index in range(count)]
         self._opening = True  # the first start of all; a failure then is the user's to see at once
         try:
             for slot in self._slots:
                 self._start(slot)
-            while any(slot.starting for slot in self._slots):
+            while len(self._idle) < len(self._slots):
                 self._step(math.inf)
         except BaseException:
             self.close()
@@ -165,7 +168,7 @@ class ActorPool:
     @property
     def outstanding(self) -> int:
         """Tasks that are queued or running."""
-        return len(self._queue) + sum(slot.task is not None for slot in self._slots)
+        return len(self._queue) + self._running
 
     def submit(self, key: Hashable, method: str, *args: Any, timeout_s: float) -> None:
         """Queue a call of the worker's `method`; the deadline counts from the moment it starts to run."""
@@ -218,29 +221,58 @@ class ActorPool:
             max_restarts=0,
         )
         slot.actor = host.remote(self._factory, max(1, int(self._resources.cpus)), sys.path)
-        slot.task, slot.about = None, {}
-        slot.pending = slot.actor.start.remote()
-        slot.deadline = time.monotonic() + self._start_timeout_s
+        slot.about = {}
+        self._expect(slot, slot.actor.start.remote(), self._start_timeout_s)
         slot.starts += 1
 
     def _dispatch(self) -> None:
-        for slot in self._slots:
-            if slot.idle and self._queue:
-                slot.task = self._queue.popleft()
-                slot.deadline = time.monotonic() + slot.task.timeout_s
-                slot.pending = slot.actor.call.remote(slot.task.method, slot.task.args)
+        while self._queue and self._idle:
+            slot = heapq.heappop(self._idle)[1]
+            slot.task = self._queue.popleft()
+            self._running += 1
+            self._expect(slot, slot.actor.call.remote(slot.task.method, slot.task.args), slot.task.timeout_s)
+
+    def _expect(self, slot: _Slot, pending: ray.ObjectRef, timeout_s: float) -> None:
+        """Note what a slot does from now on, and until when."""
+        slot.pending, slot.deadline, slot.turn = pending, time.monotonic() + timeout_s, next(_TURNS)
+        self._waiting[pending] = slot
+        heapq.heappush(self._deadlines, (slot.deadline, slot.turn, slot))
+        if len(self._deadlines) > 2 * len(self._slots) + _FEW:
+            self._deadlines = [(one.deadline, one.turn, one) for one in self._waiting.values()]
+            heapq.heapify(self._deadlines)
+
+    def _clear(self, slot: _Slot) -> None:
+        """Note that a slot does nothing any more."""
+        self._running -= slot.task is not None
+        if slot.pending is not None:
+            del self._waiting[slot.pending]
+        slot.pending, slot.task, slot.deadline, slot.turn = None, None, math.inf, 0
 
     def _step(self, until: float) -> Outcome | None:
         """Wait for one event until the given time at most, and deal with it."""
-        waiting = {slot.pending: slot for slot in self._slots if slot.pending is not None}
-        if not waiting:
+        if not self._waiting:
             raise WorkerError(f"no worker of {self._purpose} is left", fix=_ADVICE["start"])
-        first = min(waiting.values(), key=lambda slot: slot.deadline)
-        patience = max(0.0, min(until, first.deadline, time.monotonic() + _LONGEST_WAIT_S) - time.monotonic())
-        done, _ = ray.wait(list(waiting), num_returns=1, timeout=patience)
-        if done:
-            return self._receive(waiting[done[0]])
-        return self._overrun(first) if time.monotonic() >= first.deadline else None
+        while self._deadlines[0][1] != self._deadlines[0][2].turn:
+            heapq.heappop(self._deadlines)
+        deadline, _, first = self._deadlines[0]
+        patience = max(0.0, min(until, deadline, time.monotonic() + _LONGEST_WAIT_S) - time.monotonic())
+        if (slot := self._find_ready(patience)) is not None:
+            return self._receive(slot)
+        return self._overrun(first) if time.monotonic() >= deadline else None
+
+    def _find_ready(self, patience: float) -> _Slot | None:
+        """A slot whose start or task has ended. All that have are found together: to ask takes as long as there are
+        workers."""
+        if not self._ready:
+            waiting = list(self._waiting)
+            done, _ = ray.wait(waiting, num_returns=1, timeout=patience)
+            if done and len(waiting) > 1:
+                done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            self._ready.extend(done)
+        while self._ready:
+            if (slot := self._waiting.get(self._ready.popleft())) is not None:
+                return slot
+        return None
 
     def _receive(self, slot: _Slot) -> Outcome | None:
         task, pending = slot.task, slot.pending
@@ -253,7 +285,8 @@ class ActorPool:
             return self._replace_dead(slot, str(error))
         if task is None and not succeeded:
             return self._replace_dead(slot, value)
-        slot.pending, slot.task, slot.deadline = None, None, math.inf
+        self._clear(slot)
+        heapq.heappush(self._idle, (slot.index, slot))
         if task is None:
             slot.about, slot.starts = value, 0
             return None
@@ -307,7 +340,8 @@ class ActorPool:
         if slot.actor is not None:
             with contextlib.suppress(Exception):  # it may be dead already, or Ray shut down
                 ray.kill(slot.actor)
-        slot.actor, slot.pending, slot.task = None, None, None
+        slot.actor = None
+        self._clear(slot)
 
     def _failure(self, slot: _Slot, cause: Cause, message: str, detail: str = "") -> Failure:
         lines = () if cause == "raised" or not slot.about else last_lines(slot.about, self._log_lines)

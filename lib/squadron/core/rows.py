@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from squadron.core import console
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _FEW_ROWS = 300  # for a worker; with fewer, a row may well take minutes, and each is a batch of its own
 _BATCHES_EACH, _LARGEST_BATCH, _LARGEST_BYTES = 32, 8192, 16 * 2**20
+_FEWEST_EACH, _MANY_BATCHES = 4, 20_000  # each batch costs the driver a hundredth of a second
+_MOST_ASKED = 64  # batches whose files the bar looks at; of more workers, the others are taken to be as far
+_LOOK_S, _LOOK_REMOTE_S = 1.0, 10.0
 
 
 def map_rows(
@@ -100,13 +104,14 @@ def _answer_all(
 
     def done() -> float:
         """Rows of finished batches, those that attempts at others have left behind, and what rows in hand report."""
-        first = list(under_way)[: 2 * workers]
+        first = list(islice(under_way, min(2 * workers, _MOST_ASKED)))
         begun: float = sum(AttemptLog(job.folder, name).reached() for name in first) if size > 1 else 0
         begun += sum(read_progress(job.folder, name) for name in first)
+        begun *= max(1, workers / _MOST_ASKED)
         return min((len(batches) - len(under_way)) * size + begun, len(rows))
 
     with explaining_lost_workers(stage.name), progress(len(rows), stage.name, unit) as bar:
-        with following(bar, done):
+        with following(bar, done, _LOOK_S if job.folder.path else _LOOK_REMOTE_S):
             for batch in run_batches(batches, worker, (job,), workers, share):
                 if batch["stop"]:
                     raise ResourceError(**json.loads(str(batch["stop"])))
@@ -116,10 +121,12 @@ def _answer_all(
 
 def default_batch_size(rows: int, workers: int, bytes_each: int) -> int:
     """One row where there are few: they may take minutes each, and no worker shall have several while another has
-    none. Else so many that each worker gets some dozen batches, and no batch is large."""
+    none. Else so many that each worker gets some dozen batches, fewer on clusters of many hundred workers, and no batch
+    is large."""
     if rows < _FEW_ROWS * workers:
         return 1
-    return max(1, min(rows // (workers * _BATCHES_EACH), _LARGEST_BATCH, _LARGEST_BYTES // bytes_each))
+    each = max(_FEWEST_EACH, min(_BATCHES_EACH, _MANY_BATCHES // workers))
+    return max(1, min(rows // (workers * each), _LARGEST_BATCH, _LARGEST_BYTES // bytes_each))
 
 
 def _checked_ids(rows: Sequence[Row], key: str) -> list[str]:

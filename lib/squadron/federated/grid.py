@@ -196,7 +196,11 @@ class RayGrid(Grid):
         """Send messages and wait for all replies, `timeout` seconds at most; a late reply becomes an error reply."""
         waiting = self.push_messages(messages)
         until = time.monotonic() + (self._client_timeout_s * len(waiting) if timeout is None else timeout)
-        while not all(message_id in self._replies for message_id in waiting):
+        left = list(waiting)
+        while left:
+            if left[-1] in self._replies:  # each message is looked at once, however many there are
+                left.pop()
+                continue
             outcome = self._pool.poll(max(0.0, until - time.monotonic()))
             if outcome is not None:
                 self._receive(outcome)
