@@ -96,17 +96,18 @@ class Dense:
     def _candidates(self, queries_QE: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
-        kind, fits_card = faiss.METRIC_INNER_PRODUCT, self._gpu is not None and count <= _MOST_ON_A_CARD
-        index = self._index
+        kind, card, index = faiss.METRIC_INNER_PRODUCT, self._gpu, self._index
+        fits_card = card is not None and count <= _MOST_ON_A_CARD
         if index is None and fits_card:
             index = self._on_card
-        elif index is not None and self._gpu is not None and not fits_card:
+        elif index is not None and card is not None and not fits_card:
             index = faiss.index_gpu_to_cpu(index)  # one that is here stays as it is
         if index is not None:
             scores_QC, places_QC = index.search(queries_QE, count)
-        elif fits_card:
-            upload = {"vectorsMemoryLimit": _UPLOAD_BYTES}
-            scores_QC, places_QC = faiss.knn_gpu(self._gpu, queries_QE, self.vectors_DE, count, metric=kind, **upload)
+        elif card is not None and fits_card:
+            scores_QC, places_QC = faiss.knn_gpu(
+                card, queries_QE, self.vectors_DE, count, metric=kind, vectorsMemoryLimit=_UPLOAD_BYTES
+            )
         else:
             scores_QC, places_QC = faiss.knn(queries_QE, self.vectors_DE, count, metric=kind)
         return scores_QC, places_QC
@@ -117,8 +118,9 @@ class Dense:
         with every search."""
         import faiss
 
+        card: Any = self._gpu
         try:
-            index = faiss.GpuIndexFlatIP(self._gpu, self.vectors_DE.shape[1])
+            index = faiss.GpuIndexFlatIP(card, self.vectors_DE.shape[1])
             index.add(np.ascontiguousarray(self.vectors_DE, np.float32))
         except RuntimeError:  # faiss's word for a card that is full
             return None
