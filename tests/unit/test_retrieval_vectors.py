@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from squadron.core.errors import InputError
+from squadron.core.errors import ConfigError, InputError
 from squadron.llm.embed import OpenAiEmbedder, PackagedEmbedder, SentenceTransformersEmbedder
-from squadron.retrieval.vector_cache import VectorCache, model_identity, text_key
+from squadron.retrieval.vector_cache import VectorCache, model_identity, read_pack, text_key
 from squadron.retrieval.vectors import embed_texts
 from tests.llm.server import Server, chat_server, vector
 
@@ -57,6 +58,32 @@ def test_models_do_not_share_vectors(server: Server, settings: OpenAiEmbedder, t
     )
     assert one == elsewhere != two
     assert len({model_identity(PackagedEmbedder(batch_size=n)) for n in (1, 2)} | {one, two}) == 3
+
+
+def test_the_cache_keeps_what_was_used_last(
+    server: Server, settings: OpenAiEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over all models. What is removed is embedded again when it is asked for."""
+    other = settings.model_copy(update={"model": "other"})
+    for place, (text, model) in enumerate([("one", settings), ("two", other), ("three", settings)]):
+        embed_texts([text], model)
+        for name in (folder := VectorCache(model).folder).ls():
+            if text_key(text) in [row.tobytes() for row in read_pack(folder, name).keys_NB]:  # type: ignore[union-attr]
+                os.utime(folder.file(name), (1000 + place, 1000 + place))
+    embed_texts(["one"], settings)  # used now
+    size = sum(VectorCache(settings).folder.size(name) for name in VectorCache(settings).folder.ls()) // 2
+    monkeypatch.setenv("SQUADRON_VECTORS_GB", str(2.5 * size / 2**30))
+    assert embed_texts(["four"], settings)[1] == 1
+    counts = [embed_texts([text], model)[1] for text, model in [("one", settings), ("four", settings)]]
+    assert counts == [0, 0] and VectorCache(other).folder.ls() == []
+    assert embed_texts(["three"], settings)[1] == 1
+    monkeypatch.setenv("SQUADRON_VECTORS_GB", "0")
+    pack, count = embed_texts(["five", "six"], settings)
+    assert count == 2 and len(pack) == 2 and VectorCache(settings).folder.ls() == []
+    for wrong in ("much", "-1", "nan", "inf"):
+        monkeypatch.setenv("SQUADRON_VECTORS_GB", wrong)
+        with pytest.raises(ConfigError, match="is no size"):
+            embed_texts(["seven"], settings)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign"])

@@ -2,29 +2,32 @@
 
     $SQUADRON_CACHE/vectors/<model>/<pack>      SHA-256 of the texts, and their vectors
 
-A pack is sealed. One that is damaged counts as not there, is removed, and its texts are embedded again.
+A pack is sealed. One that is damaged counts as not there, is removed, and its texts are embedded again. All models
+together may have $SQUADRON_VECTORS_GB, 20 unless set; with more, the packs that were not used for longest are removed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from squadron.core.config import fingerprint, identity
-from squadron.core.errors import InputError
+from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder
 from squadron.core.inputs import InputPath
 from squadron.core.json_text import storable
 from squadron.core.sealed_files import read_sealed, write_sealed
-from squadron.core.user_cache import user_cache
+from squadron.core.user_cache import limit_cache, mark_used, user_cache
 from squadron.llm.embed import AnyEmbedder, OpenAiEmbedder, PackagedEmbedder
 
 KEY_BYTES = 32
 _PACK_BYTES = 64 * 2**20
+_LIMIT, _LIMIT_GB = "SQUADRON_VECTORS_GB", 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,28 +69,31 @@ class VectorCache:
     """The vectors that are known of one model."""
 
     def __init__(self, settings: AnyEmbedder) -> None:
+        """Raises ConfigError if $SQUADRON_VECTORS_GB is no size."""
+        self._most_bytes = _limit_bytes()
         self.folder = user_cache("vectors") / model_identity(settings)
 
-    def packs(self) -> Iterator[Pack]:
-        """All that is kept, pack by pack."""
+    def packs(self) -> Iterator[tuple[str, Pack]]:
+        """All that is kept, pack by pack, with their names."""
         for name in self.folder.ls():
             pack = read_pack(self.folder, name)
             if pack is None:
                 self.folder.remove(name)
             else:
-                yield pack
+                yield name, pack
 
     def find(self, keys: Mapping[bytes, int]) -> Iterator[tuple[np.ndarray, Pack]]:
         """The vectors of those keys that are kept, each once, with what the keys stand for."""
         left = dict(keys)
-        for pack in self.packs():
+        for name, pack in self.packs():
             rows = [row for row, key in enumerate(split(pack.keys_NB)) if key in left]
             if rows:
+                mark_used(self.folder, name)
                 part = Pack(pack.keys_NB[rows], pack.vectors_NE[rows], pack.long_N[rows])
                 yield np.array([left.pop(key) for key in split(part.keys_NB)]), part
 
     def add(self, packs: Iterable[Pack]) -> None:
-        """Keep vectors, a few files for all. Raises ResourceError if the disk is full."""
+        """Keep vectors, a few files for all, and make room for them. Raises ResourceError if the disk is full."""
         waiting: list[Pack] = []
         for pack in packs:
             waiting.append(pack)
@@ -96,10 +102,21 @@ class VectorCache:
                 waiting = []
         if waiting:
             self._write(waiting)
+        limit_cache(user_cache("vectors"), self._most_bytes)
 
     def _write(self, packs: Sequence[Pack]) -> None:
         whole = joined(packs)
         write_pack(self.folder, hashlib.sha256(whole.keys_NB.tobytes()).hexdigest()[:32], whole)
+
+
+def _limit_bytes() -> int:
+    """How much all models may have, from the environment."""
+    given = os.environ.get(_LIMIT, "")
+    with contextlib.suppress(ValueError, OverflowError):
+        size = float(given or _LIMIT_GB)
+        if size >= 0:
+            return int(size * 2**30)
+    raise ConfigError(f"{given!r} is no size", where=_LIMIT, fix="give gigabytes, such as 20")
 
 
 def joined(packs: Sequence[Pack]) -> Pack:
