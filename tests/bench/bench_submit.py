@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ SHOWN = 8
 
 def main(jobs: list[str]) -> int:
     """Run the jobs and print a line for each; 1 if one has not ended well."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the nodes end too
     cluster, bad = BareCluster.start(), 0
     try:
         with tempfile.TemporaryDirectory(prefix="bench") as place:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
 SMALL = ["smoke", "baselines.centralised=false", "evaluation.film_homes=0"]
 OWN = str(Path(__file__).with_name("wandering.py"))
-SECRET = "a-word-that-nobody-else-has-7261"
+SECRET = secrets.token_hex(16)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +54,13 @@ def test_a_submitted_run_ends_as_on_this_machine_though_connections_break(
     cluster: BareCluster, here: Path, tmp_path: Path
 ) -> None:
     there, sent = tmp_path / "there", describe_environment()["commit"]
-    with CuttingProxy(_port(cluster), cut_after_s=4) as proxy:
+    with CuttingProxy(_port(cluster), cut_after_s=2) as proxy:
         line = cluster.line(
             "submit", "flame", *SMALL, "--run", str(there), "--address", f"http://127.0.0.1:{proxy.port}"
         )
         done = subprocess.run(line, env=cluster.authorised(), capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-        assert proxy.cuts > 1
+        assert proxy.cuts
     assert json.loads((there / "run.json").read_text())["commit"] == sent != ""
     assert differences(here, there) == []
     _, _, shown = done.stdout.partition(f"127.0.0.1:{proxy.port}\n")

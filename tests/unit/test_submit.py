@@ -20,7 +20,7 @@ from squadron.cluster.submit import packaging
 from squadron.cluster.submit.follow import Follower, exit_status
 from squadron.cluster.submit.inputs import place_inputs
 from squadron.cluster.submit.packaging import Package, pack_code, pack_environment, pack_job
-from squadron.cluster.submit.submission import check_folder, make_entrypoint
+from squadron.cluster.submit.submission import check_folder, make_entrypoint, make_name
 from squadron.core.cli import main
 from squadron.core.config import Config, load_config
 from squadron.core.errors import ConfigError, InputError, ResourceError
@@ -169,6 +169,17 @@ def test_the_command_that_the_dashboard_shows_has_no_settings_in_it() -> None:
         "exec python -m squadron.core.cli run flame settings.yaml --run '/shared/my runs/x' --profile auto "
         "--track none --workers 2 --wait-s 9.5 --rerun evaluate"
     )
+
+
+def test_a_job_has_a_name_of_its_own_that_may_stand_in_a_path() -> None:
+    def named(name: str | None, *settings: str) -> str:
+        return make_name(argparse.Namespace(name=name, settings=settings), "flame").rpartition("-")[0]
+
+    assert named(None) == "flame-demo"
+    assert named(None, "my/own file.yaml", "a=b") == "flame-own-file"
+    assert named("../x y") == "..-x-y"
+    options = argparse.Namespace(name=None, settings=["smoke"])
+    assert len({make_name(options, "flame") for _ in range(20)}) == 20
 
 
 @pytest.mark.parametrize(

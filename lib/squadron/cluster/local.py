@@ -74,6 +74,9 @@ def up(nodes: int, cpus: int) -> LocalCluster:
         if count < 1:
             raise ConfigError(f"{count} is too few", where=name, fix="give 1 or more")
     folder = _folder()
+    if len(folder.path) > _LONGEST_PATH:
+        fix = "set TMPDIR to a shorter path, such as /tmp"
+        raise ResourceError("the path of the cluster's files is too long for Ray's sockets", where=folder.url, fix=fix)
     with _alone(folder):
         if find_cluster() is not None:
             raise ResourceError("a cluster is up already", where=folder.url, fix="end it by `squadron cluster down`")
@@ -223,12 +226,12 @@ def _end(cluster: LocalCluster | None, folder: Folder) -> int:
 
 def _orphans(folder: Folder) -> Iterator[psutil.Process]:
     """Processes of the cluster whose parents are gone: they name its folder, which is nobody else's."""
-    mark = f"{folder.path}/ray/"
+    mark = re.compile(re.escape(folder.path) + r"/[\w-]+/session_")
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.uids().real != os.getuid() or process.pid == os.getpid():
                 continue
-            if any(mark in word for word in process.cmdline()):
+            if any(map(mark.search, process.cmdline())):
                 family = [process, *process.children(recursive=True)]
                 yield from (one for one in family if one.pid != os.getpid())
 
@@ -250,11 +253,7 @@ def _read_note(folder: Folder) -> LocalCluster | None:
 
 
 def _folder() -> Folder:
-    place = private_folder("cluster")
-    if len(place) > _LONGEST_PATH:
-        fix = "set TMPDIR to a shorter path, such as /tmp"
-        raise ResourceError("the path of the cluster's files is too long for Ray's sockets", where=place, fix=fix)
-    return Folder(place)
+    return Folder(private_folder("cluster"))
 
 
 def _clear(folder: Folder) -> None:

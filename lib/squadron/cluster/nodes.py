@@ -6,6 +6,7 @@ imports nothing of ours: what a cluster runs comes with a job.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Any
@@ -32,7 +33,10 @@ def main(nodes: int, cpus: int, dashboard_port: int) -> None:
     }
     cluster = Cluster(initialize_head=True, head_node_args=each | head)
     for number in range(1, nodes):
-        cluster.add_node(**each, node_name=f"worker-{number}")
+        name = f"worker-{number}"
+        # A folder of its own, as on a machine of its own: each node unpacks the code of a job anew, in the place of
+        # what was there, and takes it from under processes of others.
+        cluster.add_node(**each, node_name=name, temp_dir=os.path.join(os.environ["RAY_TMPDIR"], name))
     print(f"address {cluster.address}", flush=True)
     signal.pause()
 

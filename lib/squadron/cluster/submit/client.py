@@ -100,7 +100,8 @@ class Client(JobSubmissionClient):
             if answer.status_code != 200:
                 self._raise_error(answer)
             nodes = [node for node in answer.json()["data"]["summary"] if node["raylet"].get("state") != "DEAD"]
-            return all(node.get("hostname") == socket.gethostname() for node in nodes), len(nodes)
+            here = all(node.get("hostname") == socket.gethostname() for node in nodes)
+            return bool(nodes) and here, len(nodes)
 
     async def tail(self, name: str) -> AsyncIterator[str]:
         """What a job prints, from its beginning, until it ends or the connection does. Raises OSError and

@@ -16,7 +16,7 @@ from squadron.core.console import complain
 from squadron.core.errors import ResourceError
 from squadron.core.masking import mask_text
 
-_PAUSE_S, _PATIENCE_S = 1.0, 600.0
+_PAUSE_S, _PATIENCE_S = 0.5, 600.0
 _STOPPED = 143
 """What a process gives that SIGTERM has ended."""
 
@@ -37,21 +37,20 @@ class Follower:
 
         Raises InputError for a job that the cluster does not know, and ResourceError if it has not answered for long.
         """
-        heard, quiet = time.monotonic(), False
+        heard, told = time.monotonic(), False
         while True:
             try:
                 info = self._client.info(self._name)
-                heard, quiet = time.monotonic(), False
-                asyncio.run(self._tail())
-                info = self._client.info(self._name)
+                heard, told = time.monotonic(), False
                 if info.status.is_terminal():
                     return self._finish(info)
+                asyncio.run(self._tail())
             except (ResourceError, OSError, aiohttp.ClientError) as error:
                 if time.monotonic() - heard > _PATIENCE_S:
                     what = f"the cluster has not answered for {_PATIENCE_S / 60:.0f} minutes; the job may still run"
                     raise ResourceError(what, where=self._name, fix=f"squadron submit --follow {self._name}") from error
-                if not quiet:
-                    quiet = True
+                if not told:
+                    told = True
                     complain("[yellow]The connection is lost; trying again …[/yellow]")
             time.sleep(_PAUSE_S)
 

@@ -50,7 +50,7 @@ def send(options: argparse.Namespace, address: str) -> tuple[Client, str]:
     if (other := client.running_in(folder.url)) is not None:
         fix = f"follow it by `squadron submit --follow {other}`, stop it by --stop, or give another folder"
         raise ResourceError(f"the job {other} is at work in this run folder", where=folder.url, fix=fix)
-    name = f"{options.name or _default_name(options, job.name)}-{secrets.token_hex(3)}"
+    name = make_name(options, job.name)
     entrypoint = make_entrypoint(options, called, folder)
     _say_what_goes(package, config, options)
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,10 +86,11 @@ def make_entrypoint(options: argparse.Namespace, called: str, folder: Folder) ->
     return f"{_RUN} {shlex.join(words)}"
 
 
-def _default_name(options: argparse.Namespace, job: str) -> str:
+def make_name(options: argparse.Namespace, job: str) -> str:
+    """What the job is called on the cluster, where its name stands in paths and URLs, and no other has it."""
     words = options.settings
-    named = Path(words[0]).stem if words and "=" not in words[0] else "demo"
-    return re.sub(r"[^\w.-]+", "-", f"{job}-{named}")
+    usual = f"{job}-{Path(words[0]).stem if words and '=' not in words[0] else 'demo'}"
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', options.name or usual)}-{secrets.token_hex(3)}"
 
 
 def _say_what_goes(package: Package, config: Config, options: argparse.Namespace) -> None:
