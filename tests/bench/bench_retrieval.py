@@ -150,7 +150,7 @@ def encode(count: int, here: bool = False) -> None:
     from squadron.core.folder import Folder
     from squadron.core.profile import Profile
     from squadron.core.run import Run, Stage
-    from squadron.llm.embed import PackagedEmbedder
+    from squadron.llm.embed import PackagedEmbedder, open_embedder
     from squadron.retrieval.vectors import embed_corpus, embed_texts
 
     torch.set_num_threads(CORES)
@@ -159,6 +159,7 @@ def encode(count: int, here: bool = False) -> None:
     if not here:
         os.nice(15)  # as Ray's workers are
     model = SentenceTransformer(str(MODEL_DIR), device="cpu")
+    embedder = open_embedder(PackagedEmbedder()) if here else None
 
     def loop(part: Sequence[str]) -> np.ndarray:
         return np.concatenate(
@@ -170,7 +171,7 @@ def encode(count: int, here: bool = False) -> None:
 
     def ours(part: Sequence[str], name: str) -> np.ndarray:
         if here:
-            return embed_texts(part, PackagedEmbedder())[0].vectors_NE
+            return embed_texts(part, PackagedEmbedder(), embedder)[0].vectors_NE
         run = Run("bench", Config(), place, Profile(name="auto"), track=(), cluster=cluster)
         stage = Stage(run, name, "", {}, place / name)
         stage.begin()
