@@ -2,7 +2,7 @@
 
 python tests/bench/bench_retrieval.py encode
 python tests/bench/bench_retrieval.py encode 43000
-python tests/bench/bench_retrieval.py here 400
+python tests/bench/bench_retrieval.py here
 python tests/bench/bench_retrieval.py search
 
 `encode` embeds so many tools (4,000 unless given) by the packaged all-MiniLM-L6-v2 on two cores: by
@@ -138,7 +138,7 @@ def update(texts: Sequence[str]) -> None:
     print(", ".join(f"{name} {wall:.2f} s" for name, (wall, _) in took.items()))
 
 
-def encode(count: int, here: bool = False) -> None:
+def encode(count: int, cluster: bool = True) -> None:
     """Texts per second, on a cluster or in this process."""
     os.environ["SQUADRON_CACHE"] = tempfile.mkdtemp()
     import torch
@@ -155,11 +155,11 @@ def encode(count: int, here: bool = False) -> None:
 
     torch.set_num_threads(CORES)
     texts, place = tools(count), Folder(tempfile.mkdtemp())
-    cluster = None if here else connect(cpus=CORES)
-    if not here:
+    joined = connect(cpus=CORES) if cluster else None
+    if cluster:
         os.nice(15)  # as Ray's workers are
     model = SentenceTransformer(str(MODEL_DIR), device="cpu")
-    embedder = open_embedder(PackagedEmbedder()) if here else None
+    embedder = None if cluster else open_embedder(PackagedEmbedder())
 
     def loop(part: Sequence[str]) -> np.ndarray:
         return np.concatenate(
@@ -170,9 +170,9 @@ def encode(count: int, here: bool = False) -> None:
         return np.asarray(model.encode(list(part), show_progress_bar=False))
 
     def ours(part: Sequence[str], name: str) -> np.ndarray:
-        if here:
+        if not cluster:
             return embed_texts(part, PackagedEmbedder(), embedder)[0].vectors_NE
-        run = Run("bench", Config(), place, Profile(name="auto"), track=(), cluster=cluster)
+        run = Run("bench", Config(), place, Profile(name="auto"), track=(), cluster=joined)
         stage = Stage(run, name, "", {}, place / name)
         stage.begin()
         try:
@@ -201,12 +201,17 @@ def encode(count: int, here: bool = False) -> None:
         print(f"{name:22s} {seconds:8.2f} s {count / seconds:10,.0f} texts/s {base / seconds:8.2f} times the loop")
 
 
+def here(count: int) -> None:
+    """The same without a cluster."""
+    encode(count, cluster=False)
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["encode", *size]:
             encode(int(size[0]) if size else 4_000)
         case ["here", *size]:
-            encode(int(size[0]) if size else 400, here=True)
+            here(int(size[0]) if size else 200)
         case ["search"]:
             search()
         case _:
