@@ -196,7 +196,8 @@ def connect(
 def check_shared(folder: Folder, timeout_s: float = 60) -> None:
     """Make sure that every node of the cluster sees `folder`.
 
-    Raises InputError naming the nodes that do not. One node alone sees its own disk and is not asked.
+    Raises InputError naming the nodes that do not. One node alone sees its own disk and is not asked, and one that is
+    lost meanwhile need not see it.
     """
     nodes = Cluster().nodes
     if len(nodes) < 2:
@@ -213,6 +214,8 @@ def check_shared(folder: Folder, timeout_s: float = 60) -> None:
         }
         done, late = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
         blind = [asked[ref] for ref in late] + [asked[ref] for ref in done if not _answer(ref)]
+        alive = {node.id for node in Cluster().nodes}
+        blind = [node for node in blind if node.id in alive]
     finally:
         folder.remove(name)
     if blind:
