@@ -111,3 +111,13 @@ def _end_log_monitor() -> None:
     for monitor in processes("log_monitor.py"):
         monitor.kill()
         monitor.wait()
+
+
+@pytest.fixture
+def fresh_stores() -> Iterator[None]:
+    """A test that sets the credentials of stores: drivers keep those that they have once found, or not found."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()

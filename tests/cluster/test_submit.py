@@ -67,18 +67,18 @@ def test_a_submitted_run_ends_as_on_this_machine_though_connections_break(
     assert shown == _log(cluster, _submitted(done.stdout))
 
 
-def test_a_job_submitted_by_ray_itself_ends_with_the_same_result(
-    cluster: BareCluster, here: Path, tmp_path: Path
-) -> None:
+def test_a_job_submitted_by_ray_itself_runs_on_all_nodes(cluster: BareCluster, tmp_path: Path) -> None:
+    words = [f"notes={tmp_path / 'notes'}", "row_s=0.1", "count=12", "--run", str(tmp_path / "run"), "--workers", "3"]
     submit = [
         RAY, "job", "submit", "--address", f"http://127.0.0.1:{_port(cluster)}",
         "--runtime-env", "cluster/runtime_env.yaml", "--working-dir", ".",
-        "--", "python", "jobs/flame.py", *SMALL, "--run", str(tmp_path / "there"), "--workers", "2",
+        "--", "python", "-m", "squadron.core.cli", "run", "tests/squares.py", *words,
     ]  # fmt: skip
     done = subprocess.run(submit, cwd=ROOT, env=cluster.authorised(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert f"{NODES} nodes" in done.stdout
-    assert differences(here, tmp_path / "there") == []
+    (answered,) = (tmp_path / "run").glob("stages/square_all-*/done.json")
+    assert json.loads(answered.read_text())["output"]["total"] == sum(n * n for n in range(12))
 
 
 def test_a_job_of_ones_own_is_left_followed_and_stopped(cluster: BareCluster, tmp_path: Path) -> None:

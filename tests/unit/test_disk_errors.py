@@ -105,6 +105,7 @@ def test_what_stands_in_the_way_is_named(
         ("http://127.0.0.1:9/run", "the store cannot be used"),
     ],
 )
+@pytest.mark.usefixtures("fresh_stores")
 def test_a_place_that_cannot_be_reached_is_told(
     place: str, said: str, job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

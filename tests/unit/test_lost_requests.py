@@ -266,6 +266,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
         yield found
 
 
+@pytest.mark.usefixtures("fresh_stores")
 def test_a_real_server_that_loses_a_tenth_of_all_requests(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
