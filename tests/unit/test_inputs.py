@@ -343,6 +343,20 @@ def test_a_model_behind_an_address_is_fetched_again_when_it_changed() -> None:
     files.rm("/fetched", recursive=True)
 
 
+def test_of_a_model_behind_a_url_that_is_copied_what_it_consists_of() -> None:
+    """Modules of a sentence encoder have folders of their own; checkpoints next to a model are none of it."""
+    store = Folder("memory://nested")
+    files = {"config.json": b"{}", "checkpoint-5/config.json": b"{}", "1_Pooling/config.json": b'{"a": 1}'}
+    for name, content in files.items():
+        store.write_bytes(name, content)
+    alone = Path(local_folder("memory://nested"))
+    assert [path.name for path in alone.rglob("*") if path.is_file()] == ["config.json"]
+    store.write_bytes("modules.json", b"[]")
+    copied = Path(local_folder("memory://nested"))
+    assert {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()} == {*files, "modules.json"}
+    assert (copied / "1_Pooling" / "config.json").read_bytes() == b'{"a": 1}'
+
+
 def test_the_model_that_an_adapter_names_is_part_of_it(tmp_path: Path) -> None:
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     for folder in (base, adapter):

@@ -190,11 +190,16 @@ def local_folder(path: str) -> str:
     folder = Folder(path)
     content = json.dumps(named.identity()).encode()
     place = os.path.join(private_folder("models"), hashlib.sha256(content).hexdigest()[:32])
+    names = folder.walk()
+    if "modules.json" not in names:  # else a sentence encoder, whose modules have folders of their own
+        names = [name for name in names if "/" not in name]
     os.makedirs(place, exist_ok=True)
-    for name in folder.ls():
-        if not os.path.exists(os.path.join(place, name)):
+    for name in names:
+        path = os.path.join(place, name)
+        if not os.path.exists(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place) as scratch:
-                os.replace(folder.fetch(name, scratch), os.path.join(place, name))
+                os.replace(folder.fetch(name, scratch), path)
     return place
 
 
