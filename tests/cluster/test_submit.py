@@ -197,7 +197,14 @@ def _submitted(said: str) -> str:
 
 
 def _start(line: Any, environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        line,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background has not
+    )
 
 
 def _wait_until(reached: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
