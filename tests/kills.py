@@ -16,11 +16,12 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import psutil
 
@@ -150,6 +151,39 @@ class Job:
             return
         moment.victim = "driver"
         os.killpg(driver.pid, signal.SIGKILL)
+
+
+MomentT = TypeVar("MomentT", bound=Moment)
+
+
+def try_moments(
+    job: Job, kind: type[MomentT], count: int, disturb: Callable[[int, Path], MomentT], more: Callable[[MomentT], str]
+) -> list[MomentT]:
+    """All moments of a job up to so many, those of earlier calls among them, each told in a line as it is tried; `more`
+    is said at the end of the line."""
+    place = job.whole.parent
+    file = place / "moments.jsonl"
+    moments = [kind(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    if not (job.whole / "report.html").exists() or not moments:
+        shutil.rmtree(job.whole, ignore_errors=True)
+        code, said = job.run(job.whole)
+        assert code == 0, said
+    for number in range(len(moments), count):
+        folder = place / f"{number:03d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        moment = disturb(number, folder)
+        with file.open("a") as stream:
+            stream.write(json.dumps(asdict(moment)) + "\n")
+        moments.append(moment)
+        came = "equal" if moment.harmless else moment.differences[:5]
+        where = f"{moment.kind} in {moment.stage} at {moment.at:.3g}, {moment.victim}"
+        print(f"{place.name} {number}: {where}: ended {moment.ended}, {came}{more(moment)}", flush=True)
+        if moment.harmless:
+            shutil.rmtree(folder)
+        shutil.rmtree(folder.with_name(f"{folder.name}-cache"), ignore_errors=True)
+    kinds = Counter((one.kind, one.harmless) for one in moments)
+    print(f"{place.name}: {sum(one.harmless for one in moments)} of {len(moments)} equal; {dict(kinds)}")
+    return moments
 
 
 def reported(folder: Path) -> dict[str, Any]:

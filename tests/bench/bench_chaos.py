@@ -12,15 +12,12 @@ moments; of the rows, at most one for each worker is answered twice.
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
-from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 from tests.chaos import COUNT, ChaosJob, Loss, disturb
+from tests.kills import try_moments
 from tests.namespaces import Switch
 from tests.nodes import Nodes
 
@@ -38,31 +35,16 @@ JOBS = {
 }
 
 
-def main(name: str, count: int, nodes: Nodes) -> list[Loss]:
-    """All moments of a job, those of earlier calls among them."""
-    place = PLACE / name
-    job = ChaosJob.on(nodes, JOBS[name][0], place, JOBS[name][1])
-    file = place / "moments.jsonl"
-    moments = [Loss(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
-    if not (job.whole / "report.html").exists() or not moments:
-        shutil.rmtree(job.whole, ignore_errors=True)
-        code, said = job.run(job.whole)
-        assert code == 0, said
-    for number in range(len(moments), count):
-        folder = place / f"{number:03d}"
-        shutil.rmtree(folder, ignore_errors=True)
-        moment = disturb(job, number, folder)
-        with file.open("a") as stream:
-            stream.write(json.dumps(asdict(moment)) + "\n")
-        moments.append(moment)
-        came = "equal" if moment.harmless else moment.differences[:5]
-        where = f"{moment.kind} in {moment.stage} at {moment.at:.3g}, {moment.victim}"
-        twice = f"{moment.twice} of {moment.rows} rows twice"
-        print(f"{name} {number}: {where}: ended {moment.ended}, {came}, {twice}", flush=True)
-        if moment.harmless:
-            shutil.rmtree(folder)
-        shutil.rmtree(folder.with_name(f"{folder.name}-cache"), ignore_errors=True)
-    return moments
+def main(name: str, count: int, nodes: Nodes) -> None:
+    """Try the moments of a job that were not tried yet."""
+    job = ChaosJob.on(nodes, JOBS[name][0], PLACE / name, JOBS[name][1])
+    try_moments(
+        job,
+        Loss,
+        count,
+        lambda number, folder: disturb(job, number, folder),
+        lambda moment: f", {moment.twice} of {moment.rows} rows twice",
+    )
 
 
 if __name__ == "__main__":
@@ -71,6 +53,4 @@ if __name__ == "__main__":
     most = int(next((word for word in words if word.isdecimal()), "15"))
     with Switch(COUNT) as switch, Nodes(COUNT, switch=switch) as nodes:
         for each in chosen:
-            found = main(each, most, nodes)
-            kinds = Counter((one.kind, one.harmless) for one in found)
-            print(f"{each}: {sum(one.harmless for one in found)} of {len(found)} equal; {dict(kinds)}")
+            main(each, most, nodes)

@@ -399,5 +399,7 @@ def test_secrets_are_in_no_finding() -> None:
 
 
 def test_a_port_is_one_that_others_reach() -> None:
-    with listen() as server, socket.create_connection(("127.0.0.1", server.getsockname()[1]), timeout=5):
-        pass
+    with listen() as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            assert server.accept()[1] == client.getsockname()

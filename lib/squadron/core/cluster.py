@@ -19,7 +19,7 @@ from squadron.core.errors import InputError, ResourceError
 from squadron.core.folder import Folder
 from squadron.core.gang import Room, await_room, describe, grows
 from squadron.core.placement import Wanted, fit, pack
-from squadron.core.profile import Profile, WorkerResources
+from squadron.core.profile import WAIT_S, Profile, WorkerResources
 from squadron.core.ray_sessions import remove_dead_sessions, temporary_root
 
 _GB = 1024**3
@@ -102,7 +102,7 @@ class Cluster:
         planned = profile.nodes * fit(machine, profile.worker)
         return max(here, min(planned, profile.max_workers or planned))
 
-    def require(self, count: int, resources: WorkerResources, purpose: str, wait_s: float = 900.0) -> None:
+    def require(self, count: int, resources: WorkerResources, purpose: str, wait_s: float = WAIT_S) -> None:
         """Raise ResourceError at once if `count` workers of this size can never run together here.
 
         A cluster that can grow is asked to, and has `wait_s` for it.

@@ -7,6 +7,9 @@ from pydantic import Field
 from squadron.core.config import Config
 from squadron.core.errors import ConfigError, suggest
 
+WAIT_S = 900.0
+"""How long work waits for room on a cluster, unless it is said."""
+
 
 class WorkerResources(Config):
     """The share of a node that one worker actor reserves."""
@@ -32,7 +35,7 @@ class Profile(Config):
     cards: int | None = Field(None, ge=1, description="of one machine")
     gpu: str | None = Field(None, description="the kind of card")
     wait_s: float = Field(
-        900.0, ge=0, description="how long to wait for room: for other work to end, or for machines to be added"
+        WAIT_S, ge=0, description="how long to wait for room: for other work to end, or for machines to be added"
     )
 
     @property
