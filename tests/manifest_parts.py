@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from squadron.cluster.definitions import Schema, read_definitions
+from squadron.cluster.validation.definitions import Schema, read_definitions
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECS = sorted((ROOT / "cluster" / "specs").glob("*.yaml"))

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from squadron.cluster.pods import USER
-from squadron.cluster.spec import is_pinned
+from squadron.cluster.rendering.pods import USER
+from squadron.cluster.rendering.spec import is_pinned
 from squadron.core.masking import names_secret
 from tests.manifest_parts import ROOT
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from squadron.cluster.definitions import join, read_definitions, unknown_rules
-from squadron.cluster.kuberay import RAY_VERSION
-from squadron.cluster.render import render_file
-from squadron.cluster.rules import RAY_KINDS
-from squadron.cluster.validation import find_problems
+from squadron.cluster.rendering.kuberay import RAY_VERSION
+from squadron.cluster.rendering.render import render_file
+from squadron.cluster.validation.check import find_problems
+from squadron.cluster.validation.definitions import join, read_definitions, unknown_rules
+from squadron.cluster.validation.rules import RAY_KINDS
 from squadron.core.cli import main
 from squadron.core.errors import InputError
 from squadron.core.profile import find_profile

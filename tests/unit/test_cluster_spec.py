@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squadron.cluster.autoscaler import cloud_file
-from squadron.cluster.kuberay import entrypoint, ray_manifest
-from squadron.cluster.render import render
-from squadron.cluster.spec import ClusterSpec, Image, is_pinned
-from squadron.cluster.validation import find_problems
+from squadron.cluster.rendering.autoscaler import cloud_file
+from squadron.cluster.rendering.kuberay import entrypoint, ray_manifest
+from squadron.cluster.rendering.render import render
+from squadron.cluster.rendering.spec import ClusterSpec, Image, is_pinned
+from squadron.cluster.validation.check import find_problems
 from squadron.core.config import from_values
 from squadron.core.errors import ConfigError
 from squadron.core.profile import PROFILES

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from squadron.cluster.certificates import make_authority
-from squadron.cluster.definitions import read_definitions
-from squadron.cluster.render import render_file
-from squadron.cluster.validation import check_files
+from squadron.cluster.rendering.render import render_file
+from squadron.cluster.validation.check import check_files
+from squadron.cluster.validation.definitions import read_definitions
 from squadron.core import console
 from squadron.core.errors import ConfigError, InputError
 from squadron.core.folder import Folder

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from squadron.cluster.kubernetes import meta, redis_address
-from squadron.cluster.pods import (
+from squadron.cluster.rendering.kubernetes import meta, redis_address
+from squadron.cluster.rendering.pods import (
     Manifest,
     autoscaler_options,
     head_template,
     submitter_template,
     worker_template,
 )
-from squadron.cluster.spec import ClusterSpec, JobSpec, ServiceSpec
+from squadron.cluster.rendering.spec import ClusterSpec, JobSpec, ServiceSpec
 from squadron.core.errors import ConfigError, suggest
 from squadron.core.registry import find_config, list_jobs
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from squadron.cluster.definitions import Problem, join
-from squadron.cluster.pod_rules import Pod, find_container_problems, find_pod_problems
+from squadron.cluster.validation.definitions import Problem, join
+from squadron.cluster.validation.pod_rules import Pod, find_container_problems, find_pod_problems
 from squadron.core.masking import mask_secrets, mask_text, names_secret
 
 RAY_KINDS = {"RayCluster": "spec", "RayJob": "spec.rayClusterSpec", "RayService": "spec.rayClusterConfig"}

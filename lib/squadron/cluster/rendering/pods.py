@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from squadron.cluster.certificates import environment
-from squadron.cluster.spec import ClusterSpec, HeadNode, Machine, NodeGroup
+from squadron.cluster.rendering.spec import ClusterSpec, HeadNode, Machine, NodeGroup
 
 Manifest = dict[str, Any]
 USER = 1000

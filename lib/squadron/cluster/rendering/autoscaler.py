@@ -11,9 +11,9 @@ from functools import singledispatch
 from typing import Any
 
 from squadron.cluster.certificates import environment
-from squadron.cluster.clouds import Aws, Cloud, CloudSpec, Gcp, OnPremise
-from squadron.cluster.pods import Manifest
-from squadron.cluster.spec import ClusterSpec, Machine
+from squadron.cluster.rendering.clouds import Aws, Cloud, CloudSpec, Gcp, OnPremise
+from squadron.cluster.rendering.pods import Manifest
+from squadron.cluster.rendering.spec import ClusterSpec, Machine
 
 _SECRETS, _TLS, _ENVIRONMENT = "~/.squadron/cluster", "~/.squadron/tls", "~/.squadron/environment"
 _START = f". {_ENVIRONMENT} && ulimit -n 65536 && ray start --disable-usage-stats"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from squadron.cluster.pods import (
+from squadron.cluster.rendering.pods import (
     CLUSTER_LABEL,
     Manifest,
     container_security,
@@ -12,7 +12,7 @@ from squadron.cluster.pods import (
     pod_security,
     resources,
 )
-from squadron.cluster.spec import ClusterSpec, Peer, Redis
+from squadron.cluster.rendering.spec import ClusterSpec, Peer, Redis
 
 REDIS_LABEL, _REDIS_PORT, _REDIS_USER = "squadron-redis", 6379, 999
 _DASHBOARD_PORT = 8265

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from squadron.cluster.clouds import Aws, CloudSpec, Gcp
+from squadron.cluster.rendering.clouds import Aws, CloudSpec, Gcp
 from squadron.core.config import Config
 from squadron.core.masking import mask_secrets, names_secret
 from squadron.core.profile import PROFILES, Profile, find_profile

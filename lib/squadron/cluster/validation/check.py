@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from squadron.cluster import core_kinds, definitions, rules
-from squadron.cluster.definitions import Problem, Schema
-from squadron.cluster.spec import is_pinned
+from squadron.cluster.rendering.spec import is_pinned
+from squadron.cluster.validation import core_kinds, definitions, rules
+from squadron.cluster.validation.definitions import Problem, Schema
 from squadron.core.errors import InputError, suggest
 
 _TEMPLATE = ("properties", "spec", "properties", "headGroupSpec", "properties", "template")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from squadron.cluster.autoscaler import cloud_file
-from squadron.cluster.kuberay import ray_manifest
-from squadron.cluster.kubernetes import accounts, disruption_budgets, network_policies, redis
-from squadron.cluster.pods import Manifest
-from squadron.cluster.spec import ClusterSpec
+from squadron.cluster.rendering.autoscaler import cloud_file
+from squadron.cluster.rendering.kuberay import ray_manifest
+from squadron.cluster.rendering.kubernetes import accounts, disruption_budgets, network_policies, redis
+from squadron.cluster.rendering.pods import Manifest
+from squadron.cluster.rendering.spec import ClusterSpec
 from squadron.core.config import load_config
 
 _TLS = (

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from squadron.cluster.certificates import environment
-from squadron.cluster.definitions import Problem
-from squadron.cluster.pods import CLUSTER_LABEL, NODE_LABEL
-from squadron.cluster.spec import is_pinned
+from squadron.cluster.rendering.pods import CLUSTER_LABEL, NODE_LABEL
+from squadron.cluster.rendering.spec import is_pinned
+from squadron.cluster.validation.definitions import Problem
 from squadron.core.masking import mask_secrets, names_secret
 
 _LEAST_GRACE_S = 30

@@ -1,0 +1,1 @@
+"""Files from a specification: manifests for Kubernetes, and files of `ray up`."""
