@@ -267,6 +267,18 @@ def test_no_such_model() -> None:
         list(model.chat(questions(20)))
 
 
+def test_a_web_page_is_no_model_and_costs_nothing() -> None:
+    budget = LocalBudget(1.0)
+    page = http(b"<html><body>Please log in</body></html>", b"Content-Type: text/html; charset=utf-8\r\n")
+    with (
+        Play(page) as server,
+        OpenAiChat(settings(server.address, **PRICES), budget) as model,
+        pytest.raises(ModelUnavailable, match="Please log in") as caught,
+    ):
+        list(model.chat(questions(20)))
+    assert server.address in str(caught.value) and "base_url" in str(caught.value) and budget.spent_usd == 0
+
+
 def test_the_attempts_run_out() -> None:
     with chat_server(seconds=0, errors=1.0) as server, OpenAiChat(settings(server.base_url, max_attempts=2)) as model:
         replies = list(model.chat(questions(5)))

@@ -64,6 +64,48 @@ def test_plan_tells_settings_stages_and_resources(capsys: pytest.CaptureFixture[
     assert not (tmp_path / "run").exists()
 
 
+OWN_JOB = """
+from squadron.core.cli import run_job
+from squadron.core.config import Config
+from squadron.core.job import job
+from squadron.core.run import Run, Stage
+
+
+class Sum(Config):
+    of: tuple[int, ...] = (1, 2)
+
+
+class Total(Config):
+    value: int
+
+
+def add(stage: Stage, config: Sum) -> Total:
+    \"\"\"Add them.\"\"\"
+    stage.headline("total", str(sum(config.of)))
+    return Total(value=sum(config.of))
+
+
+@job(Sum)
+def summing(run: Run, config: Sum) -> None:
+    \"\"\"Adds numbers.\"\"\"
+    run.stage(add, config)
+
+
+if __name__ == "__main__":
+    run_job(summing)
+"""
+
+
+def test_a_file_of_ones_own_is_a_command(tmp_path: Path) -> None:
+    (tmp_path / "summing.py").write_text(OWN_JOB)
+    words = [sys.executable, "summing.py", "of=[3,4]", "--run", "mine"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(LIB)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "total" in done.stdout and "7" in done.stdout, done.stdout + done.stderr
+    assert (tmp_path / "mine" / "report.html").is_file()
+
+
 def test_report_of_what_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "not a run folder" in capsys.readouterr().err

@@ -92,8 +92,11 @@ def _explain(error: BaseException, farewell: str) -> int:
 
 
 def run_job(job: Job) -> NoReturn:
-    """`python jobs/<name>.py …`: the same as `squadron run <name> …`."""
-    sys.argv[1:1] = ["run", job.name]
+    """`python jobs/<name>.py …`: the same as `squadron run <name> …`; in a file of one's own, `squadron run FILE …`."""
+    from squadron.core import registry
+
+    own = job.name not in registry.list_jobs()
+    sys.argv[1:1] = ["run", os.path.abspath(sys.argv[0]) if own else job.name]
     sys.exit(main())
 
 

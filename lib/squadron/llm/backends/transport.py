@@ -260,6 +260,9 @@ class Endpoint(Closing):
             raise _Passing(f"the connection broke: {cause}", answered=answered) from None
         if response.status != 200:
             raise self._failure(response, body)
+        if response.content_type == "text/html" and not self._answered:  # else each attempt would count as paid
+            fix = "check base_url: the address often ends with /v1, and a proxy's page of login answers like this"
+            raise ModelUnavailable(f"a web page answers there, no model: {self.quoted(body)}", where=self.url, fix=fix)
         try:
             answer = call.read(body)
         except ValueError as error:
