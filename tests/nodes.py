@@ -21,6 +21,7 @@ import psutil
 from tests.drivers import LIB, free_port, free_ports
 from tests.namespaces import Switch
 
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 RAY = str(Path(sys.executable).with_name("ray"))
 ON_NODE = str(Path(__file__).parent / "cluster" / "driver_on_node.py")
 QUICK = {
@@ -143,12 +144,12 @@ class Nodes:
         _signal(self._stopped.pop(number, []), signal.SIGCONT)
 
     def workers(self) -> list[psutil.Process]:
-        """Processes of all nodes that have something to do."""
+        """Processes of all nodes that have something to do. The agents are none: without one, its node ends."""
         found = []
         for process in [process for number in self.running for process in self._tree(number)]:
             with contextlib.suppress(psutil.Error):
                 name = " ".join(process.cmdline())
-                if name.startswith("ray::") and not name.startswith("ray::IDLE"):
+                if name.startswith("ray::") and not name.startswith(("ray::IDLE", *AGENTS)):
                     found.append(process)
         return found
 
