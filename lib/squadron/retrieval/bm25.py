@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from squadron.core.config import Config
+from squadron.core.folder import RESTORE, Folder
 from squadron.retrieval.ranking import Ranking, top
 
 StopWords = Literal[
@@ -87,6 +88,12 @@ class Bm25:
                 found.scores_QK[row, : len(places)] = scores_D[places] + self._missing_V[numbers].sum()
         return found
 
+    def scores(self, query: str) -> np.ndarray:
+        """What each document scores for a query, (D,)."""
+        (words,) = cut([query], self.config.query_stop_words)
+        numbers = [self._numbers[word] for word in words if word in self._numbers]
+        return self._scores(numbers) + self._missing_V[numbers].sum()
+
     def _scores(self, numbers: Sequence[int]) -> np.ndarray:
         """The sum of a query's words for each document, in their order."""
         parts = [slice(self._ends_V[number], self._ends_V[number + 1]) for number in numbers]
@@ -96,6 +103,25 @@ class Bm25:
         places_P = np.concatenate([self._places_P[part] for part in parts])
         np.add.at(scores_D, places_P, np.concatenate([self._scores_P[part] for part in parts]))
         return scores_D
+
+
+def write_words(place: Folder, words: Words, **more: np.ndarray) -> None:
+    """Write the words of a corpus into a folder, with `more` arrays of it."""
+    from safetensors.numpy import save
+
+    arrays = {"words": words.words_N, "counts": words.counts_N, "ends": words.ends_D, "lengths": words.lengths_D}
+    place.write_bytes("arrays.safetensors", save({**arrays, **more}))
+    place.write_json("vocabulary.json", {"words": list(words.vocabulary)})
+
+
+def read_words(place: Folder, fix: str = RESTORE) -> tuple[Words, dict[str, np.ndarray]]:
+    """The words that were written, and the other arrays. Raises InputError, which says `fix`, for what is damaged."""
+    from safetensors.numpy import load
+
+    found = load(place.read_bytes("arrays.safetensors"))
+    vocabulary = tuple(place.read_json("vocabulary.json", fix)["words"])
+    words = Words(vocabulary, *(found.pop(name) for name in ("words", "counts", "ends", "lengths")))
+    return words, found
 
 
 def cut(texts: Sequence[str], stop_words: StopWords | None) -> list[list[str]]:

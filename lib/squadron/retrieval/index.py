@@ -23,7 +23,7 @@ from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.data.rows import ArrowRows
 from squadron.llm.embed import AnyEmbedder, Embedder, open_embedder
-from squadron.retrieval.bm25 import Bm25
+from squadron.retrieval.bm25 import Bm25, read_words
 from squadron.retrieval.dense import Dense
 from squadron.retrieval.documents import Document
 from squadron.retrieval.formats import Format, document_text, embedder_format, named_format, query_text
@@ -33,7 +33,6 @@ from squadron.retrieval.index_files import (
     IndexConfig,
     Manifest,
     generation_of,
-    read_arrays,
     read_manifest,
     write_generation,
 )
@@ -60,7 +59,8 @@ class SearchIndex:
         """Use `build` or `open`."""
         self.folder, self._manifest, self._settings = folder, manifest, embedder
         self.config, self.long = manifest.settings, manifest.long
-        words, self._long_D = read_arrays(folder / manifest.generation)
+        words, more = read_words(folder / manifest.generation, REBUILD)
+        self._long_D = more["long"]
         self._rows = ArrowRows(folder / manifest.generation, ["documents.arrow"] if manifest.documents else [])
         self.ids: list[str] = [name for (name,) in self._rows.columns("id")] if manifest.documents else []
         self._bm25 = Bm25((), self.config.bm25, words=words)

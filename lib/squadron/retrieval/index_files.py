@@ -17,7 +17,7 @@ from squadron.core.folder import Folder
 from squadron.core.json_text import storable
 from squadron.data.rows import write_rows
 from squadron.llm.embed import AnyEmbedder
-from squadron.retrieval.bm25 import Bm25Config, Words
+from squadron.retrieval.bm25 import Bm25Config, Words, write_words
 from squadron.retrieval.dense import DenseConfig
 from squadron.retrieval.documents import Document
 from squadron.retrieval.formats import Family
@@ -99,7 +99,7 @@ def write_generation(
     place = folder / generation
     rows = ({"id": storable(one.id), "text": storable(one.text)} for one in documents)
     write_rows(place, "documents.arrow", rows, _TYPES)
-    _write_arrays(place, words, long_D)
+    write_words(place, words, long=long_D.astype(bool))
     model = None
     if vectors_DE is not None and embedder is not None:
         if len(vectors_DE) != len(documents):
@@ -123,20 +123,3 @@ def write_generation(
     for name in folder.ls():
         if _GENERATION.fullmatch(name) and name not in (generation, before):
             folder.remove(name)
-
-
-def _write_arrays(place: Folder, words: Words, long_D: np.ndarray) -> None:
-    from safetensors.numpy import save
-
-    arrays = {"words": words.words_N, "counts": words.counts_N, "ends": words.ends_D, "lengths": words.lengths_D}
-    place.write_bytes("arrays.safetensors", save({**arrays, "long": long_D.astype(bool)}))
-    place.write_json("vocabulary.json", {"words": list(words.vocabulary)})
-
-
-def read_arrays(place: Folder) -> tuple[Words, np.ndarray]:
-    """The words of a generation's documents, and whether each is longer than the model reads."""
-    from safetensors.numpy import load
-
-    found = load(place.read_bytes("arrays.safetensors"))
-    vocabulary = tuple(place.read_json("vocabulary.json", REBUILD)["words"])
-    return Words(vocabulary, found["words"], found["counts"], found["ends"], found["lengths"]), found["long"]
