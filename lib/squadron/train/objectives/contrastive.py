@@ -101,13 +101,19 @@ class Contrastive:
         import torch
 
         hidden_BTE = model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
-        if self.pooling == "mean":
-            weights_BT1 = mask_BT[..., None].to(hidden_BTE.dtype)
-            pooled_BE = (hidden_BTE * weights_BT1).sum(1) / weights_BT1.sum(1)
-        else:
-            place_B = mask_BT.sum(1) - 1 if self.pooling == "last" else torch.zeros_like(mask_BT[:, 0])
-            pooled_BE = hidden_BTE[torch.arange(len(hidden_BTE), device=hidden_BTE.device), place_B]
+        pooled_BE = pool(hidden_BTE, mask_BT, self.pooling)
         return torch.nn.functional.normalize(pooled_BE, dim=-1)
+
+
+def pool(hidden_BTE: torch.Tensor, mask_BT: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """The vector [B, E] of each text, not scaled. Padding stands on the right."""
+    import torch
+
+    if pooling == "mean":
+        weights_BT1 = mask_BT[..., None].to(hidden_BTE.dtype)
+        return (hidden_BTE * weights_BT1).sum(1) / weights_BT1.sum(1)
+    place_B = mask_BT.sum(1) - 1 if pooling == "last" else torch.zeros_like(mask_BT[:, 0])
+    return hidden_BTE[torch.arange(len(hidden_BTE), device=hidden_BTE.device), place_B]
 
 
 def _keys(rows: Sequence[Row], documents: int) -> dict[str, torch.Tensor]:
