@@ -1,0 +1,148 @@
+"""Settings of a Rewrite run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from squadron.core.config import Config, operational
+from squadron.core.rehearsal import AtMost, StandIns
+from squadron.data.record_files import RecordsPath
+from squadron.llm.chat import Sampling
+from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
+from squadron.llm.settings import AnyModel
+
+Strategy = Literal["rewrite", "fusion"]
+"""What stands next to earlier queries: the assistant's responses, or the rewrites of these queries."""
+Format = Literal["plain", "canard", "cast", "mtrag", "sparc", "qrecc"]
+FirstTurn = Literal["passed", "asked"]
+
+PROMPT = """\
+Rewrite the last query of this conversation so that it can be understood without it. Keep everything that still holds \
+from the conversation, change what the query changes, and add nothing else. If the query already stands by itself, \
+repeat it. Answer with the rewritten query alone.
+
+{history}Query: {query}
+Rewritten query:"""
+"""`{history}` is a paragraph for each earlier turn, by `EARLIER`."""
+
+
+class LogFile(RecordsPath):
+    """Conversations, as a file or a folder of files; CAsT's resolved queries are a table with tabs."""
+
+
+class LogsConfig(Config):
+    """Conversations of one kind. README.md lists the formats."""
+
+    name: str = Field(min_length=1, pattern=r"^[^/]+$")
+    path: LogFile = Field(description="a .jsonl, .jsonl.gz, .json or .parquet file, a folder, or a hub data set")
+    format: Format = Field("plain", description="plain: a line {conversation, turns: [{query, response, rewrite}]}")
+    split: str = Field("train", description="of a hub data set")
+    resolved: LogFile | None = Field(None, description="CAsT 2019's rewrites, which stand in a file of their own")
+    passages: RecordsPath | None = Field(None, description="rows {id, text} that turns name as their answers")
+    use: Literal["measure", "learn", "both"] = Field(
+        "measure", description="both: most conversations to learn from, `held_out` of them to measure on"
+    )
+    held_out: float = Field(0.3, gt=0, lt=1, description="share of conversations, with use=both")
+    limit: Annotated[int | None, AtMost(12, unset=12)] = Field(None, ge=1, description="conversations at most")
+
+    def rehearse(self, stand_ins: StandIns) -> LogsConfig:
+        """Files of the user's as they are, of which little is read; made up where there are none."""
+        from squadron.methods.rewrite.rehearsal import made_up_logs, made_up_passages
+
+        changed: dict[str, object] = {}
+        if not self.path.is_local or self.format == "plain":
+            made = stand_ins.text(f"{self.name}.jsonl", lambda: made_up_logs(self.name))
+            local = stand_ins.text(str(self.path), lambda: made_up_logs(self.name)) if self.path.is_local else made
+            changed = {"path": LogFile(local), "format": "plain", "resolved": None}
+        if self.passages is not None:
+            changed["passages"] = RecordsPath(stand_ins.text(str(self.passages), made_up_passages))
+        return self.model_copy(update=changed)
+
+
+class WorldConfig(Config):
+    """Chats about figures that are made up by rule, where no logs are given: each turn changes a slot or two."""
+
+    conversations: Annotated[int, AtMost(6)] = Field(80, ge=2)
+    turns: int = Field(10, ge=2, le=40)
+    seed: int = Field(0, ge=0)
+
+
+class RuleRewriter(Config):
+    """Slots of a question about figures, carried from turn to turn; other queries have their pronouns replaced."""
+
+    kind: Literal["rule"] = "rule"
+    name: str = Field("rule", min_length=1)
+
+
+class JoinRewriter(Config):
+    """What was said before, and then the query: nothing is left out, and nothing is dropped."""
+
+    kind: Literal["join"] = "join"
+    name: str = Field("joined", min_length=1)
+
+
+class ChatRewriter(Config):
+    """Any chat model."""
+
+    kind: Literal["chat"] = "chat"
+    name: str = Field(min_length=1)
+    model: AnyModel
+    prompt: str = Field(PROMPT, description="with {history} and {query}")
+    sampling: Sampling = Sampling(max_tokens=128)
+    timeout_s: float = operational(3600.0, gt=0, description="for a batch")
+    cap_usd: float | None = operational(None, ge=0, description="a run folder spends no more than this")
+
+    @model_validator(mode="after")
+    def _prompt_has_places(self) -> ChatRewriter:
+        if missing := [one for one in ("{history}", "{query}") if one not in self.prompt]:
+            raise ValueError(f"the prompt has no {' and no '.join(missing)}")
+        return self
+
+
+AnyRewriter = Annotated[RuleRewriter | JoinRewriter | ChatRewriter, Field(discriminator="kind")]
+Classifier = Literal["rules"]
+
+
+class EvaluationConfig(Config):
+    """What is measured, and what the recommendation goes by."""
+
+    embedder: AnyEmbedder = Field(PackagedEmbedder(), description="of the cosine")
+    measure: Literal["cosine", "bertscore", "rouge1", "rougel", "slots", "ndcg"] = "cosine"
+    retrieval_k: int = Field(5, ge=1, description="cut-off of nDCG on passages, where turns name some")
+    shown: int = Field(12, ge=0, description="turns that the report shows side by side")
+
+
+class DriftConfig(Config):
+    """One early rewrite is made wrong, and later ones are compared with those of an undisturbed conversation."""
+
+    conversations: Annotated[int, AtMost(3)] = Field(40, ge=0, description="0: none")
+    at: int = Field(2, ge=1, description="the turn whose rewrite is replaced by that of another conversation")
+
+
+class RewriteConfig(Config):
+    """A Rewrite run."""
+
+    logs: tuple[LogsConfig, ...] = Field((), description="none: the made-up ones of `world`")
+    world: WorldConfig = WorldConfig()
+    rewriters: tuple[AnyRewriter, ...] = Field((RuleRewriter(), JoinRewriter()), min_length=1)
+    strategies: tuple[Strategy, ...] = Field(("rewrite", "fusion"), min_length=1)
+    ks: tuple[int, ...] = Field((1, 3), min_length=1, description="how many earlier turns a rewriter is shown")
+    classifiers: tuple[Classifier | None, ...] = Field(
+        (None, "rules"), min_length=1, description="what passes queries that stand by themselves; null: nothing does"
+    )
+    first_turn: FirstTurn = Field("passed", description="whether a rewriter is asked about a query without history")
+    batch: Annotated[int, AtMost(4)] = operational(64, ge=1, description="conversations of a row of work")
+    evaluation: EvaluationConfig = EvaluationConfig()
+    drift: DriftConfig = DriftConfig()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> RewriteConfig:
+        names = [one.name for one in self.rewriters] + [f"logs {one.name}" for one in self.logs]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"more than one is called {twice[0]}")
+        if min(self.ks) < 1:
+            raise ValueError("a rewriter is shown at least one earlier turn")
+        return self
