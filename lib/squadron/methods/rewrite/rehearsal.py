@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from squadron.core.rehearsal import Replies
 
@@ -42,5 +42,5 @@ def made_up_passages() -> str:
     )
 
 
-def _lines(rows: Sequence[dict[str, object]]) -> str:
+def _lines(rows: Sequence[Mapping[str, object]]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
