@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from squadron.core.config import Config, operational
+from squadron.core.config import Config, decisive, operational
 from squadron.core.rehearsal import AtMost, StandIns
 from squadron.data.record_files import RecordsPath
 from squadron.llm.chat import Sampling
@@ -106,11 +106,26 @@ AnyRewriter = Annotated[RuleRewriter | JoinRewriter | ChatRewriter, Field(discri
 Classifier = Literal["rules"]
 
 
+class Setting(Config):
+    """How conversations are rewritten. A `disturbed` one has a wrong turn put into it."""
+
+    strategy: Strategy
+    k: int
+    classifier: str = ""
+    disturbed: bool = False
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return f"{self.strategy} k={self.k}{f', {self.classifier} in front' if self.classifier else ''}"
+
+
 class EvaluationConfig(Config):
     """What is measured, and what the recommendation goes by."""
 
     embedder: AnyEmbedder = Field(PackagedEmbedder(), description="of the cosine")
     measure: Literal["cosine", "bertscore", "rouge1", "rougel", "slots", "ndcg"] = "cosine"
+    bertscore: bool = decisive(True, description="by the packaged MiniLM's token vectors; takes the longest")
     retrieval_k: int = Field(5, ge=1, description="cut-off of nDCG on passages, where turns name some")
     shown: int = Field(12, ge=0, description="turns that the report shows side by side")
 
@@ -120,6 +135,12 @@ class DriftConfig(Config):
 
     conversations: Annotated[int, AtMost(3)] = Field(40, ge=0, description="0: none")
     at: int = Field(2, ge=1, description="the turn whose rewrite is replaced by that of another conversation")
+
+
+class LatencyConfig(Config):
+    """How long one turn takes by itself."""
+
+    turns: Annotated[int, AtMost(2)] = Field(50, ge=0, description="how many are timed; 0: none")
 
 
 class RewriteConfig(Config):
@@ -137,6 +158,17 @@ class RewriteConfig(Config):
     batch: Annotated[int, AtMost(4)] = operational(64, ge=1, description="conversations of a row of work")
     evaluation: EvaluationConfig = EvaluationConfig()
     drift: DriftConfig = DriftConfig()
+    latency: LatencyConfig = LatencyConfig()
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """All of them, and each strategy and k disturbed, if drift is looked at."""
+        pairs = [{"strategy": strategy, "k": k} for strategy in self.strategies for k in self.ks]
+        fronts = [one or "" for one in self.classifiers]
+        settings = [Setting.model_validate(pair | {"classifier": front}) for pair in pairs for front in fronts]
+        if self.drift.conversations:
+            settings += [Setting.model_validate(pair | {"disturbed": True}) for pair in pairs]
+        return tuple(settings)
 
     @model_validator(mode="after")
     def _names_agree(self) -> RewriteConfig:

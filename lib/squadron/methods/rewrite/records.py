@@ -10,6 +10,7 @@ from typing import NamedTuple
 from squadron.core.config import Config
 from squadron.core.folder import Folder
 from squadron.data.rows import RowsFile
+from squadron.evaluate.summary import Estimate
 
 TURN_TYPES = {
     "set": "string", "conversation": "string", "number": "int64", "query": "string", "response": "string",
@@ -104,28 +105,62 @@ class Logs(Config):
         ]
 
 
-class Rewrites(Config):
-    """What one rewriter made of all conversations in one setting: a row a turn `{conversation, number, rewrite, asked,
-    ambiguous, tokens, usd, seconds, error}`."""
+REWRITE_TYPES = {
+    "strategy": "string", "k": "int64", "classifier": "string", "disturbed": "bool", "conversation": "string",
+    "number": "int64", "rewrite": "string", "asked": "bool", "failed": "bool",
+}  # fmt: skip
+"""Columns of rewrites, one row a turn and setting."""
 
+
+class Cost(Config):
+    """What one setting of a rewriter took: how many turns it was asked about, and for a chat model what that cost."""
+
+    setting: str
+    turns: int
+    asked: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+
+
+class Rewrites(Config):
+    """What one rewriter made of all conversations in all settings."""
+
+    rewriter: str
+    rows: RowsFile
+    costs: tuple[Cost, ...]
+
+
+class Method(Config):
+    """A rewriter in a setting, with its means by set and measure; `All` is over all sets."""
+
+    name: str
     rewriter: str
     strategy: str
     k: int
     classifier: str
-    rows: RowsFile
-
-    @property
-    def label(self) -> str:
-        """What tables call it."""
-        front = f", {self.classifier} in front" if self.classifier else ""
-        return f"{self.rewriter}, {self.strategy} k={self.k}{front}"
+    means: dict[str, dict[str, Estimate]]
 
 
-class Measured(Config):
-    """Every value of every turn and setting, as rows of an Arrow file."""
+class Compared(Config):
+    """All methods, what is recommended, and every value of every turn as rows of an Arrow file."""
 
-    values: RowsFile
+    methods: tuple[Method, ...]
     recommended: str
+    measure: str
+    values: RowsFile
+
+
+class Drift(Config):
+    """The share of rewrites after a wrong one that are others than without it, by rewriter and setting."""
+
+    carried: dict[str, float]
+
+
+class Latency(Config):
+    """What one turn takes, by rewriter."""
+
+    seconds: dict[str, float]
 
 
 def _said(row: Sequence[object]) -> Said:

@@ -1,0 +1,41 @@
+"""Rewrite and Fusion: queries of conversations made ones that stand by themselves, by rules and by models, compared.
+
+python jobs/rewrite.py                                           # the demo, on this machine
+squadron run rewrite own logs.0.path=conversations.jsonl
+squadron run rewrite paper --profile 8xh100 --address auto
+
+arXiv 2502.18860.
+"""
+
+from __future__ import annotations
+
+from squadron.core.cli import run_job
+from squadron.core.job import Goal, job
+from squadron.core.run import Run
+from squadron.methods.rewrite.config import RewriteConfig, Setting
+from squadron.methods.rewrite.rehearsal import REPLIES
+from squadron.methods.rewrite.stages import compare, read_logs, rewrite_logs, show_drift, time_turns
+
+NEEDS = ("ray", "torch", "transformers", "sentence_transformers", "bm25s", "ir_measures", "pyarrow")
+METRICS: dict[str, Goal] = {
+    "cosine": "max", "bertscore": "max", "rouge1": "max", "rougel": "max", "slots": "max", "ndcg": "max",
+}  # fmt: skip
+
+
+@job(RewriteConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES)
+def rewrite(run: Run, config: RewriteConfig) -> None:
+    """Queries of a conversation rewritten, by both strategies, and measured against those of people."""
+    settings, drift = config.settings, config.drift
+    logs = run.stage(read_logs, config.logs, config.world)
+    rewrites = tuple(
+        run.stage(rewrite_logs, logs, one, settings, config.first_turn, drift, config.batch) for one in config.rewriters
+    )
+    run.stage(compare, logs, rewrites, config.evaluation)
+    if drift.conversations:
+        run.stage(show_drift, logs, rewrites, drift, config.evaluation)
+    first = Setting(strategy=config.strategies[0], k=config.ks[0])
+    run.stage(time_turns, logs, config.rewriters, first, config.first_turn, config.latency.turns)
+
+
+if __name__ == "__main__":
+    run_job(rewrite)
