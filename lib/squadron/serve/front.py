@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from squadron.serve.admission import Admission
 from squadron.serve.auth_limits import Allowance
 from squadron.serve.metrics import Meter
-from squadron.serve.service import Context, Event, Service, paths
+from squadron.serve.service import Context, Event, Service, pages, paths
 from squadron.serve.spec import ServeSpec
 
 _State = TypeVar("_State")
@@ -41,7 +41,9 @@ class Front:
         self.services, self.asker, self.spec = services, asker, spec
         self.admissions = {service.name: _admission(service, spec, several) for service in services}
         self.tokens = Allowance(partial(spec.limit, "tokens_per_minute"))
-        self.meter = Meter([*paths(services), "/v1/models", "/health", "/ready", "/metrics", "/stats", "/"])
+        self.meter = Meter(
+            [*paths(services), *pages(services), "/v1/models", "/health", "/ready", "/metrics", "/stats", "/"]
+        )
 
     def charge(self, scope: Any, prompt: int, completion: int) -> None:
         """Note what an answer took."""

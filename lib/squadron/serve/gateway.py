@@ -19,7 +19,7 @@ from squadron.serve.front import Asker, Front, refreshed
 from squadron.serve.guard import Guard
 from squadron.serve.metrics import Metered
 from squadron.serve.page import render
-from squadron.serve.service import Route, Service, paths
+from squadron.serve.service import Page, Route, Service, pages, paths
 from squadron.serve.spec import ServeSpec
 
 
@@ -31,9 +31,13 @@ def make_app(services: Sequence[Service], asker: Asker, spec: ServeSpec, keys: S
     app.router.redirect_slashes = False
     for path, several in paths(services).items():
         _add_route(app, path, several, front)
+    for path, page in pages(services).items():
+        _add_page(app, path, page)
     _add_own_routes(app, front)
     handle_errors(app)
-    app.add_middleware(Guard, keys=tuple(keys), spec=spec, routes=app.router.routes, tokens=front.tokens)
+    app.add_middleware(Guard, keys=tuple(keys), spec=spec, routes=app.router.routes, tokens=front.tokens,
+        pages=frozenset(pages(services)),
+    )  # fmt: skip
     app.add_middleware(Metered, meter=front.meter)
     return app
 
@@ -129,6 +133,15 @@ def _add_route(app: FastAPI, path: str, several: list[tuple[Service, Route]], fr
         responses=errors | ({200: streamed} if streamed else {}),
         operation_id=path.strip("/").replace("/", "_"),
     )(answer)  # fmt: skip
+
+
+def _add_page(app: FastAPI, path: str, page: Page) -> None:
+    async def show() -> HTMLResponse:
+        return HTMLResponse(page.html, headers={"Content-Security-Policy": _POLICY})
+
+    app.get(path, summary=page.summary, response_class=HTMLResponse, operation_id=path.strip("/").replace("/", "_"))(
+        show
+    )
 
 
 def _too_long(request: Any, most: int | None) -> Any:

@@ -32,8 +32,10 @@ class Guard:
     """
 
     def __init__(
-        self, app: Any, keys: tuple[Key, ...], spec: ServeSpec, routes: Sequence[BaseRoute], tokens: Allowance
-    ) -> None:
+        self, app: Any, keys: tuple[Key, ...], spec: ServeSpec, routes: Sequence[BaseRoute], tokens: Allowance,
+        pages: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self._open = OPEN_PATHS | pages
         self._app, self._keys, self._spec, self._routes = app, keys, spec, routes
         self._requests = Allowance(lambda key: spec.limit("requests_per_minute", key))
         self._tokens = tokens
@@ -68,7 +70,7 @@ class Guard:
         if not self._keys and (wrong := wrong_site(scope["method"], headers, self._spec)):
             return error_response(403, wrong, "permission_error")
         route, allowed = _find_route(self._routes, scope)
-        if key is None and getattr(route, "path", None) not in OPEN_PATHS:
+        if key is None and getattr(route, "path", None) not in self._open:
             said = "no key, or a wrong one: send Authorization: Bearer KEY"
             return error_response(401, said, "authentication_error", headers={"WWW-Authenticate": "Bearer"})
         if route is None:
@@ -76,7 +78,7 @@ class Guard:
         if scope["method"] not in allowed:
             said = f"send {' or '.join(sorted(allowed))} here"
             return error_response(405, said, "invalid_request_error", headers={"Allow": ", ".join(sorted(allowed))})
-        if route.path not in OPEN_PATHS and (wait := self._wait(scope["key"], scope["method"])) > 0:
+        if route.path not in self._open and (wait := self._wait(scope["key"], scope["method"])) > 0:
             said = f"this key has used its share; come again in {wait:.0f} s"
             return error_response(429, said, "rate_limit_error", headers={"Retry-After": math.ceil(wait)})
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":

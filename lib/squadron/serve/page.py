@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from squadron.serve.service import Service, paths
+from squadron.serve.service import Service, pages, paths
 
 _PAGE = Path(__file__).with_name("page.html")
 
@@ -22,5 +22,7 @@ def render(services: Sequence[Service]) -> str:
         }
         for path, several in paths(services).items()
     ]
-    data = json.dumps({"routes": listed}).replace("<", "\\u003c")
+    data = json.dumps(
+        {"routes": listed, "pages": [[path, page.summary] for path, page in pages(services).items()]}
+    ).replace("<", "\\u003c")
     return _PAGE.read_text(encoding="utf-8").replace("__DATA__", data)

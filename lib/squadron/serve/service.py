@@ -38,6 +38,16 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A web page at `path`, for anybody: what it shows of a run it asks for by routes that need a key. It asks by paths
+    relative to its own."""
+
+    path: str
+    summary: str
+    html: str
+
+
+@dataclass(frozen=True)
 class SharedBase:
     """What a service adds, by its `part`, to a `base` that is large: services over the same base are served as one,
     which `merge` makes of the base and of each model's part."""
@@ -67,6 +77,7 @@ class Service:
     models: tuple[str, ...] = ()
     over: SharedBase | None = None
     by_vllm: Callable[[ServeSpec, bool], Any] | None = None
+    pages: tuple[Page, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,3 +157,17 @@ def paths(services: Sequence[Service]) -> dict[str, list[tuple[Service, Route]]]
             found[path] = several[:1]
             found |= {f"/{service.name}{path}": [(service, route)] for service, route in several}
     return dict(found)
+
+
+def pages(services: Sequence[Service]) -> dict[str, Page]:
+    """Which page is at which path. Of several services with the same path, the first has it, and each has one under its
+    own name: from there it asks the routes under that name."""
+    found: dict[str, list[tuple[Service, Page]]] = defaultdict(list)
+    for service in services:
+        for page in service.pages:
+            found[page.path].append((service, page))
+    placed = {path: several[0][1] for path, several in found.items()}
+    for path, several in found.items():
+        if len(several) > 1:
+            placed |= {f"/{service.name}{path}": page for service, page in several}
+    return placed

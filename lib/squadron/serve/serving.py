@@ -22,7 +22,7 @@ from squadron.serve.edge import EdgeSettings, close_edges, keep_edges, resolve_p
 from squadron.serve.front import parallel
 from squadron.serve.gateway import make_app
 from squadron.serve.replicas import Replica, Replicas
-from squadron.serve.service import Service, paths
+from squadron.serve.service import Service, pages, paths
 from squadron.serve.spec import KEYS, ServeSpec
 
 APPLICATION = "squadron"
@@ -52,6 +52,8 @@ def _say_routes(services: Sequence[Service], url: str) -> None:
     for path, several in paths(services).items():
         models = ", ".join(model for service, _ in several for model in service.models)
         console.say(f"POST {url}{path}  {several[0][1].summary}{f'  [dim]({models})[/dim]' if models else ''}")
+    for path, page in pages(services).items():
+        console.say(f"GET {url}{path}  {page.summary}")
     console.say(f"[dim]{url} is a page to try them; Ctrl-C ends[/dim]")
 
 
