@@ -9,7 +9,8 @@ papers = graph.neighbours(found.places_QK[0], None, "paper")   # and the papers 
 """
 
 from squadron.retrieval.graph.knowledge import Edge, KnowledgeBase, Neighbours, Node
+from squadron.retrieval.graph.questions import Question
 from squadron.retrieval.graph.schema import Relation, Schema
 from squadron.retrieval.graph.words import TypedWords
 
-__all__ = ["Edge", "KnowledgeBase", "Neighbours", "Node", "Relation", "Schema", "TypedWords"]
+__all__ = ["Edge", "KnowledgeBase", "Neighbours", "Node", "Question", "Relation", "Schema", "TypedWords"]

@@ -35,3 +35,8 @@ class Texts(Sequence[str]):
         place = range(len(self))[number]
         start = int(self.ends_N[place - 1]) if place else 0
         return self.bytes_B[start : int(self.ends_N[place])].tobytes()
+
+    def all_encoded(self) -> list[bytes]:
+        """The bytes of all texts."""
+        data, ends = self.bytes_B.tobytes(), self.ends_N.tolist()
+        return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
