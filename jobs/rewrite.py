@@ -13,6 +13,7 @@ from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.rewrite.config import RewriteConfig, Setting
+from squadron.methods.rewrite.endpoint import services
 from squadron.methods.rewrite.rehearsal import REPLIES
 from squadron.methods.rewrite.stages import compare, read_logs, rewrite_logs, show_drift, time_turns
 
@@ -22,7 +23,7 @@ METRICS: dict[str, Goal] = {
 }  # fmt: skip
 
 
-@job(RewriteConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES)
+@job(RewriteConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES, services=services)
 def rewrite(run: Run, config: RewriteConfig) -> None:
     """Queries of a conversation rewritten, by both strategies, and measured against those of people."""
     settings, drift = config.settings, config.drift

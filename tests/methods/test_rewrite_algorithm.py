@@ -14,8 +14,7 @@ from squadron.llm.chat import ChatReply
 from squadron.methods.rewrite.algorithm import context, rewrite_conversation, run_together
 from squadron.methods.rewrite.config import ChatRewriter, Setting
 from squadron.methods.rewrite.records import Conversation, Pair, Said, Turn
-from squadron.methods.rewrite.referring import points_elsewhere
-from squadron.methods.rewrite.rewriters import ByRule, Joined, read_reply
+from squadron.methods.rewrite.rewriters import ByRule, Joined, open_classifier, read_reply
 from squadron.methods.rewrite.rewriting import ask_in_turn
 
 GOLDEN = [
@@ -121,7 +120,8 @@ def test_a_query_that_stands_by_itself_passes_and_feeds_back_as_it_is() -> None:
     talk = Conversation(
         "s", "c", (Said("What is throat cancer?"), Said("What causes lung cancer?"), Said("Is it rare?"))
     )
-    (outcomes,) = run_together([rewrite_conversation(talk, FUSION, ambiguous=points_elsewhere)], Joined().rewrite)
+    needs = open_classifier("rules")
+    (outcomes,) = run_together([rewrite_conversation(talk, FUSION)], Joined().rewrite, needs)
     assert [one.asked for one in outcomes] == [False, False, True]
     assert outcomes[2].rewrite == "What causes lung cancer? Is it rare?"
 

@@ -12,8 +12,15 @@ from typing import NamedTuple
 from squadron.methods.rewrite.config import FirstTurn, Setting
 from squadron.methods.rewrite.records import Conversation, Pair, Turn
 
-Ambiguous = Callable[[Turn], bool]
-"""Whether a query needs its conversation to be understood."""
+Needs = Callable[[Sequence[Turn]], Sequence[bool]]
+"""Which queries need their conversation to be understood."""
+
+
+class Answer(NamedTuple):
+    """What a turn is sent: its rewrite, None where that failed, or the query itself, which nobody was asked about."""
+
+    text: str | None
+    asked: bool = True
 
 
 class Outcome(NamedTuple):
@@ -26,7 +33,7 @@ class Outcome(NamedTuple):
     failed: bool = False
 
 
-Rewriting = Generator[Turn, str | None, list[Outcome]]
+Rewriting = Generator[Turn, Answer, list[Outcome]]
 
 
 def context(inputs: Sequence[str], outputs: Sequence[str], k: int) -> tuple[Pair, ...]:
@@ -39,15 +46,13 @@ def rewrite_conversation(
     conversation: Conversation,
     setting: Setting,
     first_turn: FirstTurn = "passed",
-    ambiguous: Ambiguous | None = None,
     wrong: Mapping[int, Pair] | None = None,
 ) -> Rewriting:
     """Yield the turns of a conversation that are to be rewritten, are sent the rewrites, and return all outcomes.
 
     The outputs that a rewriter is shown are the log's responses (Rewrite), or its own rewrites (Fusion). Rewrite leaves
     out turns that are not measured; Fusion needs them. `first_turn` says whether a query without history is asked
-    about, `ambiguous` which others are; the rest pass as they are. A turn in `wrong` has this rewrite and this response
-    in place of its own.
+    about, or passes as it is. A turn in `wrong` has this rewrite and this response in place of its own.
     """
     fused = setting.strategy == "fusion"
     inputs: list[str] = []
@@ -60,9 +65,9 @@ def rewrite_conversation(
         if fault := (wrong or {}).get(number):
             outcome = Outcome(number, fault.query, asked=False)
         elif said.measured or fused:
-            if (turn.history or first_turn == "asked") and (ambiguous is None or ambiguous(turn)):
+            if turn.history or first_turn == "asked":
                 answer = yield turn
-                outcome = Outcome(number, answer or said.query, asked=True, failed=not answer)
+                outcome = Outcome(number, answer.text or said.query, answer.asked, failed=not answer.text)
             else:
                 outcome = Outcome(number, said.query, asked=False)
         if outcome is not None and said.measured:
@@ -77,15 +82,18 @@ def rewrite_conversation(
 
 
 def run_together(
-    conversations: Sequence[Rewriting], rewrite: Callable[[Sequence[Turn]], Sequence[str | None]]
+    conversations: Sequence[Rewriting],
+    rewrite: Callable[[Sequence[Turn]], Sequence[str | None]],
+    needs: Needs | None = None,
 ) -> list[list[Outcome]]:
-    """Run conversations to their ends: one turn of each at a time, all of them in one call of `rewrite`."""
+    """Run conversations to their ends: one turn of each at a time, all of them in one call of `rewrite`, save those
+    that by `needs` need no rewrite."""
     results: list[list[Outcome]] = [[] for _ in conversations]
     waiting: dict[int, Turn] = {}
 
-    def advance(place: int, answer: str | None) -> None:
+    def advance(place: int, answer: Answer | None) -> None:
         try:
-            waiting[place] = conversations[place].send(answer)
+            waiting[place] = next(conversations[place]) if answer is None else conversations[place].send(answer)
         except StopIteration as end:
             waiting.pop(place, None)
             results[place] = end.value
@@ -94,6 +102,19 @@ def run_together(
         advance(place, None)
     while waiting:
         places = list(waiting)
-        for place, answer in zip(places, rewrite([waiting[place] for place in places]), strict=True):
+        for place, answer in zip(places, answers([waiting[place] for place in places], rewrite, needs), strict=True):
             advance(place, answer)
     return results
+
+
+def answers(
+    turns: Sequence[Turn], rewrite: Callable[[Sequence[Turn]], Sequence[str | None]], needs: Needs | None
+) -> list[Answer]:
+    """The rewrites of turns, where those that need none pass."""
+    needed = [True] * len(turns) if needs is None else list(needs(turns))
+    asked = [turn for turn, one in zip(turns, needed, strict=True) if one]
+    rewrites = iter(rewrite(asked) if asked else ())
+    return [
+        Answer(next(rewrites)) if one else Answer(turn.query, asked=False)
+        for turn, one in zip(turns, needed, strict=True)
+    ]

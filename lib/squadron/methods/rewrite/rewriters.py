@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from squadron.llm.chat import Message, user
-from squadron.methods.rewrite.algorithm import Ambiguous
+from squadron.methods.rewrite.algorithm import Needs
 from squadron.methods.rewrite.config import ChatRewriter, JoinRewriter, RuleRewriter
 from squadron.methods.rewrite.records import Turn
 from squadron.methods.rewrite.referring import points_elsewhere, rewrite_by_rule
@@ -51,9 +51,9 @@ def open_rewriter(settings: RuleRewriter | JoinRewriter) -> Rewriter:
             return Joined()
 
 
-def open_classifier(name: str) -> Ambiguous | None:
+def open_classifier(name: str) -> Needs | None:
     """What says which queries need their conversation; None for no name."""
-    return points_elsewhere if name == "rules" else None
+    return (lambda turns: list(map(points_elsewhere, turns))) if name == "rules" else None
 
 
 def ask(settings: ChatRewriter, turn: Turn) -> tuple[Message, ...]:

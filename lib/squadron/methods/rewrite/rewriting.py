@@ -13,7 +13,7 @@ from squadron.data.rows import store_rows
 from squadron.llm.batch.programs import Ask, Program, run_programs
 from squadron.llm.chat import ChatReply, ChatRequest
 from squadron.methods.rewrite import plan
-from squadron.methods.rewrite.algorithm import Outcome, Rewriting, rewrite_conversation, run_together
+from squadron.methods.rewrite.algorithm import Answer, Needs, Outcome, Rewriting, rewrite_conversation, run_together
 from squadron.methods.rewrite.config import AnyRewriter, ChatRewriter, DriftConfig, FirstTurn, Setting
 from squadron.methods.rewrite.records import REWRITE_TYPES, Conversation, Cost, Logs, Pair, Rewrites, Said
 from squadron.methods.rewrite.rewriters import ask, open_classifier, open_rewriter, read_reply
@@ -82,7 +82,7 @@ class RewriteChunk:
         running = [
             start(one, setting, self._first_turn, wrong) for one, wrong in zip(conversations, wrongs, strict=True)
         ]
-        found = run_together(running, self._rewriter.rewrite)
+        found = run_together(running, self._rewriter.rewrite, open_classifier(setting.classifier))
         pairs = zip(conversations, found, strict=True)
         return {"rows": [one for talk, outcomes in pairs for one in rows_for(setting, talk.key, outcomes)]}
 
@@ -92,7 +92,7 @@ def start(
 ) -> Rewriting:
     """The conversation as a generator. `wrong` is a turn's number, rewrite and response."""
     faults = {int(wrong[0]): Pair(str(wrong[1]), str(wrong[2]))} if wrong else None
-    return rewrite_conversation(conversation, setting, first_turn, open_classifier(setting.classifier), faults)
+    return rewrite_conversation(conversation, setting, first_turn, faults)
 
 
 def wrong_turn(conversation: Conversation, all_of: Sequence[Conversation], drift: DriftConfig) -> list[Any] | None:
@@ -106,24 +106,28 @@ def wrong_turn(conversation: Conversation, all_of: Sequence[Conversation], drift
     return None if found is None else [drift.at, found.reference or found.query, found.response]
 
 
-def ask_in_turn(rewriter: ChatRewriter, running: Rewriting) -> Program[Told]:
-    """A conversation as a program that asks a chat model its turns, one after the other."""
+def ask_in_turn(rewriter: ChatRewriter, running: Rewriting, needs: Needs | None = None) -> Program[Told]:
+    """A conversation as a program that asks a chat model its turns, one after the other, save those that need no
+    rewrite by `needs`."""
     errors, seconds = list[str](), list[float]()
     prompt, completion, usd = 0, 0, 0.0
-    answer: str | None = None
-    while True:
-        try:
-            turn = running.send(answer)
-        except StopIteration as end:
-            return Told(end.value, errors, prompt, completion, usd, seconds)
-        (reply,) = yield Ask(rewriter.name, (ChatRequest("", ask(rewriter, turn), rewriter.sampling),))
-        assert isinstance(reply, ChatReply)
-        answer = read_reply(reply.text) if reply.ok else None
-        if not answer:
-            errors.append(f"turn {turn.number}: {reply.error or 'an empty rewrite'}")
-        prompt, completion = prompt + reply.prompt_tokens, completion + reply.completion_tokens
-        usd += reply.cost_usd
-        seconds.append(reply.seconds)
+    try:
+        turn = next(running)
+        while True:
+            if needs is not None and not needs([turn])[0]:
+                turn = running.send(Answer(turn.query, asked=False))
+                continue
+            (reply,) = yield Ask(rewriter.name, (ChatRequest("", ask(rewriter, turn), rewriter.sampling),))
+            assert isinstance(reply, ChatReply)
+            rewrite = read_reply(reply.text) if reply.ok else ""
+            if not rewrite:
+                errors.append(f"turn {turn.number}: {reply.error or 'an empty rewrite'}")
+            prompt, completion = prompt + reply.prompt_tokens, completion + reply.completion_tokens
+            usd += reply.cost_usd
+            seconds.append(reply.seconds)
+            turn = running.send(Answer(rewrite or None))
+    except StopIteration as end:
+        return Told(end.value, errors, prompt, completion, usd, seconds)
 
 
 def rows_for(setting: Setting, conversation: str, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
@@ -182,7 +186,8 @@ def _by_chat(
 def _program(
     rewriter: ChatRewriter, conversation: Conversation, setting: Setting, first_turn: FirstTurn, wrong: Any
 ) -> Program[Told]:
-    return ask_in_turn(rewriter, start(conversation, setting, first_turn, wrong))
+    running = start(conversation, setting, first_turn, wrong)
+    return ask_in_turn(rewriter, running, open_classifier(setting.classifier))
 
 
 def _cost(setting: Setting, rows: Sequence[Mapping[str, Any]]) -> Cost:
