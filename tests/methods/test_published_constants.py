@@ -213,8 +213,16 @@ TOOLRET = [
     Constant("toolret/paper:rerankers.first", ("NV-Embed",) * 3, "rerankers order the first 100 of NV-Embed-v1"),
     Constant("toolret/paper:rerankers.depth", (100,) * 3, "rerankers order the first 100 of NV-Embed-v1"),
 ]
+HOT = [
+    Constant("hot/paper:draw.how", "random", "arXiv 2503.02003, setup: random ones are none of the longest"),
+    Constant("hot/paper:draw.count", 200, "setup: 200 items of each data set"),
+    Constant("hot/paper:draw.seed", 0, "public code: seed"),
+    Constant("hot/paper:models.sampling.temperature", (1.0, 1.0, 1.0, 0.6), "setup: Gemini and GPT 1.0, Llama 0.6"),
+    Constant("hot/paper:models.sampling.top_p", (1.0, 1.0, 1.0, 0.9), "setup: Llama 0.9"),
+    Constant("hot/paper:models.sampling.max_tokens", (1024,) * 4, "public code: max_tokens"),
+]
 
-CONSTANTS = [*SELF_REWARDING, *SRLM, *CROWDSELECT, *ACTOR_REASONER, *COORDINATION, *FLAME, *FINETUNE, *TOOLRET]
+CONSTANTS = [*SELF_REWARDING, *SRLM, *CROWDSELECT, *ACTOR_REASONER, *COORDINATION, *FLAME, *FINETUNE, *TOOLRET, *HOT]
 
 
 def find(where: str) -> Any:

@@ -51,6 +51,7 @@ PARTS = {
     "crowdselect": ("rows", "training"),
     "finetune": ("rows", "training"),
     "flame": ("rows", "rounds"),
+    "hot": ("rows",),
     "self_rewarding": ("rows", "training"),
     "toolret": ("rows", "training"),
 }
