@@ -23,6 +23,7 @@ from squadron.core.panels import (
     Axis,
     Bar,
     Bars,
+    Chain,
     Cloud,
     Curves,
     Film,
@@ -32,9 +33,11 @@ from squadron.core.panels import (
     Line,
     Panel,
     Parallel,
+    Paths,
     Points,
     Sample,
     Series,
+    Stop,
     Table,
     Text,
     Tree,
@@ -139,6 +142,7 @@ def test_panels_take_numpy_and_turn_what_is_not_finite_into_gaps() -> None:
         lambda: Parallel(title="t", axes=[Axis(name="a")], lines=[]),
         lambda: Parallel(title="t", axes=[Axis(name="a"), Axis(name="b")], lines=[Line(name="l", values=[1])]),
         lambda: Heatmap(title="t", rows=["a", "b"], columns=["c"], values=[[1]], label="l"),
+        lambda: Chain(title="t", stops=[]),
         lambda: Cloud(name="g", x=[1, 2], y=[1]),
         lambda: Bar(name="b", value=1, low=0),
         lambda: Bar(name="b", value=1, low=2, high=0),
@@ -167,6 +171,11 @@ def all_kinds(text: str) -> list[Panel]:
         Parallel(
             title=text, axes=[Axis(name=text), Axis(name=text, names=[text])], lines=[Line(name=text, values=[1, 0])]
         ),
+        Paths(
+            title=text,
+            rows=[Chain(title=text, stops=[Stop(label=text, type=text, relation=text)] * 2, right=True)],
+            note=text,
+        ),
         Points(title=text, x_label=text, y_label=text, groups=[Cloud(name=text, x=[1], y=[2])] * 2, note=text),
         Bars(title=text, label=text, bars=[Bar(name=text, value=1)], reference=2, reference_name=text, note=text),
         Histogram(title=text, x_label=text, groups=[Sample(name=text, values=[1, 2])] * 2, note=text),
@@ -189,9 +198,9 @@ def test_hostile_text_stays_text(folder: Folder) -> None:
     benign, hostile = Page(render(whole_view(folder, "plain"))), Page(render(whole_view(folder, NASTY)))
     assert hostile.tags == benign.tags
     assert {pair[:2] for pair in hostile.attributes} == {pair[:2] for pair in benign.attributes}
-    # The text appears as given wherever the harmless one does; only legends and the names of rows may shorten it.
-    legends, names = 2 + 2 + 1 + 2, 2 + 1 + 1
-    assert hostile.texts.count(NASTY) == benign.texts.count("plain") - legends - names > 25
+    # The text appears as given wherever the harmless one does; only legends, names of rows and boxes may shorten it.
+    legends, names, boxes = 2 + 2 + 1 + 2, 2 + 1 + 1, 1 + 2 + 2 + 1
+    assert hostile.texts.count(NASTY) == benign.texts.count("plain") - legends - names - boxes > 25
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -330,6 +339,13 @@ def each_chart() -> list[Panel]:
             axes=[Axis(name="rate", log=True), Axis(name="kind", names=names), Axis(name="loss")],
             lines=[Line(name="best", values=[1e-4, 2, 0.1], mark="best"), Line(name="rest", values=[1e-2, 0, 0.9])],
         ),
+        Paths(
+            title="t",
+            rows=[
+                Chain(title="1", stops=[Stop(label="a", type="paper", score=2.5), Stop(label="b", relation="cites")]),
+                Chain(title="2", stops=[Stop(label="c")], right=True),
+            ],
+        ),
         Heatmap(title="t", rows=names, columns=[f"{n}" for n in range(20)], values=draw.random((3, 20)), label="share"),
         Points(title="t", x_label="x", y_label="y", groups=clouds),
         Points(title="t", groups=clouds, ticks=False),
@@ -355,6 +371,8 @@ def test_charts_follow_the_page_and_are_reproducible(panel: charts.Chart) -> Non
         Parallel(title="t", axes=[Axis(name="a", log=True), Axis(name="b")], lines=[Line(name="l", values=[2, None])]),
         Heatmap(title="t", rows=["a"], columns=["b"], values=[[None]], label="l"),
         Heatmap(title="t", rows=["a"], columns=["b", "c"], values=[[2.0, 2.0]], label="l"),
+        Paths(title="t", rows=[]),
+        Paths(title="t", rows=[Chain(title="", stops=[Stop(label="")] * 40)]),
         Points(title="t", groups=[]),
         Points(title="t", groups=[Cloud(name="g", x=[None, 1], y=[1, None])]),
         Bars(title="t", label="l", bars=[]),

@@ -217,6 +217,32 @@ class Parallel(Config):
         return self
 
 
+class Stop(Config):
+    """One box of a chain, and the relation that led to it from the one before."""
+
+    label: str
+    type: str = ""
+    score: Number = None
+    relation: str = ""
+
+
+class Chain(Config):
+    """Boxes from the first to the last; `right` marks one whose end is right."""
+
+    title: str
+    stops: list[Stop] = Field(min_length=1)
+    right: bool = False
+
+
+class Paths(Config):
+    """How something was reached: a titled row for each chain of boxes, with the relations between them."""
+
+    kind: Literal["paths"] = "paths"
+    title: str
+    rows: list[Chain]
+    note: str = ""
+
+
 class Images(Config):
     """Pictures side by side: PNG, JPEG, WebP or GIF files in the stage folder, each with its caption."""
 
@@ -283,7 +309,7 @@ class Tree(Config):
         return self
 
 
-Chart = Curves | Heatmap | Points | Bars | Histogram | Parallel
+Chart = Curves | Heatmap | Points | Bars | Histogram | Parallel | Paths
 Panel = Annotated[Table | Chart | Images | Film | Text | Tree, Field(discriminator="kind")]
 _panel: TypeAdapter[Panel] = TypeAdapter(Panel)
 

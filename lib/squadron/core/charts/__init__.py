@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from squadron.core.charts import kinds, page, parallel
-from squadron.core.panels import Bars, Chart, Curves, Heatmap, Histogram, Parallel, Points
+from squadron.core.charts import kinds, page, parallel, paths
+from squadron.core.panels import Bars, Chart, Curves, Heatmap, Histogram, Parallel, Paths, Points
 
 SERIES_COLOURS = page.SERIES_COLOURS
 
@@ -26,6 +26,8 @@ def draw(panel: Chart) -> str:
                 figure = kinds.histogram(panel)
             case Parallel():
                 figure = parallel.draw(panel)
+            case Paths():
+                figure = paths.draw(panel)
         return page.to_svg(figure)
 
 
@@ -33,7 +35,7 @@ def is_wide(panel: Chart) -> bool:
     """Whether a chart takes the whole width of the page."""
     if isinstance(panel, Heatmap):
         return len(panel.columns) > kinds.COLUMNS_OF_HALF_A_PAGE
-    return isinstance(panel, Parallel)
+    return isinstance(panel, Parallel | Paths)
 
 
 def describe(panel: Chart) -> str:
@@ -47,6 +49,8 @@ def describe(panel: Chart) -> str:
             axes = f"{panel.scale} over {panel.x_label}"
         case Parallel():
             axes = ", ".join(axis.name for axis in panel.axes)
+        case Paths():
+            axes = "; ".join(paths.in_words(chain) for chain in panel.rows)
     return f"{panel.title}: {axes}" if axes else panel.title
 
 
