@@ -6,6 +6,7 @@ What cannot be kept as it is, is refused by its file and line.
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -73,16 +74,16 @@ def is_part(name: str) -> bool:
     return match is not None and match["kind"].lower() not in ("json", "csv") and not name.startswith(".")
 
 
-def read_path(path: str, split: str, subset: str | None) -> Iterator[Placed]:
+def read_path(path: str, split: str, subset: str | None, names: Sequence[str] = ()) -> Iterator[Placed]:
     """The records of a file, a folder or a hub data set, as `squadron.data.records.read_records` says."""
     address = path.partition("?")[0] if "://" in path else path
     place, slash, name = address.rpartition("/")
     if _SUFFIX.fullmatch(name):
-        yield from _read_file(Folder(place or slash or "."), path[len(place + slash) :])
+        yield from _read_file(Folder(place or slash or "."), path[len(place + slash) :], names)
         return
     folder = Folder(path)
     if "://" in path or folder.exists():
-        yield from _read_folder(folder)
+        yield from _read_folder(folder, names)
         return
     if path.startswith((".", "/", "~")):
         raise InputError("no such file or folder", where=path, fix=_KNOWN)
@@ -94,35 +95,35 @@ def kind_of(value: Any) -> str:
     return next((name for kind, name in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
-def _read_folder(folder: Folder) -> Iterator[Placed]:
+def _read_folder(folder: Folder, names: Sequence[str] = ()) -> Iterator[Placed]:
     """All files of lines and tables, by name. Raises InputError where some of them could only be left out."""
     if os.path.isfile(folder.path):
         raise InputError("its name does not say that this file holds records", where=folder.url, fix=_KNOWN)
     there = folder.ls()
     if packed := next(filter(_PACKED.fullmatch, there), None):
         raise InputError("of packed files those of gzip alone are read", where=folder.file(packed), fix="unpack it")
-    names = [name for name in there if is_part(name)]
-    if not names:
+    parts = [name for name in there if is_part(name)]
+    if not parts:
         shown = f"; here are {', '.join(there[:8])}" if there else ""
         raise InputError("no .jsonl, .jsonl.gz or .parquet files here", where=folder.url, fix=f"{_KNOWN}{shown}")
-    for name in names:
-        yield from _read_file(folder, name)
+    for name in parts:
+        yield from _read_file(folder, name, names)
 
 
-def _read_file(folder: Folder, name: str) -> Iterator[Placed]:
+def _read_file(folder: Folder, name: str, names: Sequence[str] = ()) -> Iterator[Placed]:
     where, match = folder.file(name), _SUFFIX.fullmatch(name.partition("?")[0])
     assert match is not None
     try:
         stream = folder.open(name)
     except (FileNotFoundError, IsADirectoryError) as error:
         if isinstance(error, IsADirectoryError) or (folder / name).ls():  # Spark writes a file as a folder of parts
-            yield from _read_folder(folder / name)
+            yield from _read_folder(folder / name, names)
             return
         raise InputError("file not found", where=where, fix=suggest(name, folder.ls())) from None
     except PermissionError:
         raise InputError("this file may not be read", where=where, fix="give yourself permission to read it") from None
     readers = {"parquet": _read_table, "json": _read_json, "csv": _read_csv}
-    read = readers.get(match["kind"].lower(), _read_lines)
+    read = readers.get(match["kind"].lower(), functools.partial(_read_lines, names=names))
     with stream:
         yield from _unzipped(stream, read, where) if match["gz"] else read(stream, where)
 
@@ -141,12 +142,20 @@ def _unzipped(stream: IO[Any], read: Callable[[IO[Any], str], Iterator[Placed]],
         raise InputError(f"the file is damaged or cut short: {error}", where=where, fix=fix) from None
 
 
-def _read_lines(stream: IO[Any], where: str) -> Iterator[Placed]:
+def _read_lines(stream: IO[Any], where: str, names: Sequence[str] = ()) -> Iterator[Placed]:
     fix = "a .jsonl file has an object a line; let the name of any other JSON end in .json"
     for number, line in enumerate(stream, start=1):
         place = f"{where}:{number}"
         if text := _decoded(line, place, first=number == 1).strip():
-            yield place, _checked(_parsed(text, place, fix), place, fix)
+            value = _parsed(text, place, fix)
+            yield place, _checked(_named(value, names, place) if names else value, place, fix)
+
+
+def _named(value: Any, names: Sequence[str], where: str) -> Any:
+    """A list of values, each under its column's name; whatever else it is, as it is."""
+    if isinstance(value, list) and len(value) != len(names):
+        raise InputError(f"{len(value)} values for {len(names)} columns: {', '.join(names)}", where=where)
+    return dict(zip(names, value, strict=True)) if isinstance(value, list) else value
 
 
 def _read_json(stream: IO[Any], where: str) -> Iterator[Placed]:

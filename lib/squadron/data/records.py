@@ -7,7 +7,7 @@ table of the hub brings along; what a column is to hold is asked for by its type
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from squadron.core.errors import InputError, suggest
@@ -97,15 +97,17 @@ class Record(NamedTuple):
             yield Record(f"{self.where}, {column} {number}", {column: item})
 
 
-def read_records(path: str, split: str = "train", subset: str | None = None) -> Iterator[Record]:
+def read_records(
+    path: str, split: str = "train", subset: str | None = None, names: Sequence[str] = ()
+) -> Iterator[Record]:
     """The records of a file or of all files in a folder (by path or fsspec URL), or of a hub data set by name; of its
-    `subset`, where it has several.
+    `subset`, where it has several. Lines of JSON may be lists, too, where `names` says which columns these hold.
 
     Raises InputError, which names the file and the line or row, for a path that is none of these, a file that is
     damaged, and whatever is no JSON object or cannot be kept as it is: half of a surrogate pair, a key that stands
     twice, a number out of range, values nested very deeply.
     """
-    return (Record(where, values) for where, values in read_path(path, split, subset))
+    return (Record(where, values) for where, values in read_path(path, split, subset, names))
 
 
 def is_number(value: Any) -> bool:
