@@ -11,6 +11,7 @@ from squadron.core.errors import InputError
 from squadron.data.arithmetic import problems
 from squadron.data.record_files import RecordsPath
 from squadron.data.records import Record, read_records
+from squadron.evaluate.tasks.items import Item
 from squadron.methods.hot.config import MODES, DemonstrationsConfig, DrawConfig, Mode
 from squadron.methods.hot.demonstrations import (
     Demonstration,
@@ -20,7 +21,6 @@ from squadron.methods.hot.demonstrations import (
     read_demonstrations,
     refuse_leaks,
 )
-from squadron.methods.hot.items import Item
 from squadron.methods.hot.prompts import last_sentence, shuffle_tags, write_demonstration, write_prompt
 from squadron.methods.hot.reading import draw_items
 from squadron.methods.hot.rehearsal import highlight

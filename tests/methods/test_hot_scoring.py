@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from squadron.data.records import read_records
-from squadron.methods.hot.comparing import compare_paired, holm
-from squadron.methods.hot.items import Item, Kind
+from squadron.evaluate.tasks.compare import compare_paired, holm
+from squadron.evaluate.tasks.items import Item, Kind
+from squadron.evaluate.tasks.scorers import score
 from squadron.methods.hot.report import PUBLISHED_GAINS, PUBLISHED_READERS
-from squadron.methods.hot.scoring import score
 from squadron.methods.hot.tags import read_reply
 from tests.conftest import REAL_DATA
 

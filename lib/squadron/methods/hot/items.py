@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -11,18 +11,7 @@ from squadron.core.errors import InputError
 from squadron.core.rehearsal import AtMost, StandIns
 from squadron.data.record_files import RecordsPath
 from squadron.data.records import Record, read_records
-
-Kind = Literal["number", "choice", "boolean", "date", "text"]
-
-
-class Item(NamedTuple):
-    """A question; `gold` are answers of which each is right, `kind` says how an answer is compared with them."""
-
-    id: str
-    question: str
-    gold: tuple[str, ...]
-    kind: Kind
-    task: str = ""
+from squadron.evaluate.tasks.items import Item, Kind
 
 
 class ItemsConfig(Config):

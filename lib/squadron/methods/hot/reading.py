@@ -10,6 +10,7 @@ from squadron.core.panels import Table
 from squadron.core.run import Stage
 from squadron.data.arithmetic import problems
 from squadron.data.rows import store_rows
+from squadron.evaluate.tasks.items import Item
 from squadron.methods.hot.config import DrawConfig, TaskConfig
 from squadron.methods.hot.demonstrations import (
     Demonstration,
@@ -18,7 +19,7 @@ from squadron.methods.hot.demonstrations import (
     read_demonstrations,
     refuse_leaks,
 )
-from squadron.methods.hot.items import Item, read_items
+from squadron.methods.hot.items import read_items
 from squadron.methods.hot.plan import questions
 from squadron.methods.hot.records import ITEM_TYPES, SHOWN_TYPES, TaskSet
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from squadron.core.config import Config
 from squadron.core.folder import Folder
 from squadron.data.rows import RowsFile
+from squadron.evaluate.tasks.items import Item
 from squadron.methods.hot.config import Mode
 from squadron.methods.hot.demonstrations import Demonstration
-from squadron.methods.hot.items import Item
 from squadron.methods.hot.tags import Reply, Span, Tagged
 
 ITEM_TYPES = {

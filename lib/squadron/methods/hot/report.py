@@ -11,7 +11,7 @@ from typing import Any
 from squadron.core.folder import Folder
 from squadron.core.panels import Bar, Bars, Panel, Table
 from squadron.evaluate.statistics import wilson_interval
-from squadron.methods.hot.comparing import Paired, compare_paired, holm
+from squadron.evaluate.tasks.compare import Paired, compare_paired, holm
 from squadron.methods.hot.config import TAGGED, Mode
 from squadron.methods.hot.records import Cell, Compared, Scored, TaskSet
 

@@ -8,6 +8,7 @@ from typing import Any
 from squadron.core.job import estimated
 from squadron.core.run import Stage
 from squadron.data.rows import ArrowRows, store_rows, write_rows
+from squadron.evaluate.tasks.scorers import score
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.collect import QUESTION_TYPES, Answers, CollectConfig, collect, read_answers
 from squadron.methods.hot.config import AskedModel, Mode
@@ -15,7 +16,6 @@ from squadron.methods.hot.plan import calls
 from squadron.methods.hot.prompts import write_prompt
 from squadron.methods.hot.reading import read_tasks
 from squadron.methods.hot.records import READ_TYPES, Compared, Scored, TaskSet, kinds, write_tagged
-from squadron.methods.hot.scoring import score
 from squadron.methods.hot.tagging import tag_demonstrations
 from squadron.methods.hot.tags import Repair, read_reply
 

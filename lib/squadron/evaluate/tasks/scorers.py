@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from squadron.data.answers import final_answer, same_answer
-from squadron.methods.hot.items import Item, Kind
+from squadron.evaluate.tasks.items import Item, Kind
 
 Outcome = Literal["right", "wrong", "unparsed"]
 
