@@ -88,7 +88,7 @@ def train(name: str) -> tuple[Folder, Any]:
         "seq2seq": (learn_seq2seq, Seq2SeqConfig()),
     }
     profile = Profile(name="auto", trainer=WorkerResources(cpus=1))
-    run = Run("rewrite-bench", Config(), Folder(RUNS / name), profile, track=())
+    run = Run("bench", Config(), Folder(RUNS / name), profile, track=())
     run.open()
     function, config = functions[name]
     model = run.stage(function, config)

@@ -17,17 +17,22 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.methods.rewrite.ambiguity import ambiguity_row, kind_by_rule
+from squadron.methods.rewrite.config import Seq2SeqRewriter as Seq2SeqSettings
+from squadron.methods.rewrite.config import TaggerRewriter
 from squadron.methods.rewrite.learning import (
     AmbiguityConfig,
+    Seq2SeqConfig,
     TaggerConfig,
     ambiguity_rows,
     as_query,
     is_same,
     tagger_rows,
+    train_seq2seq,
     train_tagger,
     usable,
 )
 from squadron.methods.rewrite.records import Pair, Turn
+from squadron.methods.rewrite.rewriters import open_rewriter
 from squadron.methods.rewrite.seq2seq import Seq2SeqRewriter, conversation_text
 from squadron.methods.rewrite.terms import TAGS, Thresholds, align, compose, find_phrases, lay_out, split
 from squadron.train.checkpoints.checkpoint import Reader
@@ -168,6 +173,22 @@ def test_a_tagger_learns_to_take_what_was_named(ray_cluster: object, tmp_path: P
     tagger = trained.open(stage.run.folder)
     assert [made.lower() for made in tagger.rewrite(turns)] == [turn.reference for turn in turns]
     assert tagger.rewrite([a_turn("is it old?", "", ())]) == ["is it old?"]
+    named = {"take": trained.take, "put": trained.put, "phrases": trained.phrases}
+    settings = TaggerRewriter(path=trained.model.locate(stage.run.folder), **named)  # type: ignore[arg-type]
+    assert open_rewriter(settings).rewrite(turns) == tagger.rewrite(turns)
+
+
+def test_a_small_model_is_trained_to_write_and_its_bias_is_chosen(ray_cluster: object, tmp_path: Path) -> None:
+    turns = [a_turn("Why did he break up?", "Why did Frank Zappa break up?")] * 4
+    training = TrainSpec(steps=3, batch_size=4, micro_batch_size=4, optimizer=OptimizerConfig(learning_rate=1e-2))
+    config = Seq2SeqConfig(width=16, layers=1, beams=1, copies=(0.0, 1.0), training=training)
+    stage = a_stage(tmp_path)
+    trained = train_seq2seq(stage, turns, turns[:1], config)
+    assert trained.copies in config.copies
+    settings = Seq2SeqSettings(
+        path=trained.model.locate(stage.run.folder), max_length=config.max_length, beams=1, copies=trained.copies
+    )  # type: ignore[call-arg]
+    assert open_rewriter(settings).rewrite(turns) == trained.open(stage.run.folder).rewrite(turns)
 
 
 def a_stage(folder: Path) -> Stage:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from squadron.core.config import Config, decisive, operational
+from squadron.core.inputs import InputPath
 from squadron.core.rehearsal import AtMost, StandIns
 from squadron.data.record_files import RecordsPath
 from squadron.llm.chat import Sampling
@@ -102,7 +103,31 @@ class ChatRewriter(Config):
         return self
 
 
-AnyRewriter = Annotated[RuleRewriter | JoinRewriter | ChatRewriter, Field(discriminator="kind")]
+class TaggerRewriter(Config):
+    """A tagger of earlier words that was trained on people's rewrites: `learning.train_tagger` says with what."""
+
+    kind: Literal["tagger"] = "tagger"
+    name: str = Field("tagger", min_length=1)
+    path: InputPath = Field(description="folder of the trained model, with heads.json")
+    take: float = Field(0.5, gt=0, le=1, description="probability from which on an earlier word is taken")
+    put: float = Field(0.5, gt=0, le=1, description="probability from which on it stands at a word of the query")
+    phrases: int = Field(2, ge=1, description="runs of earlier words at most")
+
+
+class Seq2SeqRewriter(Config):
+    """An encoder-decoder model that writes the rewrite, such as castorini's T5 for CANARD, or one trained here."""
+
+    kind: Literal["seq2seq"] = "seq2seq"
+    name: str = Field("seq2seq", min_length=1)
+    path: InputPath = Field(description="hub name, or folder")
+    max_length: int = Field(256, ge=16, description="tokens that are read; the oldest are cut")
+    beams: int = Field(4, ge=1)
+    copies: float = Field(0.0, ge=0, description="added to the score of tokens that were read")
+
+
+WorkerRewriter = RuleRewriter | JoinRewriter | TaggerRewriter | Seq2SeqRewriter
+"""Those that workers hold."""
+AnyRewriter = Annotated[WorkerRewriter | ChatRewriter, Field(discriminator="kind")]
 Classifier = Literal["rules"]
 
 

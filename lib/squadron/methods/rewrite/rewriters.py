@@ -7,7 +7,14 @@ from typing import Protocol
 
 from squadron.llm.chat import Message, user
 from squadron.methods.rewrite.algorithm import Needs
-from squadron.methods.rewrite.config import ChatRewriter, JoinRewriter, RuleRewriter
+from squadron.methods.rewrite.config import (
+    ChatRewriter,
+    JoinRewriter,
+    RuleRewriter,
+    Seq2SeqRewriter,
+    TaggerRewriter,
+    WorkerRewriter,
+)
 from squadron.methods.rewrite.records import Turn
 from squadron.methods.rewrite.referring import points_elsewhere, rewrite_by_rule
 
@@ -42,13 +49,26 @@ class Joined:
         ]
 
 
-def open_rewriter(settings: RuleRewriter | JoinRewriter) -> Rewriter:
-    """The rewriter of these settings, loaded."""
+def open_rewriter(settings: WorkerRewriter) -> Rewriter:
+    """The rewriter of these settings, loaded. Raises InputError if there is no such model."""
     match settings:
         case RuleRewriter():
             return ByRule()
         case JoinRewriter():
             return Joined()
+        case TaggerRewriter():
+            from squadron.methods.rewrite.tagger import Tagger
+            from squadron.methods.rewrite.terms import Thresholds
+            from squadron.train.heads import open_headed
+
+            thresholds = Thresholds(settings.take, settings.put, settings.phrases)
+            return Tagger(open_headed(str(settings.path)), thresholds)
+        case Seq2SeqRewriter():
+            from squadron.methods.rewrite import seq2seq
+
+            return seq2seq.Seq2SeqRewriter(
+                str(settings.path), max_length=settings.max_length, beams=settings.beams, copies=settings.copies
+            )
 
 
 def open_classifier(name: str) -> Needs | None:
