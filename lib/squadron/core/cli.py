@@ -92,7 +92,7 @@ def _explain(error: BaseException, farewell: str) -> int:
 
 
 def run_job(job: Job) -> NoReturn:
-    """`python jobs/<name>.py …`: the same as `squadron run <name> …`; in a file of one's own, `squadron run FILE …`."""
+    """`python jobs/<name>.py …`: the same as `squadron run <name> …`, by path for a file of one's own."""
     from squadron.core import registry
 
     own = job.name not in registry.list_jobs()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from squadron.core.artifacts import Artifact
 from squadron.core.config import Config
 from squadron.core.folder import Folder
 from squadron.core.run import Stage
@@ -14,6 +13,7 @@ from squadron.data.rows import RowsFile
 from squadron.evaluate.summary import Estimate
 from squadron.retrieval.documents import Document, Query
 from squadron.retrieval.ranking import Ranking
+from squadron.retrieval.stored import StoredRanking
 
 TOOL_TYPES = {"id": "string", "category": "string", "name": "string", "text": "string", "described": "bool"}
 QUERY_TYPES = {
@@ -48,37 +48,18 @@ class Benchmark(Config):
         return [(np.flatnonzero(of_D == one), np.flatnonzero(of_Q == one)) for one in self.categories]
 
 
-class Ranked(Config):
+class Ranked(StoredRanking):
     """What one method found: places of tools and their scores as .npy files, (queries, top). `failed` queries, by their
     places, have no ranking and count for no measure."""
 
     method: str
     instructed: bool
-    places: Artifact
-    scores: Artifact
     failed: tuple[int, ...] = ()
 
     @staticmethod
     def store(stage: Stage, method: str, instructed: bool, ranking: Ranking, failed: Sequence[int] = ()) -> Ranked:
         """Write a ranking into the stage's folder."""
-        import io
-
-        artifacts = []
-        for name, array in (("places", ranking.places_QK), ("scores", ranking.scores_QK)):
-            stream = io.BytesIO()
-            np.save(stream, array, allow_pickle=False)
-            stage.folder.write_bytes(f"{name}.npy", stream.getvalue())
-            artifacts.append(Artifact.made(stage, f"{name}.npy"))
-        return Ranked(
-            method=method, instructed=instructed, places=artifacts[0], scores=artifacts[1], failed=tuple(failed)
-        )
-
-    def ranking(self, run: Folder) -> Ranking:
-        """Raises InputError if the files are not what was written."""
-        for artifact in (self.places, self.scores):
-            artifact.locate(run)
-        arrays = [np.load(run.local(one.path), allow_pickle=False) for one in (self.places, self.scores)]
-        return Ranking(*arrays)
+        return Ranked.write(stage, ranking, method=method, instructed=instructed, failed=tuple(failed))
 
     @property
     def label(self) -> str:
