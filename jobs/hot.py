@@ -13,14 +13,15 @@ from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.hot.config import HotConfig
+from squadron.methods.hot.endpoint import services
 from squadron.methods.hot.rehearsal import REPLIES
-from squadron.methods.hot.stages import ask, compare, read_replies, read_tasks, tag_demonstrations
+from squadron.methods.hot.stages import ask, compare, make_reader_page, read_replies, read_tasks, tag_demonstrations
 
 NEEDS = ("ray", "torch", "transformers", "pyarrow", "rapidfuzz", "scipy", "math_verify")
 METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max", "valid": "max"}
 
 
-@job(HotConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES)
+@job(HotConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES, services=services)
 def hot(run: Run, config: HotConfig) -> None:
     """Answers with highlighted facts against plain ones, on the same questions."""
     tasks = run.stage(read_tasks, config.tasks, config.draw, config.leaks)
@@ -32,6 +33,7 @@ def hot(run: Run, config: HotConfig) -> None:
             answers = run.stage(ask, tasks, asked, mode, config.samples, config.seed, config.spending)
             scored.append(run.stage(read_replies, tasks, answers, mode, config.repair))
     run.stage(compare, tasks, tuple(scored))
+    run.stage(make_reader_page, tasks, tuple(scored), config.reader)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.settings import AnyModel
 from squadron.methods.hot.items import ItemsConfig
+from squadron.methods.hot.reader_page import ReaderConfig
 from squadron.methods.hot.tags import Repair
 
 Mode = Literal["cot", "hot", "question_only", "answer_only", "repeat", "random_tags", "zero_shot"]
@@ -94,6 +95,7 @@ class HotConfig(Config):
         "refuse", description="what becomes of a demonstration that shows a question of the test"
     )
     repair: Repair = Field("drop", description="a tag without its partner: no fact, or one to the end of its clause")
+    reader: ReaderConfig = ReaderConfig()
     seed: int = Field(0, ge=0, description="of the numbers of random tags")
 
     @model_validator(mode="after")

@@ -14,12 +14,14 @@ from squadron.llm.batch.collect import QUESTION_TYPES, Answers, CollectConfig, c
 from squadron.methods.hot.config import AskedModel, Mode
 from squadron.methods.hot.plan import calls
 from squadron.methods.hot.prompts import write_prompt
+from squadron.methods.hot.reader_page import ReaderConfig, ReaderPage, reader_item, store_reader_page
 from squadron.methods.hot.reading import read_tasks
 from squadron.methods.hot.records import READ_TYPES, Compared, Scored, TaskSet, kinds, write_tagged
 from squadron.methods.hot.tagging import tag_demonstrations
-from squadron.methods.hot.tags import Repair, read_reply
+from squadron.methods.hot.tags import Repair, Reply, read_reply
+from squadron.serve.annotate import StudyItem
 
-__all__ = ["ask", "compare", "read_replies", "read_tasks", "tag_demonstrations"]
+__all__ = ["ask", "compare", "make_reader_page", "read_replies", "read_tasks", "tag_demonstrations"]
 
 
 @estimated(calls)
@@ -63,6 +65,21 @@ def read_replies(stage: Stage, tasks: TaskSet, answers: Answers, mode: Mode, rep
         mode=mode, model=answers.model, replies=stored, prompt_tokens=answers.prompt_tokens,
         completion_tokens=answers.completion_tokens, cost_usd=answers.cost_usd,
     )  # fmt: skip
+
+
+def make_reader_page(stage: Stage, tasks: TaskSet, scored: tuple[Scored, ...], config: ReaderConfig) -> ReaderPage:
+    """A page on which people judge the answers of HoT, if that was asked for, that could be scored."""
+    asked = {item.id: item.question for item in tasks.asked(stage.run.folder)}
+
+    def found() -> Iterator[tuple[StudyItem, Reply]]:
+        for one in scored:
+            for row in one.replies.rows(stage.run.folder) if one.mode == "hot" else ():
+                if row["value"] is not None:
+                    reply = read_reply(row["reply"], asked[row["id"]])
+                    name = f"{one.model}: {row['id']}, {row['sample']}"
+                    yield reader_item(name, asked[row["id"]], reply, row["outcome"] == "right"), reply
+
+    return store_reader_page(stage, found(), config)
 
 
 def compare(stage: Stage, tasks: TaskSet, scored: tuple[Scored, ...]) -> Compared:
