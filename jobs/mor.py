@@ -13,6 +13,7 @@ from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
 from squadron.methods.mor.config import MorConfig
+from squadron.methods.mor.endpoint import services
 from squadron.methods.mor.planner_config import TrainedKinds
 from squadron.methods.mor.records import Found, Ranked
 from squadron.methods.mor.rehearsal import REPLIES
@@ -35,7 +36,7 @@ NEEDS = ("ray", "torch", "transformers", "deepspeed", "sentence_transformers", "
 METRICS: dict[str, Goal] = {"hit1": "max", "mrr": "max", "recall20": "max"}
 
 
-@job(MorConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES)
+@job(MorConfig, requires=NEEDS, services=services, metrics=METRICS, replies=REPLIES)
 def mor(run: Run, config: MorConfig) -> None:
     """Answers over the edges of a graph and by its texts, ordered by what the path to each looks like."""
     knowledge = run.stage(read_knowledge, config.graph, config.world, config.split, config.words)
