@@ -1,6 +1,7 @@
 """What a reply states, whether it is right, and comparisons of two modes on the same questions."""
 
 import ast
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ def test_verdicts(kind: Kind, gold: str, text: str, outcome: str) -> None:
     assert verdict.value == {"right": 1.0, "wrong": 0.0, "unparsed": None}[outcome]
 
 
+VERDICTS = [line.split("|", 3) for line in Path(__file__).with_name("hot_verdicts.txt").read_text().splitlines()]
+"""Kind, accepted answer, outcome and reply, each stated by hand."""
+
+
+@pytest.mark.parametrize(("kind", "gold", "outcome", "reply"), VERDICTS)
+def test_stated_verdicts(kind: Kind, gold: str, outcome: str, reply: str) -> None:
+    verdict = score(read_reply(reply).answer.text, Item("1", "?", (gold,), kind))
+    assert verdict.outcome == outcome
+    assert (verdict.value is None) == (verdict.read is None) == (outcome == "unparsed")
+
+
 def gold_of(row: dict[str, Any]) -> tuple[Kind, str]:
     """The answer of a recorded question as its data set states it."""
     gold = str(row["gold"])
@@ -87,6 +99,29 @@ def test_recorded_answers_are_read() -> None:
     }  # fmt: skip
 
 
+BBH_KINDS: dict[str, Kind] = {
+    "object_counting": "number", "word_sorting": "text", "causal_judgement": "boolean", "navigate": "boolean",
+    "web_of_lies": "boolean",
+}  # fmt: skip
+
+
+def test_recorded_answers_of_big_bench_hard_are_read() -> None:
+    """Each ends with "So the answer is …", which is compared with the gold answer here, or was cut off before it."""
+    path = REAL_DATA / "hot" / "bbh_codex_answers.jsonl.gz"
+    if not path.exists():
+        pytest.skip("the recorded answers are not here: shared/data/hot")
+    count = 0
+    for record in read_records(str(path)):
+        row = record.values
+        _, said, stated = row["cot"].rpartition("So the answer is ")
+        gold = row["gold"].strip("()")
+        verdict = score(row["cot"], Item("1", row["question"], (gold,), BBH_KINDS.get(row["dataset"], "choice")))
+        expected = "unparsed" if not said else "right" if stated.rstrip(".").strip("()") == gold else "wrong"
+        assert verdict.outcome == expected, row["cot"][-80:]
+        count += verdict.outcome == "unparsed"
+    assert count == 72
+
+
 def test_two_modes_on_the_same_questions() -> None:
     first, second = [1.0] * 8 + [0.0] * 2 + [1.0] * 10, [0.0] * 8 + [1.0] * 2 + [1.0] * 10
     found = compare_paired(first, second)
@@ -96,10 +131,12 @@ def test_two_modes_on_the_same_questions() -> None:
     assert compare_paired([1.0], [1.0]).p == 1.0
 
 
-def test_equal_models_differ_as_often_as_they_may() -> None:
+@pytest.mark.parametrize(("questions", "right"), [(60, 0.5), (200, 0.85)])
+def test_equal_models_differ_as_often_as_they_may(questions: int, right: float) -> None:
+    """Of 1,000 comparisons 3 to 7% at 5%."""
     draw = np.random.default_rng(0)
-    ps = [compare_paired(*draw.integers(0, 2, (2, 60)).astype(float)).p for _ in range(300)]
-    assert sum(p < 0.05 for p in ps) / 300 < 0.07
+    ps = [compare_paired(*(draw.random((2, questions)) < right).astype(float)).p for _ in range(1000)]
+    assert 0.03 <= sum(p < 0.05 for p in ps) / 1000 <= 0.07
 
 
 def test_holm() -> None:
