@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squadron.core.folder import Folder
 from squadron.llm.batch.programs import Ask
 from squadron.llm.chat import ChatReply
 from squadron.methods.rewrite.algorithm import context, rewrite_conversation, run_together
@@ -120,7 +121,7 @@ def test_a_query_that_stands_by_itself_passes_and_feeds_back_as_it_is() -> None:
     talk = Conversation(
         "s", "c", (Said("What is throat cancer?"), Said("What causes lung cancer?"), Said("Is it rare?"))
     )
-    needs = open_classifier("rules")
+    needs = open_classifier("rules", Folder("runs/none"))
     (outcomes,) = run_together([rewrite_conversation(talk, FUSION)], Joined().rewrite, needs)
     assert [one.asked for one in outcomes] == [False, False, True]
     assert outcomes[2].rewrite == "What causes lung cancer? Is it rare?"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 
 from squadron.core.errors import InputError
+from squadron.core.folder import Folder
 from squadron.core.work import Work, doing
 from squadron.methods.rewrite.config import JoinRewriter, Strategy
 from squadron.methods.rewrite.endpoint import Load, RewriteAnswer, RewriteRequest, RewriteServer
 from squadron.methods.rewrite.rewriters import open_rewriter
 from squadron.serve.sessions import LocalSessions, SessionLimits
 
+FOLDER = Folder("runs/none")
+
 
 def server(strategy: Strategy = "fusion", k: int = 1, classifier: str = "") -> RewriteServer:
     """One that joins what it is shown."""
-    load = Load("run", JoinRewriter(), strategy, k, classifier, "passed")
-    return RewriteServer(load, open_rewriter(JoinRewriter()), LocalSessions(SessionLimits(items=k + 1)))
+    load = Load(FOLDER, JoinRewriter(), strategy, k, classifier, "passed")
+    return RewriteServer(load, open_rewriter(JoinRewriter(), FOLDER), LocalSessions(SessionLimits(items=k + 1)))
 
 
 def ask(one: RewriteServer, query: str, client: str = "a", **words: object) -> RewriteAnswer:
@@ -77,7 +80,7 @@ def test_two_turns_at_the_same_time_are_not_both_taken() -> None:
             sessions.put("a", "x", known._replace(length=known.length + 1), known.length)
             return ["rewritten"]
 
-    load = Load("run", JoinRewriter(), "fusion", 1, "", "asked")
+    load = Load(FOLDER, JoinRewriter(), "fusion", 1, "", "asked")
     with pytest.raises(InputError, match="came in between"):
         ask(RewriteServer(load, Meanwhile(), sessions), "a", conversation="x")
 

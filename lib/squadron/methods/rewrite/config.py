@@ -14,6 +14,7 @@ from squadron.data.record_files import RecordsPath
 from squadron.llm.chat import Sampling
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.llm.settings import AnyModel
+from squadron.methods.rewrite.learning import AmbiguityConfig, Seq2SeqConfig, TaggerConfig
 
 Strategy = Literal["rewrite", "fusion"]
 """What stands next to earlier queries: the assistant's responses, or the rewrites of these queries."""
@@ -68,6 +69,7 @@ class WorldConfig(Config):
 
     conversations: Annotated[int, AtMost(6)] = Field(80, ge=2)
     turns: int = Field(10, ge=2, le=40)
+    learned: Annotated[int, AtMost(6)] = Field(0, ge=0, description="further ones to learn from")
     seed: int = Field(0, ge=0)
 
 
@@ -104,31 +106,40 @@ class ChatRewriter(Config):
 
 
 class TaggerRewriter(Config):
-    """A tagger of earlier words that was trained on people's rewrites: `learning.train_tagger` says with what."""
+    """A tagger of earlier words: trained on the conversations that are learned from, or one that was trained before. It
+    runs on CPUs."""
 
     kind: Literal["tagger"] = "tagger"
     name: str = Field("tagger", min_length=1)
-    path: InputPath = Field(description="folder of the trained model, with heads.json")
-    take: float = Field(0.5, gt=0, le=1, description="probability from which on an earlier word is taken")
-    put: float = Field(0.5, gt=0, le=1, description="probability from which on it stands at a word of the query")
-    phrases: int = Field(2, ge=1, description="runs of earlier words at most")
+    path: InputPath | None = Field(None, description="folder of a trained model, with heads.json; None: it is trained")
+    take: float = Field(0.5, gt=0, le=1, description="of one at `path`: from which probability on a word is taken")
+    put: float = Field(0.5, gt=0, le=1, description="of one at `path`: from which on it stands at a word of the query")
+    phrases: int = Field(2, ge=1, description="of one at `path`: runs of earlier words at most")
+    learning: TaggerConfig = TaggerConfig()
 
 
 class Seq2SeqRewriter(Config):
-    """An encoder-decoder model that writes the rewrite, such as castorini's T5 for CANARD, or one trained here."""
+    """An encoder-decoder model that writes the rewrite: a small one that is trained likewise, or one that is there, such
+    as castorini's T5 for CANARD."""
 
     kind: Literal["seq2seq"] = "seq2seq"
     name: str = Field("seq2seq", min_length=1)
-    path: InputPath = Field(description="hub name, or folder")
-    max_length: int = Field(256, ge=16, description="tokens that are read; the oldest are cut")
-    beams: int = Field(4, ge=1)
-    copies: float = Field(0.0, ge=0, description="added to the score of tokens that were read")
+    path: InputPath | None = Field(None, description="hub name, or folder; None: a small one is trained")
+    max_length: int = Field(256, ge=16, description="of one at `path`: tokens that are read; the oldest are cut")
+    beams: int = Field(4, ge=1, description="of one at `path`")
+    copies: float = Field(0.0, ge=0, description="of one at `path`: added to the score of tokens that were read")
+    learning: Seq2SeqConfig = Seq2SeqConfig()
+
+
+def is_trained(rewriter: Config) -> bool:
+    """Whether a run trains this rewriter."""
+    return isinstance(rewriter, TaggerRewriter | Seq2SeqRewriter) and rewriter.path is None
 
 
 WorkerRewriter = RuleRewriter | JoinRewriter | TaggerRewriter | Seq2SeqRewriter
 """Those that workers hold."""
 AnyRewriter = Annotated[WorkerRewriter | ChatRewriter, Field(discriminator="kind")]
-Classifier = Literal["rules"]
+Classifier = Literal["rules", "trained"]
 
 
 class Setting(Config):
@@ -179,11 +190,17 @@ class RewriteConfig(Config):
     classifiers: tuple[Classifier | None, ...] = Field(
         (None, "rules"), min_length=1, description="what passes queries that stand by themselves; null: nothing does"
     )
+    ambiguity: AmbiguityConfig = Field(AmbiguityConfig(), description="of the classifier that is trained")
     first_turn: FirstTurn = Field("passed", description="whether a rewriter is asked about a query without history")
     batch: Annotated[int, AtMost(4)] = operational(64, ge=1, description="conversations of a row of work")
     evaluation: EvaluationConfig = EvaluationConfig()
     drift: DriftConfig = DriftConfig()
     latency: LatencyConfig = LatencyConfig()
+
+    @property
+    def learns(self) -> bool:
+        """Whether something is trained."""
+        return any(map(is_trained, self.rewriters)) or "trained" in self.classifiers
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -202,4 +219,8 @@ class RewriteConfig(Config):
             raise ValueError(f"more than one is called {twice[0]}")
         if min(self.ks) < 1:
             raise ValueError("a rewriter is shown at least one earlier turn")
+        there = self.world.learned > 0 if not self.logs else any(one.use != "measure" for one in self.logs)
+        if self.learns and not there:
+            where = "a set with use=both or use=learn" if self.logs else "world.learned"
+            raise ValueError(f"a tagger, a small model and a trained classifier learn from conversations: set {where}")
         return self

@@ -18,7 +18,7 @@ from squadron.methods.rewrite.algorithm import context
 from squadron.methods.rewrite.config import AnyRewriter, ChatRewriter, DriftConfig, EvaluationConfig, FirstTurn, Setting
 from squadron.methods.rewrite.measures import cosines
 from squadron.methods.rewrite.records import Conversation, Drift, Latency, Logs, Rewrites, Turn
-from squadron.methods.rewrite.rewriters import open_rewriter
+from squadron.methods.rewrite.rewriters import Trained, open_rewriter
 from squadron.methods.rewrite.rewriting import ask_in_turn, start
 
 Texts = Mapping[tuple[str, int], str]
@@ -46,7 +46,13 @@ def show_drift(
 
 
 def time_turns(
-    stage: Stage, logs: Logs, rewriters: tuple[AnyRewriter, ...], setting: Setting, first_turn: FirstTurn, count: int
+    stage: Stage,
+    logs: Logs,
+    rewriters: tuple[AnyRewriter, ...],
+    setting: Setting,
+    first_turn: FirstTurn,
+    count: int,
+    trained: Mapping[str, Trained],
 ) -> Latency:
     """Seconds of one turn, by rewriter: those here are timed on turns one after the other, of chat models it is the
     median that their replies have on record."""
@@ -60,7 +66,7 @@ def time_turns(
             some = [one for one in conversations if one.key in names]
             taken = _on_record(stage, rewriter, some, setting, first_turn)
         else:
-            opened = open_rewriter(rewriter)
+            opened = open_rewriter(rewriter, stage.run.folder, trained.get(rewriter.name))
             for turn in turns:
                 begun = time.perf_counter()
                 opened.rewrite([turn])

@@ -16,13 +16,25 @@ from squadron.core.profile import WorkerResources
 from squadron.core.run_reader import outputs, settings
 from squadron.core.work import current
 from squadron.methods.rewrite.algorithm import answers, context
-from squadron.methods.rewrite.config import AnyRewriter, ChatRewriter, FirstTurn, RewriteConfig, Strategy
+from squadron.methods.rewrite.config import (
+    AnyRewriter,
+    ChatRewriter,
+    FirstTurn,
+    RewriteConfig,
+    SmallRewriter,
+    Strategy,
+    TaggerRewriter,
+)
+from squadron.methods.rewrite.learning import TrainedAmbiguity, TrainedSeq2Seq, TrainedTagger
 from squadron.methods.rewrite.records import Compared, Turn
-from squadron.methods.rewrite.rewriters import Rewriter, ask, open_classifier, open_rewriter, read_reply
+from squadron.methods.rewrite.rewriters import Rewriter, Trained, ask, open_classifier, open_rewriter, read_reply
 from squadron.serve import costs
 from squadron.serve.service import Route, Service, Services
 from squadron.serve.sessions import Session, SessionLimits, Sessions, open_sessions
 
+LEARNED: dict[str, tuple[str, type[TrainedTagger] | type[TrainedSeq2Seq]]] = {
+    "tagger": ("learn_tagger", TrainedTagger), "seq2seq": ("learn_small_model", TrainedSeq2Seq),
+}  # fmt: skip
 _PARALLEL = 8
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.:-]+$")]
 EXAMPLE = {"query": "Show me monthly revenue by country."}
@@ -65,7 +77,15 @@ def services(folder: Folder) -> Services:
         fix = "serve the queries as they are, or add rewriters to the run"
         raise InputError("no rewriter was better than the last query", where=str(folder), fix=fix)
     strategy: Strategy = "fusion" if method.strategy == "fusion" else "rewrite"
-    load = Load(folder.name, rewriter, strategy, method.k, method.classifier, config.first_turn)
+    trained: Trained | None = None
+    if isinstance(rewriter, TaggerRewriter | SmallRewriter):
+        learners = [one for one in config.rewriters if one.kind == rewriter.kind]
+        stage, kind = LEARNED[rewriter.kind]
+        trained = outputs(folder, stage, kind)[learners.index(rewriter)]
+    ambiguity = outputs(folder, "learn_ambiguity", TrainedAmbiguity)[-1] if method.classifier == "trained" else None
+    load = Load(
+        folder, rewriter, strategy, method.k, method.classifier, config.first_turn, trained=trained, ambiguity=ambiguity
+    )
     most = rewriter.sampling.max_tokens if isinstance(rewriter, ChatRewriter) else 0
     route = Route(
         "/v1/rewrite", "rewrite", RewriteRequest, RewriteAnswer, f"Rewrite a query of a conversation: {method.name}",
@@ -82,17 +102,20 @@ def services(folder: Folder) -> Services:
 class Load:
     """What a replica loads."""
 
-    name: str
+    folder: Folder
     rewriter: AnyRewriter
     strategy: Strategy
     k: int
     classifier: str
     first_turn: FirstTurn
+    trained: Trained | None = None
+    ambiguity: TrainedAmbiguity | None = None
 
     def __call__(self) -> RewriteServer:
-        sessions = open_sessions(self.name, SessionLimits(items=self.k + 1))
-        opened = ByChat(self.rewriter) if isinstance(self.rewriter, ChatRewriter) else open_rewriter(self.rewriter)
-        return RewriteServer(self, opened, sessions)
+        sessions = open_sessions(self.folder.name, SessionLimits(items=self.k + 1))
+        if isinstance(self.rewriter, ChatRewriter):
+            return RewriteServer(self, ByChat(self.rewriter), sessions)
+        return RewriteServer(self, open_rewriter(self.rewriter, self.folder, self.trained), sessions)
 
 
 class RewriteServer:
@@ -101,7 +124,7 @@ class RewriteServer:
 
     def __init__(self, load: Load, rewriter: Rewriter, sessions: Sessions) -> None:
         self._load, self._rewriter, self._sessions = load, rewriter, sessions
-        self._needs = open_classifier(load.classifier)
+        self._needs = open_classifier(load.classifier, load.folder, load.ambiguity)
 
     def rewrite(self, request: RewriteRequest) -> RewriteAnswer:
         """The rewrite of the next query, or of the last one once more.

@@ -29,7 +29,7 @@ def read_logs(stage: Stage, logs: tuple[LogsConfig, ...], world: WorldConfig) ->
     sets = [list(read_conversations(one)) for one in logs] or [list(make_world(world))]
     measured, learned, rows = list[Conversation](), list[Conversation](), []
     for number, found in enumerate(sets):
-        parts = _split(found, logs[number]) if logs else (found, [])
+        parts = _split(found, logs[number]) if logs else (found[: world.conversations], found[world.conversations :])
         measured += parts[0]
         learned += parts[1]
         rows.append(_row(found, *parts))

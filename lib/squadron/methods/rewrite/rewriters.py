@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from squadron.core.folder import Folder
 from squadron.llm.chat import Message, user
 from squadron.methods.rewrite.algorithm import Needs
 from squadron.methods.rewrite.config import (
@@ -15,9 +16,11 @@ from squadron.methods.rewrite.config import (
     TaggerRewriter,
     WorkerRewriter,
 )
+from squadron.methods.rewrite.learning import TrainedAmbiguity, TrainedSeq2Seq, TrainedTagger
 from squadron.methods.rewrite.records import Turn
 from squadron.methods.rewrite.referring import points_elsewhere, rewrite_by_rule
 
+Trained = TrainedTagger | TrainedSeq2Seq
 _LONGEST_RESPONSE = 1200
 """Characters of a response that a prompt holds: what is longer is cut, and says so."""
 
@@ -49,8 +52,11 @@ class Joined:
         ]
 
 
-def open_rewriter(settings: WorkerRewriter) -> Rewriter:
-    """The rewriter of these settings, loaded. Raises InputError if there is no such model."""
+def open_rewriter(settings: WorkerRewriter, run: Folder, trained: Trained | None = None) -> Rewriter:
+    """The rewriter of these settings, loaded; `trained` is what a run has made of one that it trains. Raises InputError
+    if there is no such model."""
+    if trained is not None:
+        return trained.open(run)
     match settings:
         case RuleRewriter():
             return ByRule()
@@ -71,9 +77,11 @@ def open_rewriter(settings: WorkerRewriter) -> Rewriter:
             )
 
 
-def open_classifier(name: str) -> Needs | None:
+def open_classifier(name: str, run: Folder, trained: TrainedAmbiguity | None = None) -> Needs | None:
     """What says which queries need their conversation; None for no name."""
-    return (lambda turns: list(map(points_elsewhere, turns))) if name == "rules" else None
+    if name == "rules":
+        return lambda turns: list(map(points_elsewhere, turns))
+    return trained.open(run).need if name and trained is not None else None
 
 
 def ask(settings: ChatRewriter, turn: Turn) -> tuple[Message, ...]:

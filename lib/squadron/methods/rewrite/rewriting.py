@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
+from squadron.core.folder import Folder
 from squadron.core.job import estimated
 from squadron.core.rows import map_rows
 from squadron.core.run import Stage
@@ -15,8 +16,9 @@ from squadron.llm.chat import ChatReply, ChatRequest
 from squadron.methods.rewrite import plan
 from squadron.methods.rewrite.algorithm import Answer, Needs, Outcome, Rewriting, rewrite_conversation, run_together
 from squadron.methods.rewrite.config import AnyRewriter, ChatRewriter, DriftConfig, FirstTurn, Setting
+from squadron.methods.rewrite.learning import TrainedAmbiguity
 from squadron.methods.rewrite.records import REWRITE_TYPES, Conversation, Cost, Logs, Pair, Rewrites, Said
-from squadron.methods.rewrite.rewriters import ask, open_classifier, open_rewriter, read_reply
+from squadron.methods.rewrite.rewriters import Trained, ask, open_classifier, open_rewriter, read_reply
 
 _TIMEOUT_S = 1800.0
 
@@ -41,6 +43,8 @@ def rewrite_logs(
     first_turn: FirstTurn,
     drift: DriftConfig,
     batch: int,
+    trained: Trained | None = None,
+    ambiguity: TrainedAmbiguity | None = None,
 ) -> Rewrites:
     """Rewrite all conversations in all settings; some of them once more, disturbed.
 
@@ -52,7 +56,7 @@ def rewrite_logs(
     jobs = [(setting, conversations) for setting in settings if not setting.disturbed]
     jobs += [(setting, conversations[: drift.conversations]) for setting in settings if setting.disturbed]
     if isinstance(rewriter, ChatRewriter):
-        return _by_chat(stage, rewriter, jobs, conversations, first_turn, drift)
+        return _by_chat(stage, rewriter, jobs, conversations, first_turn, drift, ambiguity)
     rows = [
         {"id": f"{number}-{start}", "setting": setting.model_dump(), "conversations": [pack(one) for one in some]}
         | {"wrong": [wrong_turn(one, conversations, drift) for one in some] if setting.disturbed else None}
@@ -62,7 +66,7 @@ def rewrite_logs(
     ]
     answers = map_rows(
         stage, rows, RewriteChunk, unit="batch", timeout_s=_TIMEOUT_S, rewriter=rewriter,
-        first_turn=first_turn,
+        first_turn=first_turn, run=stage.run.folder, trained=trained, ambiguity=ambiguity,
     )  # fmt: skip
     done = [row for answer in answers for row in answer["rows"]]
     return _store(stage, rewriter.name, done, [_cost(setting, done) for setting, _ in jobs if not setting.disturbed])
@@ -71,8 +75,12 @@ def rewrite_logs(
 class RewriteChunk:
     """Holds a rewriter on a worker."""
 
-    def __init__(self, rewriter: Any, first_turn: FirstTurn) -> None:
-        self._rewriter, self._first_turn = open_rewriter(rewriter), first_turn
+    def __init__(
+        self, rewriter: Any, first_turn: FirstTurn, run: Folder, trained: Trained | None,
+        ambiguity: TrainedAmbiguity | None,
+    ) -> None:  # fmt: skip
+        self._rewriter, self._first_turn = open_rewriter(rewriter, run, trained), first_turn
+        self._classifier = cache(lambda name: open_classifier(name, run, ambiguity))
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The rewrites of some conversations."""
@@ -82,7 +90,7 @@ class RewriteChunk:
         running = [
             start(one, setting, self._first_turn, wrong) for one, wrong in zip(conversations, wrongs, strict=True)
         ]
-        found = run_together(running, self._rewriter.rewrite, open_classifier(setting.classifier))
+        found = run_together(running, self._rewriter.rewrite, self._classifier(setting.classifier))
         pairs = zip(conversations, found, strict=True)
         return {"rows": [one for talk, outcomes in pairs for one in rows_for(setting, talk.key, outcomes)]}
 
@@ -155,14 +163,17 @@ def _by_chat(
     conversations: Sequence[Conversation],
     first_turn: FirstTurn,
     drift: DriftConfig,
+    ambiguity: TrainedAmbiguity | None,
 ) -> Rewrites:
+    classifier = cache(lambda name: open_classifier(name, stage.run.folder, ambiguity))
     programs: dict[str, Any] = {}
     places: dict[str, tuple[Setting, str]] = {}
     for setting, found in jobs:
         for one in found:
             name = f"{one.key}, {setting.label}{', disturbed' if setting.disturbed else ''}"
             wrong = wrong_turn(one, conversations, drift) if setting.disturbed else None
-            programs[name] = partial(_program, rewriter, one, setting, first_turn, wrong)
+            needs = classifier(setting.classifier)
+            programs[name] = partial(_program, rewriter, one, setting, first_turn, wrong, needs)
             places[name] = setting, one.key
     told = run_programs(
         stage, programs, {rewriter.name: rewriter.model}, unit="conversation", timeout_s=rewriter.timeout_s,
@@ -184,10 +195,10 @@ def _by_chat(
 
 
 def _program(
-    rewriter: ChatRewriter, conversation: Conversation, setting: Setting, first_turn: FirstTurn, wrong: Any
-) -> Program[Told]:
-    running = start(conversation, setting, first_turn, wrong)
-    return ask_in_turn(rewriter, running, open_classifier(setting.classifier))
+    rewriter: ChatRewriter, conversation: Conversation, setting: Setting, first_turn: FirstTurn, wrong: Any,
+    needs: Needs | None,
+) -> Program[Told]:  # fmt: skip
+    return ask_in_turn(rewriter, start(conversation, setting, first_turn, wrong), needs)
 
 
 def _cost(setting: Setting, rows: Sequence[Mapping[str, Any]]) -> Cost:

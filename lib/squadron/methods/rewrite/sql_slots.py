@@ -59,13 +59,17 @@ def _aliases(tokens: Sequence[str]) -> frozenset[str]:
 
 
 def _slots(tokens: Sequence[str], aliases: frozenset[str]) -> Iterator[Slot]:
-    part, before = "select", ""
+    part, before, outer = "select", "", list[str]()
     for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
         low = token.lower()
         if low in ("select", "from", "where", "group", "order", "having", "limit"):
             part = low
         elif low in ("join", "on"):
-            part = "from"
+            part = {"join": "from"}.get(low, "on")
+        elif low == "(":
+            outer.append(part)
+        elif low == ")":
+            part = outer.pop() if outer else part
         elif low in ("asc", "desc"):
             yield "direction", low
         elif low in _SPOKEN and after == "(":
@@ -74,7 +78,7 @@ def _slots(tokens: Sequence[str], aliases: frozenset[str]) -> Iterator[Slot]:
             yield "value", token[1:-1].lower()
         elif token[0].isdigit():
             yield ("limit" if part == "limit" else "value"), token
-        elif low not in _KEYWORDS and (token[0].isalpha() or token[0] == "_") and part != "from":
+        elif low not in _KEYWORDS and (token[0].isalpha() or token[0] == "_") and part not in ("from", "on"):
             name = low.rpartition(".")[2]
             if name not in aliases:
                 yield part, name

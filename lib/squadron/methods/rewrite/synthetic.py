@@ -23,9 +23,9 @@ _RESPONSES = (
 
 
 def make_world(config: WorldConfig) -> Iterator[Conversation]:
-    """The conversations, each with rewrites."""
+    """The conversations, each with rewrites: those to measure on, and then those to learn from."""
     draw = random.Random(config.seed)
-    for number in range(config.conversations):
+    for number in range(config.conversations + config.learned):
         yield Conversation("made up", f"chat-{number}", tuple(_chat(config.turns, draw)))
 
 
