@@ -55,7 +55,8 @@ def rewrite(run: Run, config: RewriteConfig) -> None:
     if drift.conversations:
         run.stage(show_drift, logs, rewrites, drift, config.evaluation)
     first = Setting(strategy=config.strategies[0], k=config.ks[0])
-    run.stage(time_turns, logs, config.rewriters, first, config.first_turn, config.latency.turns, trained)
+    learned = tuple(trained.values())
+    run.stage(time_turns, logs, config.rewriters, first, config.first_turn, config.latency.turns, learned)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ from squadron.methods.rewrite.learning import (
     train_tagger,
 )
 from squadron.methods.rewrite.measures import cosines
-from squadron.methods.rewrite.reading import same_text
-from squadron.methods.rewrite.records import Turn, turns_of
+from squadron.methods.rewrite.records import Turn, same_text, turns_of
 from squadron.retrieval.bm25 import Bm25
 from squadron.retrieval.documents import Query
 

@@ -15,8 +15,7 @@ from squadron.evaluate.summary import Estimate
 from squadron.methods.rewrite import report
 from squadron.methods.rewrite.config import EvaluationConfig
 from squadron.methods.rewrite.measures import TokenMatcher, cosines, rouge
-from squadron.methods.rewrite.reading import same_text
-from squadron.methods.rewrite.records import Compared, Logs, Method, Rewrites, Said
+from squadron.methods.rewrite.records import Compared, Logs, Method, Rewrites, Said, same_text
 from squadron.methods.rewrite.sheet import Sheet
 from squadron.methods.rewrite.slots import share_said
 from squadron.retrieval.bm25 import Bm25

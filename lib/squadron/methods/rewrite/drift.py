@@ -15,7 +15,16 @@ from squadron.evaluate.summary import Estimate, estimate
 from squadron.llm.batch.programs import run_programs
 from squadron.methods.rewrite import report
 from squadron.methods.rewrite.algorithm import context
-from squadron.methods.rewrite.config import AnyRewriter, ChatRewriter, DriftConfig, EvaluationConfig, FirstTurn, Setting
+from squadron.methods.rewrite.config import (
+    AnyRewriter,
+    ChatRewriter,
+    DriftConfig,
+    EvaluationConfig,
+    FirstTurn,
+    Setting,
+    SmallRewriter,
+    TaggerRewriter,
+)
 from squadron.methods.rewrite.measures import cosines
 from squadron.methods.rewrite.records import Conversation, Drift, Latency, Logs, Rewrites, Turn
 from squadron.methods.rewrite.rewriters import Trained, open_rewriter
@@ -52,12 +61,14 @@ def time_turns(
     setting: Setting,
     first_turn: FirstTurn,
     count: int,
-    trained: Mapping[str, Trained],
+    trained: tuple[Trained, ...],
 ) -> Latency:
     """Seconds of one turn, by rewriter: those here are timed on turns one after the other, of chat models it is the
-    median that their replies have on record."""
+    median that their replies have on record. `trained` are those that learn, in their order."""
     conversations = logs.conversations(stage.run.folder)
     turns = [_turn(one, place, setting.k) for one in conversations for place in range(1, len(one.turns))][:count]
+    learners = [one.name for one in rewriters if isinstance(one, TaggerRewriter | SmallRewriter)]
+    by_name = dict(zip(learners, trained, strict=True))
     seconds: dict[str, float] = {}
     for rewriter in rewriters if turns else ():
         taken = []
@@ -66,7 +77,7 @@ def time_turns(
             some = [one for one in conversations if one.key in names]
             taken = _on_record(stage, rewriter, some, setting, first_turn)
         else:
-            opened = open_rewriter(rewriter, stage.run.folder, trained.get(rewriter.name))
+            opened = open_rewriter(rewriter, stage.run.folder, by_name.get(rewriter.name))
             for turn in turns:
                 begun = time.perf_counter()
                 opened.rewrite([turn])

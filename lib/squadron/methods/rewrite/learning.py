@@ -20,8 +20,7 @@ from squadron.core.run import Stage
 from squadron.data.rows import write_rows
 from squadron.methods.rewrite.ambiguity import KINDS, NEEDS, STANDS, AmbiguityClassifier, ambiguity_row
 from squadron.methods.rewrite.measures import rouge
-from squadron.methods.rewrite.reading import same_text
-from squadron.methods.rewrite.records import Turn
+from squadron.methods.rewrite.records import Turn, same_text
 from squadron.methods.rewrite.seq2seq import Seq2SeqRewriter, conversation_text
 from squadron.methods.rewrite.tagger import Tagger, carry_out
 from squadron.methods.rewrite.terms import TAGS, Thresholds, align, lay_out

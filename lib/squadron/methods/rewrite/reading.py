@@ -13,7 +13,7 @@ from squadron.data.rows import store_rows
 from squadron.methods.rewrite import plan
 from squadron.methods.rewrite.config import LogsConfig, WorldConfig
 from squadron.methods.rewrite.datasets import read_conversations, read_passages
-from squadron.methods.rewrite.records import TURN_TYPES, Conversation, Logs, rows_of
+from squadron.methods.rewrite.records import TURN_TYPES, Conversation, Logs, rows_of, same_text
 from squadron.methods.rewrite.synthetic import make_world
 
 PASSAGE_TYPES = {"set": "string", "id": "string", "text": "string"}
@@ -47,11 +47,6 @@ def read_logs(stage: Stage, logs: tuple[LogsConfig, ...], world: WorldConfig) ->
         passages=store_rows(stage, "passages.arrow", passages, PASSAGE_TYPES),
         sets=tuple(dict.fromkeys(one.set for one in measured)),
     )
-
-
-def same_text(first: str, second: str) -> bool:
-    """Whether two texts are the same but for case, spaces and what stands at the end."""
-    return " ".join(first.lower().split()).rstrip(" ?.!") == " ".join(second.lower().split()).rstrip(" ?.!")
 
 
 def _split(found: Sequence[Conversation], config: LogsConfig) -> tuple[list[Conversation], list[Conversation]]:

@@ -67,6 +67,11 @@ class Conversation:
         return f"{self.set}/{self.id}"
 
 
+def same_text(first: str, second: str) -> bool:
+    """Whether two texts are the same but for case, spaces and what stands at the end."""
+    return " ".join(first.lower().split()).rstrip(" ?.!") == " ".join(second.lower().split()).rstrip(" ?.!")
+
+
 def turns_of(conversations: Iterable[Conversation]) -> Iterator[Turn]:
     """Every turn that is measured or learned from, with the whole history that the log has."""
     for one in conversations:
