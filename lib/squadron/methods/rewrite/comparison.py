@@ -42,7 +42,11 @@ def compare(stage: Stage, logs: Logs, rewrites: tuple[Rewrites, ...], config: Ev
         Method(
             name=name, **described,
             means={
-                part: {measure: sheet.estimate(values_N, some_N) for measure, values_N in sheet.values[name].items()}
+                part: {
+                    measure: found
+                    for measure, values_N in sheet.values[name].items()
+                    if (found := sheet.estimate(values_N, some_N)).count
+                }
                 for part, some_N in names.items()
             },
         )
