@@ -12,7 +12,7 @@ from __future__ import annotations
 from squadron.core.cli import run_job
 from squadron.core.job import Goal, job
 from squadron.core.run import Run
-from squadron.methods.rewrite.config import RewriteConfig, Setting, SmallRewriter, TaggerRewriter
+from squadron.methods.rewrite.config import RewriteConfig, Seq2SeqRewriter, Setting, TaggerRewriter, is_trained
 from squadron.methods.rewrite.endpoint import services
 from squadron.methods.rewrite.rehearsal import REPLIES
 from squadron.methods.rewrite.rewriters import Trained
@@ -40,9 +40,9 @@ def rewrite(run: Run, config: RewriteConfig) -> None:
     logs = run.stage(read_logs, config.logs, config.world)
     trained: dict[str, Trained] = {}
     for one in config.rewriters:
-        if isinstance(one, TaggerRewriter):
+        if isinstance(one, TaggerRewriter) and is_trained(one):
             trained[one.name] = run.stage(learn_tagger, logs, one)
-        elif isinstance(one, SmallRewriter):
+        elif isinstance(one, Seq2SeqRewriter) and is_trained(one):
             trained[one.name] = run.stage(learn_small_model, logs, one)
     ambiguity = run.stage(learn_ambiguity, logs, config.ambiguity) if "trained" in config.classifiers else None
     rewrites = tuple(

@@ -43,9 +43,9 @@ def compare(stage: Stage, logs: Logs, rewrites: tuple[Rewrites, ...], config: Ev
             name=name, **described,
             means={
                 part: {
-                    measure: found
+                    measure: one
                     for measure, values_N in sheet.values[name].items()
-                    if (found := sheet.estimate(values_N, some_N)).count
+                    if (one := sheet.estimate(values_N, some_N)).count
                 }
                 for part, some_N in names.items()
             },

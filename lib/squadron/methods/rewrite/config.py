@@ -119,8 +119,8 @@ class TaggerRewriter(Config):
 
 
 class Seq2SeqRewriter(Config):
-    """An encoder-decoder model that writes the rewrite: a small one that is trained likewise, or one that is there, such
-    as castorini's T5 for CANARD."""
+    """An encoder-decoder model that writes the rewrite: a small one that is trained likewise, or one that is there,
+    such as castorini's T5 for CANARD."""
 
     kind: Literal["seq2seq"] = "seq2seq"
     name: str = Field("seq2seq", min_length=1)

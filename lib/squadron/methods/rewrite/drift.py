@@ -22,8 +22,7 @@ from squadron.methods.rewrite.config import (
     EvaluationConfig,
     FirstTurn,
     Setting,
-    SmallRewriter,
-    TaggerRewriter,
+    is_trained,
 )
 from squadron.methods.rewrite.measures import cosines
 from squadron.methods.rewrite.records import Conversation, Drift, Latency, Logs, Rewrites, Turn
@@ -67,7 +66,7 @@ def time_turns(
     median that their replies have on record. `trained` are those that learn, in their order."""
     conversations = logs.conversations(stage.run.folder)
     turns = [_turn(one, place, setting.k) for one in conversations for place in range(1, len(one.turns))][:count]
-    learners = [one.name for one in rewriters if isinstance(one, TaggerRewriter | SmallRewriter)]
+    learners = [one.name for one in rewriters if is_trained(one)]
     by_name = dict(zip(learners, trained, strict=True))
     seconds: dict[str, float] = {}
     for rewriter in rewriters if turns else ():

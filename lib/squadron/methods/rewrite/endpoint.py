@@ -21,9 +21,8 @@ from squadron.methods.rewrite.config import (
     ChatRewriter,
     FirstTurn,
     RewriteConfig,
-    SmallRewriter,
     Strategy,
-    TaggerRewriter,
+    is_trained,
 )
 from squadron.methods.rewrite.learning import TrainedAmbiguity, TrainedSeq2Seq, TrainedTagger
 from squadron.methods.rewrite.records import Compared, Turn
@@ -78,8 +77,8 @@ def services(folder: Folder) -> Services:
         raise InputError("no rewriter was better than the last query", where=str(folder), fix=fix)
     strategy: Strategy = "fusion" if method.strategy == "fusion" else "rewrite"
     trained: Trained | None = None
-    if isinstance(rewriter, TaggerRewriter | SmallRewriter):
-        learners = [one for one in config.rewriters if one.kind == rewriter.kind]
+    if is_trained(rewriter):
+        learners = [one for one in config.rewriters if one.kind == rewriter.kind and is_trained(one)]
         stage, kind = LEARNED[rewriter.kind]
         trained = outputs(folder, stage, kind)[learners.index(rewriter)]
     ambiguity = outputs(folder, "learn_ambiguity", TrainedAmbiguity)[-1] if method.classifier == "trained" else None

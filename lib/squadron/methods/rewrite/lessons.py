@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from squadron.core.folder import Folder
 from squadron.core.run import Stage
 from squadron.data.clustering import hash_ids
-from squadron.methods.rewrite.config import SmallRewriter, TaggerRewriter
+from squadron.methods.rewrite.config import Seq2SeqRewriter, TaggerRewriter
 from squadron.methods.rewrite.learning import (
     AmbiguityConfig,
     TrainedAmbiguity,
@@ -28,7 +28,7 @@ def learn_tagger(stage: Stage, logs: Logs, rewriter: TaggerRewriter) -> TrainedT
     return train_tagger(stage, *lessons(logs, stage.run.folder), rewriter.learning)
 
 
-def learn_small_model(stage: Stage, logs: Logs, rewriter: SmallRewriter) -> TrainedSeq2Seq:
+def learn_small_model(stage: Stage, logs: Logs, rewriter: Seq2SeqRewriter) -> TrainedSeq2Seq:
     """Train the sequence-to-sequence model. Raises as `train_seq2seq` does."""
     return train_seq2seq(stage, *lessons(logs, stage.run.folder), rewriter.learning)
 
