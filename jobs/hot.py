@@ -15,7 +15,17 @@ from squadron.core.run import Run
 from squadron.methods.hot.config import HotConfig
 from squadron.methods.hot.endpoint import services
 from squadron.methods.hot.rehearsal import REPLIES
-from squadron.methods.hot.stages import ask, compare, make_reader_page, read_replies, read_tasks, tag_demonstrations
+from squadron.methods.hot.stages import (
+    ask,
+    ask_solver,
+    compare,
+    make_reader_page,
+    read_replies,
+    read_tasks,
+    tag_demonstrations,
+    train_solver,
+)
+from squadron.methods.hot.synthetic import learned_modes
 
 NEEDS = ("ray", "torch", "transformers", "pyarrow", "rapidfuzz", "scipy", "math_verify")
 METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max", "valid": "max"}
@@ -24,7 +34,8 @@ METRICS: dict[str, Goal] = {"accuracy": "max", "gain": "max", "valid": "max"}
 @job(HotConfig, requires=NEEDS, metrics=METRICS, replies=REPLIES, services=services)
 def hot(run: Run, config: HotConfig) -> None:
     """Answers with highlighted facts against plain ones, on the same questions."""
-    tasks = run.stage(read_tasks, config.tasks, config.draw, config.leaks)
+    world = config.solver.world if config.solver else None
+    tasks = run.stage(read_tasks, config.tasks, config.draw, config.leaks, world)
     if config.tagging is not None:
         tasks = run.stage(tag_demonstrations, tasks, config.tagging)
     scored = []
@@ -32,8 +43,13 @@ def hot(run: Run, config: HotConfig) -> None:
         for mode in config.modes:  # plain, highlighted, and ablations between the two
             answers = run.stage(ask, tasks, asked, mode, config.samples, config.seed, config.spending)
             scored.append(run.stage(read_replies, tasks, answers, mode, config.repair))
+    if config.solver is not None:
+        solver = run.stage(train_solver, config.solver, config.modes, config.draw)
+        for mode in learned_modes(config.modes):
+            answers = run.stage(ask_solver, tasks, solver, config.solver_sampling, mode, config.seed, config.samples)
+            scored.append(run.stage(read_replies, tasks, answers, mode, config.repair))
     run.stage(compare, tasks, tuple(scored))
-    run.stage(make_reader_page, tasks, tuple(scored), config.reader)
+    run.stage(make_reader_page, tuple(scored), config.reader)  # to serve, and to open without a server
 
 
 if __name__ == "__main__":

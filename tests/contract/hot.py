@@ -17,12 +17,14 @@ def refused(said: str, questions: object = QUESTIONS, shown: object = SHOWN) -> 
 CONTRACT = Contract(
     panels=[
         "What was read", "Accuracy", "Right answers", "Against cot", "Tags", "Replies with faults of tags", "Price",
+        "Training loss of solver", "Page for readers",
         "Published: HoT against CoT", "Published: readers",
     ],
     half_way="answers/rules-*/*.jsonl",
     killed_in="compare",
     same=outputs("compare", "read_replies"),
     refused=[
+        Refused("no model is asked", ["models=[]", "solver=null"]),
         Refused("did you mean modes", ["mode=[cot]"]),
         Refused("cot stands there twice", ["modes=[cot, cot]"]),
         Refused("no such file", ["tasks=[{name: own, items: {path: ./gone.jsonl}}]"]),
@@ -39,6 +41,9 @@ CONTRACT = Contract(
         "samples=2": "ask",
         "models.0.sampling.max_tokens=9": "ask",
         "repair=close": "read_replies",
-        "modes=[cot, hot, random_tags]": "compare",
+        "solver.problems=33": "train_solver",
+        "solver_sampling.max_tokens=9": "ask_solver",
+        "modes=[cot, hot, random_tags]": "train_solver",
+        "reader.items=3": "make_reader_page",
     },
 )  # fmt: skip

@@ -15,8 +15,9 @@ from squadron.llm.batch.collect import CollectConfig
 from squadron.llm.chat import Sampling
 from squadron.llm.settings import AnyModel
 from squadron.methods.hot.items import ItemsConfig
-from squadron.methods.hot.reader_page import ReaderConfig
+from squadron.methods.hot.solver_config import SolverConfig
 from squadron.methods.hot.tags import Repair
+from squadron.serve.annotate import StudyConfig
 
 Mode = Literal["cot", "hot", "question_only", "answer_only", "repeat", "random_tags", "zero_shot"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -79,6 +80,16 @@ class AskedModel(Config):
     sampling: Sampling = Sampling(max_tokens=1024)
 
 
+class ReaderConfig(StudyConfig):
+    """The reader's page, and the study of a run."""
+
+    items: Annotated[int, AtMost(4)] = Field(100, ge=1, description="answers to show, right and wrong ones by turns")
+    readers: Annotated[int, AtMost(2)] = Field(
+        20, ge=1, le=500, description="that the page without a server has items for: reader-1, reader-2, …"
+    )
+    drawings: Annotated[int, AtMost(2)] = Field(5, ge=0, le=100, description="answers that are drawn as SVG")
+
+
 class HotConfig(Config):
     """A HoT run."""
 
@@ -87,7 +98,8 @@ class HotConfig(Config):
     modes: tuple[Mode, ...] = Field(
         ("cot", "hot"), min_length=1, description="the first is what others are compared to"
     )
-    models: tuple[AskedModel, ...] = Field(min_length=1)
+    models: tuple[AskedModel, ...] = ()
+    solver: SolverConfig | None = Field(None, description="a small model trained here and asked too")
     samples: int = Field(1, ge=1, description="answers to each question in each mode")
     spending: SpendingConfig = SpendingConfig()
     tagging: TaggingConfig | None = Field(None, description="None: demonstrations have their tags")
@@ -95,12 +107,16 @@ class HotConfig(Config):
         "refuse", description="what becomes of a demonstration that shows a question of the test"
     )
     repair: Repair = Field("drop", description="a tag without its partner: no fact, or one to the end of its clause")
+    solver_sampling: Sampling = Field(Sampling(temperature=0.0, max_tokens=200), description="of the solver's answers")
     reader: ReaderConfig = ReaderConfig()
     seed: int = Field(0, ge=0, description="of the numbers of random tags")
 
     @model_validator(mode="after")
     def _names_agree(self) -> HotConfig:
-        for names in ([one.name for one in self.tasks], [one.model.name for one in self.models], self.modes):
+        models = [one.model.name for one in self.models] + ([self.solver.name] if self.solver else [])
+        if not models:
+            raise ValueError("no model is asked: name one in models, or have one trained by solver={}")
+        for names in ([one.name for one in self.tasks], models, self.modes):
             if twice := [name for name, count in Counter(names).items() if count > 1]:
                 raise ValueError(f"{twice[0]} stands there twice")
         return self

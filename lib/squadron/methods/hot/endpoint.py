@@ -57,9 +57,12 @@ class Load:
 def services(folder: Folder) -> Services:
     """The reader's study, and the trained model under the name of the run's folder. Raises InputError if the run has
     not come so far."""
-    offered = [reader_service(folder, outputs(folder, PAGE_STAGE, ReaderPage)[-1])]
+    found = outputs(folder, PAGE_STAGE, ReaderPage)[-1]
+    offered = [reader_service(folder, found)] if found.items else []
     with contextlib.suppress(InputError):  # most runs train none
         offered.append(model_service(folder, outputs(folder, MODEL_STAGE, ModelArtifact)[-1]))
+    if not offered:
+        raise InputError("no reply has facts to read, and nothing was trained", where=str(folder))
     return Services(tuple(offered))
 
 

@@ -22,5 +22,19 @@ def calls(config: HotConfig, workers: int, profile: Profile) -> list[tuple[str, 
     return rows
 
 
+def solver(config: HotConfig, workers: int, profile: Profile) -> list[tuple[str, str]]:
+    """What is trained."""
+    one = config.solver
+    if one is None:
+        return []
+    rows = one.problems * len(config.modes) + one.sums
+    return [("trained here", f"{one.name}, on {rows:,} rows, batches of {one.training.batch_size}")]
+
+
+def readers(config: HotConfig, workers: int, profile: Profile) -> list[tuple[str, str]]:
+    """What readers get."""
+    return [("the reader's page", f"{config.reader.items:,} answers at most")]
+
+
 def _tasks(config: HotConfig) -> str:
     return f"{len(config.tasks)} tasks" if config.tasks else "problems made up by rule"

@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-from pydantic import Field
+from typing import Any, NamedTuple
 
 from squadron.core.artifacts import Artifact
 from squadron.core.config import Config
+from squadron.core.job import estimated
 from squadron.core.json_text import storable, to_json
 from squadron.core.panels import Table, Text
-from squadron.core.rehearsal import AtMost
 from squadron.core.run import Stage
 from squadron.evaluate.statistics import cluster_bootstrap_interval
+from squadron.methods.hot import plan
+from squadron.methods.hot.config import ReaderConfig
+from squadron.methods.hot.records import Scored, read_tagged
+from squadron.methods.hot.report import PUBLISHED_READERS
 from squadron.methods.hot.spans import COLOURS, colours, hue, segments, write_json, write_svg
 from squadron.methods.hot.tags import Reply, Tagged
-from squadron.serve.annotate import Record, StudyConfig, StudyItem, assign, check_items
+from squadron.serve.annotate import Record, StudyItem, assign, check_items
 from squadron.serve.annotate_page import StudyPage, study_file
 
 HIGHLIGHTED, PLAIN = "highlighted", "plain"
@@ -31,16 +33,6 @@ RIGHT, WRONG = "right", "wrong"
 CHOICES = {RIGHT: "It is right", WRONG: "It is wrong"}
 STUDY = "study"
 """The folder of verdicts, in that of the run."""
-
-
-class ReaderConfig(StudyConfig):
-    """The reader's page, and the study of a run."""
-
-    items: Annotated[int, AtMost(4)] = Field(100, ge=1, description="answers to show, right and wrong ones by turns")
-    readers: Annotated[int, AtMost(2)] = Field(
-        20, ge=1, le=500, description="that the page without a server has items for: reader-1, reader-2, …"
-    )
-    drawings: Annotated[int, AtMost(2)] = Field(5, ge=0, le=100, description="answers that are drawn as SVG")
 
 
 class ReaderPage(Artifact):
@@ -59,7 +51,8 @@ class Published(NamedTuple):
     on_wrong: float
 
 
-PUBLISHED = {HIGHLIGHTED: Published(47.26, 84.48, 54.83), PLAIN: Published(62.38, 78.82, 72.21)}
+_HOT, _COT = zip(*PUBLISHED_READERS.values(), strict=True)
+PUBLISHED = {HIGHLIGHTED: Published(*_HOT), PLAIN: Published(*_COT)}
 """The plain arm of the paper is chain of thought by another prompt, ours the same answer without its tags."""
 
 
@@ -130,8 +123,25 @@ def store_reader_page(stage: Stage, found: Iterable[tuple[StudyItem, Reply]], co
     folder.write_bytes("page/spans.jsonl", b"".join(to_json(one) + b"\n" for one in spans))
     for number, (_, reply) in enumerate(pairs[: config.drawings]):
         folder.write_bytes(f"page/spans-{number}.svg", write_svg(reply).encode())
-    stage.show(Text(title="The reader's page", text=_where(stage)))
+    stage.show(Text(title="Page for readers", text=_where(stage)))
     return ReaderPage.made(stage, "page", items=len(items), config=config)
+
+
+@estimated(plan.readers)
+def make_reader_page(stage: Stage, scored: tuple[Scored, ...], config: ReaderConfig) -> ReaderPage:
+    """The page, of HoT's replies that have facts in both parts and could be read; an empty one without any."""
+    found = []
+    for one in scored:
+        for row in one.replies.rows(stage.run.folder) if one.mode == "hot" else ():
+            question, answer = read_tagged(row["question"]), read_tagged(row["answer"])
+            if row["outcome"] in (RIGHT, WRONG) and question and question.spans and answer and answer.spans:
+                reply = Reply(question, answer, ())
+                name = f"{one.model} {row['id']} {row['sample']}"
+                found.append((reader_item(name, question.text, reply, row["outcome"] == RIGHT), reply))
+    if not found:
+        stage.show(Text(title="Page for readers", text="There is none: no reply has facts in question and answer."))
+        return ReaderPage(path="", items=0, config=config)
+    return store_reader_page(stage, found, config)
 
 
 def _by_turns(pairs: Sequence[tuple[StudyItem, Reply]]) -> list[tuple[StudyItem, Reply]]:

@@ -22,6 +22,7 @@ from squadron.methods.hot.demonstrations import (
 from squadron.methods.hot.items import read_items
 from squadron.methods.hot.plan import questions
 from squadron.methods.hot.records import ITEM_TYPES, SHOWN_TYPES, TaskSet
+from squadron.methods.hot.solver_config import WorldConfig
 
 BY_RULE = "word problems"
 _DEMONSTRATIONS_SEED = 2**31
@@ -29,13 +30,15 @@ _SHOWN_FLAWS = 40
 
 
 @estimated(questions)
-def read_tasks(stage: Stage, tasks: tuple[TaskConfig, ...], draw: DrawConfig, leaks: str) -> TaskSet:
+def read_tasks(
+    stage: Stage, tasks: tuple[TaskConfig, ...], draw: DrawConfig, leaks: str, world: WorldConfig | None
+) -> TaskSet:
     """Read and draw questions; read demonstrations, list what is wrong with them, and look for leaks of the test.
 
     Raises InputError for questions or demonstrations that cannot be read, two of one id, and a demonstration that shows
     a question of the test, unless such are dropped.
     """
-    sets = [_read(one) for one in tasks] or [_made_up(draw)]
+    sets = [_read(one) for one in tasks] or [_made_up(draw, world)]
     flaws, dropped, rows = [], 0, []
     for name, items, shown in sets:
         leaked = find_leaks(shown, {item.id: item.question for item in items})
@@ -91,13 +94,13 @@ def _read(task: TaskConfig) -> tuple[str, list[Item], list[Demonstration]]:
     return task.name, read_items(task.items, task.name), shown
 
 
-def _made_up(draw: DrawConfig) -> tuple[str, list[Item], list[Demonstration]]:
+def _made_up(draw: DrawConfig, world: WorldConfig | None) -> tuple[str, list[Item], list[Demonstration]]:
+    """Problems by rule with demonstrations; for a solver that is trained here, of its world: it learns other ones."""
     from squadron.methods.hot.rehearsal import made_up_demonstrations
+    from squadron.methods.hot.synthetic import draw_world
 
-    items = [
-        Item(str(number), one.question, (str(one.answer),), "number", BY_RULE)
-        for number, one in enumerate(problems(2 * draw.count, draw.seed))
-    ]
+    asked = problems(2 * draw.count, draw.seed) if world is None else draw_world(world, 2 * draw.count, 0, draw.seed)[0]
+    items = [Item(str(number), one.question, (str(one.answer),), "number", BY_RULE) for number, one in enumerate(asked)]
     rows = made_up_demonstrations("", "hot", seed=_DEMONSTRATIONS_SEED + draw.seed)
     shown = [Demonstration(row["question"], row["highlighted"], row["answer"], BY_RULE) for row in rows]
     return BY_RULE, items, shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from squadron.core.job import estimated
@@ -11,17 +11,30 @@ from squadron.data.rows import ArrowRows, store_rows, write_rows
 from squadron.evaluate.tasks.scorers import score
 from squadron.llm.batch.budget import SpendingConfig
 from squadron.llm.batch.collect import QUESTION_TYPES, Answers, CollectConfig, collect, read_answers
+from squadron.llm.chat import Sampling
+from squadron.llm.settings import HfModel
 from squadron.methods.hot.config import AskedModel, Mode
+from squadron.methods.hot.demonstrations import Demonstration
+from squadron.methods.hot.learning import train_solver
 from squadron.methods.hot.plan import calls
 from squadron.methods.hot.prompts import write_prompt
-from squadron.methods.hot.reader_page import ReaderConfig, ReaderPage, reader_item, store_reader_page
+from squadron.methods.hot.reader_page import make_reader_page
 from squadron.methods.hot.reading import read_tasks
 from squadron.methods.hot.records import READ_TYPES, Compared, Scored, TaskSet, kinds, write_tagged
 from squadron.methods.hot.tagging import tag_demonstrations
-from squadron.methods.hot.tags import Repair, Reply, read_reply
-from squadron.serve.annotate import StudyItem
+from squadron.methods.hot.tags import Repair, read_reply
+from squadron.train.models.artifact import ModelArtifact
 
-__all__ = ["ask", "compare", "make_reader_page", "read_replies", "read_tasks", "tag_demonstrations"]
+__all__ = [
+    "ask",
+    "ask_solver",
+    "compare",
+    "make_reader_page",
+    "read_replies",
+    "read_tasks",
+    "tag_demonstrations",
+    "train_solver",
+]
 
 
 @estimated(calls)
@@ -29,14 +42,38 @@ def ask(
     stage: Stage, tasks: TaskSet, asked: AskedModel, mode: Mode, samples: int, seed: int, spending: SpendingConfig
 ) -> Answers:
     """Ask a model all questions in one mode."""
-    items, shown = tasks.asked(stage.run.folder), tasks.shown(stage.run.folder)
+    return _ask(stage, tasks, tasks.shown(stage.run.folder), asked, mode, samples, seed, spending)
+
+
+def _ask(
+    stage: Stage,
+    tasks: TaskSet,
+    shown: Mapping[str, Sequence[Demonstration]],
+    asked: AskedModel,
+    mode: Mode,
+    samples: int,
+    seed: int,
+    spending: SpendingConfig,
+) -> Answers:
+    items = tasks.asked(stage.run.folder)
     prompts = (
-        {"id": item.id, "instruction": write_prompt(mode, item.question, shown[item.task], seed)} for item in items
+        {"id": item.id, "instruction": write_prompt(mode, item.question, shown.get(item.task, ()), seed)}
+        for item in items
     )
     write_rows(stage.folder, "asked.arrow", prompts, QUESTION_TYPES)
     config = CollectConfig(**spending.model_dump(), sampling=asked.sampling, samples=samples)
     (answers,) = collect(stage, ArrowRows(stage.folder, ["asked.arrow"]), [asked.model], config)
     return answers
+
+
+@estimated(calls)
+def ask_solver(
+    stage: Stage, tasks: TaskSet, solver: ModelArtifact, sampling: Sampling, mode: Mode, seed: int, samples: int
+) -> Answers:
+    """Ask the model that this run trained. It has learned from prompts without demonstrations, and is shown none."""
+    model = HfModel(name=solver.name, path=solver.locate(stage.run.folder))
+    asked = AskedModel(model=model, sampling=sampling)
+    return _ask(stage, tasks, {}, asked, mode, samples, seed, SpendingConfig())
 
 
 def read_replies(stage: Stage, tasks: TaskSet, answers: Answers, mode: Mode, repair: Repair) -> Scored:
@@ -65,21 +102,6 @@ def read_replies(stage: Stage, tasks: TaskSet, answers: Answers, mode: Mode, rep
         mode=mode, model=answers.model, replies=stored, prompt_tokens=answers.prompt_tokens,
         completion_tokens=answers.completion_tokens, cost_usd=answers.cost_usd,
     )  # fmt: skip
-
-
-def make_reader_page(stage: Stage, tasks: TaskSet, scored: tuple[Scored, ...], config: ReaderConfig) -> ReaderPage:
-    """A page on which people judge the answers of HoT, if that was asked for, that could be scored."""
-    asked = {item.id: item.question for item in tasks.asked(stage.run.folder)}
-
-    def found() -> Iterator[tuple[StudyItem, Reply]]:
-        for one in scored:
-            for row in one.replies.rows(stage.run.folder) if one.mode == "hot" else ():
-                if row["value"] is not None:
-                    reply = read_reply(row["reply"], asked[row["id"]])
-                    name = f"{one.model}: {row['id']}, {row['sample']}"
-                    yield reader_item(name, asked[row["id"]], reply, row["outcome"] == "right"), reply
-
-    return store_reader_page(stage, found(), config)
 
 
 def compare(stage: Stage, tasks: TaskSet, scored: tuple[Scored, ...]) -> Compared:
