@@ -20,6 +20,7 @@ from squadron.methods.mor.rehearsal import REPLIES
 from squadron.methods.mor.stages import (
     compare,
     embed_texts,
+    map_questions,
     plan_questions,
     rank_by_vectors,
     rank_by_words,
@@ -46,6 +47,9 @@ def mor(run: Run, config: MorConfig) -> None:
         run.stage(rank_by_words, knowledge, traversal),
         run.stage(rank_by_vectors, knowledge, embedded, traversal),
     ]
+    if config.question_map is not None:
+        embedded = run.stage(map_questions, knowledge, embedded, config.question_map)
+        rankings.append(run.stage(rank_by_vectors, knowledge, embedded, traversal))
     found: list[Found] = []
     for planner in config.planners:
         taught = run.stage(train_planner, knowledge, planner) if isinstance(planner, TrainedKinds) else None

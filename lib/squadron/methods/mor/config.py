@@ -13,6 +13,7 @@ from squadron.data.record_files import RecordsPath
 from squadron.llm.embed import AnyEmbedder, PackagedEmbedder
 from squadron.methods.mor.algorithm import TraversalConfig
 from squadron.methods.mor.planner_config import AnyPlanner, ExtractivePlanner, GivenPlans
+from squadron.methods.mor.question_map import QuestionMapConfig
 from squadron.methods.mor.reranker_config import EVERY_FEATURE, Feature, RerankerConfig
 from squadron.retrieval.bm25 import Bm25Config
 from squadron.retrieval.graph.made_up import MadeUpConfig
@@ -77,6 +78,9 @@ class MorConfig(Config):
     split: SplitConfig = SplitConfig()
     words: Bm25Config = Bm25Config()
     scorer: ScorerConfig = ScorerConfig()
+    question_map: QuestionMapConfig | None = Field(
+        None, description="vectors of questions are mapped nearer to those of answers; None: they are used as they are"
+    )
     planners: tuple[AnyPlanner, ...] = Field(
         (ExtractivePlanner(), GivenPlans()), min_length=1, description="the first is the one served"
     )

@@ -25,6 +25,12 @@ def vectors(config: MorConfig, workers: int, profile: Profile) -> Rows:
     ]
 
 
+def question_map(config: MorConfig, workers: int, profile: Profile) -> Rows:
+    """What learns to map questions."""
+    one = config.question_map
+    return [] if one is None else [("map of questions", f"each training question {one.passes} times")]
+
+
 def search(config: MorConfig, workers: int, profile: Profile) -> Rows:
     """How far plans are followed."""
     one = config.traversal

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from squadron.core.artifacts import Artifact
 from squadron.core.config import Config
@@ -104,6 +105,7 @@ class Embedded(Config):
 
     nodes: Vectors
     questions: Vectors
+    learned: bool = Field(False, description="the questions' were mapped")
 
 
 class Found(Config):

@@ -80,7 +80,7 @@ def rank_by_vectors(stage: Stage, knowledge: Knowledge, embedded: Embedded, conf
     for row, one in enumerate(asked):
         some = np.isin(places_D, target_places(graph, one.targets))
         _fill(ranking, row, places_D[some], nodes_DE[some] @ questions_QE[row])
-    return Ranked.write(stage, ranking, method="text: vectors")
+    return Ranked.write(stage, ranking, method="text: learned vectors" if embedded.learned else "text: vectors")
 
 
 @estimated(plan.search)

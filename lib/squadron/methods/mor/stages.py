@@ -1,6 +1,7 @@
 """The stages of a MoR run, in the order of `jobs/mor.py`."""
 
 from squadron.methods.mor.comparison import compare
+from squadron.methods.mor.mapping import map_questions
 from squadron.methods.mor.planning import plan_questions, train_planner
 from squadron.methods.mor.reading import read_knowledge
 from squadron.methods.mor.reranking import rerank, train_reranker
@@ -16,6 +17,7 @@ from squadron.methods.mor.searching import (
 __all__ = [
     "compare",
     "embed_texts",
+    "map_questions",
     "plan_questions",
     "rank_by_vectors",
     "rank_by_words",
