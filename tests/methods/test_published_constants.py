@@ -241,7 +241,18 @@ MOR = [
     Constant("mor/paper:reranker.training.batch_size", 5, "public code: reranking, MAG; Amazon has 64, Prime 256"),
     Constant("mor/paper:reranker.training.optimizer.learning_rate", 1e-4, "public code: MAG, Amazon; Prime has 3e-5"),
 ]
-CONSTANTS = [*SELF_REWARDING, *SRLM, *CROWDSELECT, *ACTOR_REASONER, *COORDINATION, *FLAME, *FINETUNE, *TOOLRET, *HOT]
+CONSTANTS = [
+    *SELF_REWARDING,
+    *SRLM,
+    *CROWDSELECT,
+    *ACTOR_REASONER,
+    *COORDINATION,
+    *FLAME,
+    *FINETUNE,
+    *TOOLRET,
+    *HOT,
+    *MOR,
+]
 
 
 def find(where: str) -> Any:
