@@ -29,7 +29,7 @@ from squadron.methods.rewrite.stages import (
 
 NEEDS = ("ray", "torch", "transformers", "sentence_transformers", "bm25s", "ir_measures", "pyarrow")
 METRICS: dict[str, Goal] = {
-    "cosine": "max", "bertscore": "max", "rouge1": "max", "rougel": "max", "slots": "max", "ndcg": "max",
+    "cosine": "max", "bertscore": "max", "rouge1": "max", "rougel": "max", "slots": "max",
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def rewrite(run: Run, config: RewriteConfig) -> None:
     ambiguity = run.stage(learn_ambiguity, logs, config.ambiguity) if "trained" in config.classifiers else None
     rewrites = tuple(
         run.stage(
-            rewrite_logs, logs, one, settings, config.first_turn, drift, config.batch, trained.get(one.name), ambiguity
+            rewrite_logs, logs, one, settings, config.first_turn, drift, config.work, trained.get(one.name), ambiguity
         )
         for one in config.rewriters
     )

@@ -7,14 +7,14 @@ CHAT = "{kind: chat, name: x, prompt: 'say {query}', model: {provider: scripted,
 TALK = {"conversation": "a", "turns": [{"query": "What is it?", "rewrite": "What is tea?"}]}
 
 
-def refused(said: str, *rows: object, words: tuple[str, ...] = ()) -> Refused:
+def refused(said: str, *rows: object) -> Refused:
     """A log of these rows."""
-    return Refused(said, [LOGS, *words], {"c.jsonl": list(rows)})
+    return Refused(said, [LOGS], {"c.jsonl": list(rows)})
 
 
 CONTRACT = Contract(
     panels=[
-        "What was read", "Recommendation for this data", "All settings", "Strategy by k", "Rewrites against a person's",
+        "What was read", "Recommendation for this data", "All settings", "Strategy by k", "Rewrites against a person",
         "What rewriting takes", "Turns side by side", "Published", "How far one wrong rewrite carries", "What it costs",
         "Time of a turn",
     ],
@@ -30,7 +30,9 @@ CONTRACT = Contract(
         refused("c.jsonl:2", TALK, {"conversation": "b", "turns": [{"response": "x"}]}),
         refused("'a' stands for two conversations: first in", TALK, TALK),
         refused("turn 3, where 1 follows", {"conversation": "b", "number": 3, "query": "x"}),
-        refused("no turn is left to measure", TALK, words=("logs.0.use=learn",)),
+        Refused(
+            "no turn is left to measure", ["logs=[{name: own, path: FILES/c.jsonl, use: learn}]"], {"c.jsonl": [TALK]}
+        ),
         Refused(
             "names p9, which is no passage",
             ["logs=[{name: own, path: FILES/c.jsonl, passages: FILES/p.jsonl}]"],
@@ -39,7 +41,7 @@ CONTRACT = Contract(
         ),
     ],
     spared="stages/rewrite_logs-*/done.json",
-    no_effect=["batch=3", "rewriters.1.timeout_s=99", "rewriters.1.cap_usd=5"],
+    no_effect=["work.batch=3", "rewriters.1.timeout_s=99", "rewriters.1.cap_usd=5"],
     late={
         "world.seed=3": "read_logs",
         "first_turn=asked": "rewrite_logs",

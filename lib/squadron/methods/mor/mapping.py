@@ -29,8 +29,7 @@ def map_questions(stage: Stage, knowledge: Knowledge, embedded: Embedded, config
     learned = fit_question_map(
         stage, embedded.nodes, embedded.questions, examples["train"], examples["validation"], config
     )
-    losses = [step["loss"] for step in learned.metrics if step["loss"] is not None]
-    stage.show(loss_curves("Training loss of the map of questions", {"map of questions": losses}))
+    stage.show(loss_curves("Training loss of the map of questions", {"map of questions": learned.losses}))
     if learned.hits:
         first, best = learned.hits[0], max(learned.hits.values())
         stage.headline("Hit@1 by vectors on validation questions", f"{first:.1%}, mapped {best:.1%}")

@@ -84,7 +84,7 @@ class LearnedMap(Config):
 
     model: QuestionMap
     hits: dict[int, float]
-    metrics: tuple[dict[str, float | None], ...]
+    losses: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def fit_question_map(
     (result,) = train_several(stage, [job])
     model = QuestionMap.made(stage, f"{NAME}/model", name=NAME)
     hits = json.loads(Path(model.locate(run), _CHOSEN).read_text())["hits"]
-    return LearnedMap(model=model, hits=hits, metrics=tuple(dict(row) for row in result.metrics))
+    return LearnedMap(model=model, hits=hits, losses=result.losses)
 
 
 @dataclass(frozen=True)

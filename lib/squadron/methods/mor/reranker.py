@@ -114,11 +114,11 @@ class RerankerModel(ModelArtifact):
 
 class TrainedReranker(Config):
     """A reranker, the share of validation questions whose first candidate is right with it, by the step of each state
-    that was saved, and what each step of the training came to."""
+    that was saved, and the loss of each step."""
 
     model: RerankerModel
     hits: dict[int, float]
-    metrics: tuple[dict[str, float | None], ...]
+    losses: tuple[float, ...]
 
 
 def fit_reranker(
@@ -167,7 +167,7 @@ def fit_reranker(
     stage.headline("questions that the reranker learned from", f"{len(useful):,} of {len(learned):,}")
     model = RerankerModel.made(stage, f"{NAME}/model", name=NAME)
     hits = json.loads(Path(model.locate(stage.run.folder), "chosen.json").read_text())["hits"]
-    return TrainedReranker(model=model, hits=hits, metrics=tuple(dict(row) for row in result.metrics))
+    return TrainedReranker(model=model, hits=hits, losses=result.losses)
 
 
 class OpenedReranker:

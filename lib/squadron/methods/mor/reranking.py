@@ -28,8 +28,7 @@ def train_reranker(stage: Stage, knowledge: Knowledge, found: Found, config: Rer
         return [judge(candidates[one.id], _answers(graph, one)) for one in knowledge.asked(run, part)]
 
     trained = fit_reranker(stage, graph, knowledge.targets, judged("train"), judged("validation"), config)
-    losses = [step["loss"] for step in trained.metrics if step["loss"] is not None]
-    stage.show(loss_curves("Training loss of the reranker", {"reranker": losses}))
+    stage.show(loss_curves("Training loss of the reranker", {"reranker": trained.losses}))
     if trained.hits:
         stage.headline("Hit@1 on validation questions", f"{max(trained.hits.values()):.1%}")
     return trained

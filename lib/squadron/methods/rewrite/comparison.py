@@ -56,7 +56,8 @@ def compare(stage: Stage, logs: Logs, rewrites: tuple[Rewrites, ...], config: Ev
     recommended, found = _recommend(sheet, methods, measure)
     report.show(stage, sheet, methods, measure, recommended, found, rewrites, config)
     best = next(one for one in methods if one.name == recommended)
-    stage.measure(**{name: one.mean for name, one in best.means[ALL].items() if one.count})
+    shared = {name: one.mean for name, one in best.means[ALL].items() if one.count and name != "ndcg"}
+    stage.measure(**shared)  # nDCG is of logs with passages alone
     rows = (
         {"method": name, "set": one.set, "conversation": one.id, "number": number, "measure": kind, "value": value}
         for name, by_measure in sheet.values.items()

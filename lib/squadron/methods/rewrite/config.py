@@ -31,6 +31,12 @@ Rewritten query:"""
 """`{history}` is a paragraph for each earlier turn, by `EARLIER`."""
 
 
+class WorkConfig(Config):
+    """How work is cut."""
+
+    batch: Annotated[int, AtMost(4)] = operational(64, ge=1, description="conversations that a worker takes at once")
+
+
 class LogFile(RecordsPath):
     """Conversations, as a file or a folder of files; CAsT's resolved queries are a table with tabs."""
 
@@ -192,7 +198,7 @@ class RewriteConfig(Config):
     )
     ambiguity: AmbiguityConfig = Field(AmbiguityConfig(), description="of the classifier that is trained")
     first_turn: FirstTurn = Field("passed", description="whether a rewriter is asked about a query without history")
-    batch: Annotated[int, AtMost(4)] = operational(64, ge=1, description="conversations of a row of work")
+    work: WorkConfig = WorkConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     drift: DriftConfig = DriftConfig()
     latency: LatencyConfig = LatencyConfig()

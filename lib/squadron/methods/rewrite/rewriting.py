@@ -15,7 +15,7 @@ from squadron.llm.batch.programs import Ask, Program, run_programs
 from squadron.llm.chat import ChatReply, ChatRequest
 from squadron.methods.rewrite import plan
 from squadron.methods.rewrite.algorithm import Answer, Needs, Outcome, Rewriting, rewrite_conversation, run_together
-from squadron.methods.rewrite.config import AnyRewriter, ChatRewriter, DriftConfig, FirstTurn, Setting
+from squadron.methods.rewrite.config import AnyRewriter, ChatRewriter, DriftConfig, FirstTurn, Setting, WorkConfig
 from squadron.methods.rewrite.learning import TrainedAmbiguity
 from squadron.methods.rewrite.records import REWRITE_TYPES, Conversation, Cost, Logs, Pair, Rewrites, Said
 from squadron.methods.rewrite.rewriters import Trained, ask, open_classifier, open_rewriter, read_reply
@@ -42,7 +42,7 @@ def rewrite_logs(
     settings: tuple[Setting, ...],
     first_turn: FirstTurn,
     drift: DriftConfig,
-    batch: int,
+    work: WorkConfig,
     trained: Trained | None = None,
     ambiguity: TrainedAmbiguity | None = None,
 ) -> Rewrites:
@@ -58,11 +58,15 @@ def rewrite_logs(
     if isinstance(rewriter, ChatRewriter):
         return _by_chat(stage, rewriter, jobs, conversations, first_turn, drift, ambiguity)
     rows = [
-        {"id": f"{number}-{start}", "setting": setting.model_dump(), "conversations": [pack(one) for one in some]}
+        {
+            "id": f"{number}-{start}-{len(some)}",
+            "setting": setting.model_dump(),
+            "conversations": [pack(one) for one in some],
+        }
         | {"wrong": [wrong_turn(one, conversations, drift) for one in some] if setting.disturbed else None}
         for number, (setting, found) in enumerate(jobs)
-        for start in range(0, len(found), batch)
-        for some in [found[start : start + batch]]
+        for start in range(0, len(found), work.batch)
+        for some in [found[start : start + work.batch]]
     ]
     answers = map_rows(
         stage, rows, RewriteChunk, unit="batch", timeout_s=_TIMEOUT_S, rewriter=rewriter,
