@@ -169,7 +169,7 @@ class EvaluationConfig(Config):
     measure: Literal["cosine", "bertscore", "rouge1", "rougel", "slots", "ndcg"] = "cosine"
     bertscore: bool = decisive(True, description="by the packaged MiniLM's token vectors; takes the longest")
     retrieval_k: int = Field(5, ge=1, description="cut-off of nDCG on passages, where turns name some")
-    shown: int = Field(12, ge=0, description="turns that the report shows side by side")
+    shown: int = decisive(12, ge=0, description="turns that the report shows side by side")
 
 
 class DriftConfig(Config):
