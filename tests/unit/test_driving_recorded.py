@@ -389,6 +389,7 @@ CIRCLE = "<circle><radius>2</radius><center><x>50</x><y>0</y></center></circle>"
 LATE = "<time><exact>60</exact></time><velocity>"
 BOMB = "<!DOCTYPE c [<!ENTITY a 'x'><!ENTITY b '&a;&a;&a;'>]>"
 GOOD = scenario([MOVES])
+TURNED = "<orientation><exact>0.0</exact></orientation>"
 BAD: dict[str, tuple[str | bytes, str]] = {
     "nothing": ("", "not XML"),
     "other text": ('{"cars": []}', "not XML"),
@@ -400,6 +401,8 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "entities in another encoding": (GOOD.replace("?>", f"?>{BOMB}").encode("utf-16"), "declares a document type"),
     "another version": (GOOD.replace("2020a", "1999x"), "not a complete CommonRoad scenario"),
     "numbers that are none": (GOOD.replace("<x>40.0</x>", "<x>far</x>"), "not a complete CommonRoad scenario"),
+    "an angle without end": (GOOD.replace(TURNED, TURNED.replace("0.0", "1e999"), 1), "orientation of 1e999 radians"),
+    "an angle beyond rounding": (GOOD.replace(TURNED, TURNED.replace("0.0", "9" * 60), 1), "orientation of 9999"),
     "no lanelets": (scenario([MOVES], lanelets=False, goal=CIRCLE), "has no lanelets"),
     "no cars": (scenario(), "no car of the scenario moves"),
     "cars that stand": (scenario([car(7, east(40, 0.0, 0.0))]), "no car of the scenario moves"),

@@ -31,6 +31,7 @@ from squadron.sim.routes import Route, make_route
 OFF_LINE_M = 0.5
 """How far a replayed car may be from where it was recorded; a file with a car that is further off is refused."""
 _MOST_STEPS = 100_000
+_MOST_RADIANS = 1000.0
 _STEP_M, _BEFORE_M, _BEHIND_M = 0.5, 10.0, 1.0
 _MOVES_M = 2.0
 
@@ -184,12 +185,25 @@ def _parsed(path: Path) -> tuple[Any, list[Any]]:
 
 
 def _check_xml(content: bytes) -> None:
-    """Raises InputError unless these bytes are whole XML with the root of CommonRoad and no document type."""
-    roots = []
+    """Raises InputError unless these bytes are whole XML with the root of CommonRoad, no document type, and angles that
+    are some: the reader turns them by one full turn at a time, and so for ever where a turn is less than rounding."""
+    roots: list[str] = []
+    angle: list[str] = []
 
     def starts(name: str, attributes: Mapping[str, str]) -> None:
-        roots.append(name)
-        parser.StartElementHandler = None
+        if not roots:
+            roots.append(name)
+        if name == "orientation":
+            angle.clear()
+            parser.CharacterDataHandler = angle.append
+
+    def ends(name: str) -> None:
+        if parser.CharacterDataHandler is None:
+            return
+        _check_angle("".join(angle))
+        angle.clear()
+        if name == "orientation":
+            parser.CharacterDataHandler = None
 
     def refuses(*_: object) -> None:
         raise InputError(
@@ -198,7 +212,7 @@ def _check_xml(content: bytes) -> None:
         )
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.StartDoctypeDeclHandler = starts, refuses
+    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = starts, ends, refuses
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
@@ -208,6 +222,16 @@ def _check_xml(content: bytes) -> None:
         raise InputError(f"not XML, {line}", fix="give a CommonRoad scenario") from None
     if roots != ["commonRoad"]:
         raise InputError(f"the root of the XML is {roots[0]}, not commonRoad", fix="give a CommonRoad scenario")
+
+
+def _check_angle(text: str) -> None:
+    try:
+        turned = abs(float(text))
+    except ValueError:  # nothing, or what the reader itself refuses
+        return
+    if turned > _MOST_RADIANS:
+        what = f"an orientation of {text.strip():.40} radians"
+        raise InputError(what, fix="give angles between -2 pi and 2 pi")
 
 
 def _lanelets(given: list[Any]) -> dict[int, Lanelet]:
