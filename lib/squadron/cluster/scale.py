@@ -51,7 +51,9 @@ PARTS = {
     "crowdselect": ("rows", "training"),
     "finetune": ("rows", "training"),
     "flame": ("rows", "rounds"),
-    "hot": ("rows",),
+    "hot": ("rows", "training"),
+    "mor": ("rows", "training"),
+    "rewrite": ("rows", "training"),
     "self_rewarding": ("rows", "training"),
     "toolret": ("rows", "training"),
 }

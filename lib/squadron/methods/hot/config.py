@@ -99,7 +99,9 @@ class HotConfig(Config):
         ("cot", "hot"), min_length=1, description="the first is what others are compared to"
     )
     models: tuple[AskedModel, ...] = ()
-    solver: SolverConfig | None = Field(None, description="a small model trained here and asked too")
+    solver: SolverConfig | None = Field(
+        SolverConfig(), description="a small model trained here, on made-up problems, and asked too; null: none"
+    )
     samples: int = Field(1, ge=1, description="answers to each question in each mode")
     spending: SpendingConfig = SpendingConfig()
     tagging: TaggingConfig | None = Field(None, description="None: demonstrations have their tags")
