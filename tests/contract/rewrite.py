@@ -19,7 +19,7 @@ CONTRACT = Contract(
         "Time of a turn",
     ],
     half_way="stages/rewrite_logs-*/rows/*.jsonl",
-    killed_in="compare",
+    killed_in="time_turns",
     same=outputs("read_logs", "rewrite_logs", "compare", "show_drift"),
     refused=[
         Refused("did you mean rewriters", ["rewriter=[]"]),
