@@ -222,6 +222,25 @@ HOT = [
     Constant("hot/paper:models.sampling.max_tokens", (1024,) * 4, "public code: max_tokens"),
 ]
 
+MOR = [
+    Constant("mor/paper:planners.lora.rank", (16,), "arXiv 2502.20317, public code: planning, LoRA"),
+    Constant("mor/paper:planners.lora.alpha", (16.0,), "public code: planning, LoRA"),
+    Constant("mor/paper:planners.training.optimizer.learning_rate", (2e-4,), "public code: planning"),
+    Constant("mor/paper:planners.training.batch_size", (32,), "public code: planning, 4 rows, 8 accumulated"),
+    Constant("mor/paper:planners.training.micro_batch_size", (4,), "public code: planning"),
+    Constant("mor/paper:planners.training.steps", (1000,), "public code: planning"),
+    Constant("mor/paper:planners.collect.sampling.temperature", (1.5,), "public code: planning, inference"),
+    Constant("mor/paper:planners.collect.sampling.max_tokens", (128,), "public code: planning, inference"),
+    Constant("mor/paper:traversal.seeds", 5, "public code: reasoning"),
+    Constant("mor/paper:traversal.hits", 10, "public code: reasoning"),
+    Constant("mor/paper:traversal.top", 100, "public code: reasoning"),
+    Constant("mor/paper:reranker.width", 256, "public code: reranking"),
+    Constant("mor/paper:reranker.negatives", 100, "public code: reranking"),
+    Constant("mor/paper:reranker.passes", 100, "public code: reranking, epochs"),
+    Constant("mor/paper:reranker.top", 50, "public code: reranking, MAG and Prime; Amazon has all 100"),
+    Constant("mor/paper:reranker.training.batch_size", 5, "public code: reranking, MAG; Amazon has 64, Prime 256"),
+    Constant("mor/paper:reranker.training.optimizer.learning_rate", 1e-4, "public code: MAG, Amazon; Prime has 3e-5"),
+]
 CONSTANTS = [
     *SELF_REWARDING,
     *SRLM,
@@ -232,6 +251,7 @@ CONSTANTS = [
     *FINETUNE,
     *TOOLRET,
     *HOT,
+    *MOR,
 ]
 
 

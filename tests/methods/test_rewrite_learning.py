@@ -17,24 +17,31 @@ from squadron.core.folder import Folder
 from squadron.core.profile import Profile
 from squadron.core.run import Run, Stage
 from squadron.methods.rewrite.ambiguity import ambiguity_row, kind_by_rule
+from squadron.methods.rewrite.config import Seq2SeqRewriter as Seq2SeqSettings
+from squadron.methods.rewrite.config import TaggerRewriter
 from squadron.methods.rewrite.learning import (
     AmbiguityConfig,
+    Seq2SeqConfig,
     TaggerConfig,
     ambiguity_rows,
     as_query,
     is_same,
     tagger_rows,
+    train_seq2seq,
+    train_tagger,
     usable,
 )
 from squadron.methods.rewrite.records import Pair, Turn
+from squadron.methods.rewrite.rewriters import open_rewriter
 from squadron.methods.rewrite.seq2seq import Seq2SeqRewriter, conversation_text
 from squadron.methods.rewrite.terms import TAGS, Thresholds, align, compose, find_phrases, lay_out, split
 from squadron.train.checkpoints.checkpoint import Reader
 from squadron.train.models.seq2seq import Seq2Seq, export_seq2seq, store_small_seq2seq
 from squadron.train.objectives.layout import IGNORED
 from squadron.train.objectives.seq2seq import SequenceToSequence
+from squadron.train.spec import OptimizerConfig, TrainSpec
 from tests.parity.test_train_losses import assert_same, value_and_gradients
-from tests.tiny_bert import make_tokenizer
+from tests.tiny_bert import make_bert, make_tokenizer
 from tests.train.store import write_checkpoint
 
 ZAPPA = (Pair("Frank Zappa", "Disbandment"), Pair("What group disbanded?", "Zappa and the Mothers of Invention"))
@@ -143,6 +150,45 @@ def test_the_loss_of_writing_is_the_entropy_of_each_token(tmp_path: Path) -> Non
     tokenizer = make_tokenizer(["why", "did", "zappa"])
     read = set(tokenizer.tokenize(conversation_text(turns[0])))
     assert set(copying.rewrite(turns)[0].split()) <= read
+
+
+def test_a_tagger_learns_to_take_what_was_named(ray_cluster: object, tmp_path: Path) -> None:
+    """A tiny encoder on a dozen conversations, whose every rewrite names the topic in place of a pronoun."""
+    topics = ["jazz", "rust", "paris", "chess", "tea", "mars"]
+    queries = [("is it old?", "is {} old?"), ("who likes it?", "who likes {}?"), ("is water wet?", "is water wet?")]
+    turns = [
+        a_turn(query, rewrite.format(topic), (Pair(f"what is {topic}?", ""),))
+        for topic in topics
+        for query, rewrite in queries
+    ]
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    words = ["is", "it", "old", "who", "likes", "water", "wet", "what", *topics]
+    encoder = make_bert(tmp_path / "bert", words, **off)
+    training = TrainSpec(
+        steps=60, batch_size=18, micro_batch_size=18, optimizer=OptimizerConfig(learning_rate=2e-3)
+    )  # fmt: skip
+    config = TaggerConfig(path=encoder, max_length=32, headless=0.0, training=training)  # type: ignore[arg-type]
+    stage = a_stage(tmp_path)
+    trained = train_tagger(stage, turns, turns, config)
+    tagger = trained.open(stage.run.folder)
+    assert [made.lower() for made in tagger.rewrite(turns)] == [turn.reference for turn in turns]
+    assert tagger.rewrite([a_turn("is it old?", "", ())]) == ["is it old?"]
+    named = {"take": trained.take, "put": trained.put, "phrases": trained.phrases}
+    settings = TaggerRewriter(path=trained.model.locate(stage.run.folder), **named)  # type: ignore[arg-type]
+    assert open_rewriter(settings, stage.run.folder).rewrite(turns) == tagger.rewrite(turns)
+
+
+def test_a_small_model_is_trained_to_write_and_its_bias_is_chosen(ray_cluster: object, tmp_path: Path) -> None:
+    turns = [a_turn("Why did he break up?", "Why did Frank Zappa break up?")] * 4
+    training = TrainSpec(steps=3, batch_size=4, micro_batch_size=4, optimizer=OptimizerConfig(learning_rate=1e-2))
+    config = Seq2SeqConfig(width=16, layers=1, beams=1, copies=(0.0, 1.0), training=training)
+    stage = a_stage(tmp_path)
+    trained = train_seq2seq(stage, turns, turns[:1], config)
+    assert trained.copies in config.copies
+    settings = Seq2SeqSettings(
+        path=trained.model.locate(stage.run.folder), max_length=config.max_length, beams=1, copies=trained.copies
+    )  # type: ignore[call-arg]
+    assert open_rewriter(settings, stage.run.folder).rewrite(turns) == trained.open(stage.run.folder).rewrite(turns)
 
 
 def a_stage(folder: Path) -> Stage:

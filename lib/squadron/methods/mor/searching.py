@@ -32,7 +32,7 @@ from squadron.methods.mor.records import (
 from squadron.retrieval.formats import document_text, embedder_format, query_text
 from squadron.retrieval.graph import KnowledgeBase, TypedWords
 from squadron.retrieval.graph.words import node_text
-from squadron.retrieval.ranking import Ranking
+from squadron.retrieval.ranking import Ranking, best
 from squadron.retrieval.vectors import embed_corpus
 
 CHUNK = 64
@@ -77,9 +77,16 @@ def rank_by_vectors(stage: Stage, knowledge: Knowledge, embedded: Embedded, conf
     places_D = target_places(graph, knowledge.targets)
     nodes_DE, questions_QE = embedded.nodes.read(run), embedded.questions.read(run)
     ranking = Ranking.empty(len(asked), config.top)
-    for row, one in enumerate(asked):
-        some = np.isin(places_D, target_places(graph, one.targets))
-        _fill(ranking, row, places_D[some], nodes_DE[some] @ questions_QE[row])
+    for targets in dict.fromkeys(one.targets for one in asked):
+        places = target_places(graph, targets)
+        own_DE = nodes_DE[np.searchsorted(places_D, places)]
+        rows = [row for row, one in enumerate(asked) if one.targets == targets]
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            found = best(questions_QE[some] @ own_DE.T, config.top)
+            width = found.places_QK.shape[1]
+            ranking.places_QK[some, :width] = np.where(found.places_QK < 0, -1, places[found.places_QK])
+            ranking.scores_QK[some, :width] = found.scores_QK
     return Ranked.write(stage, ranking, method="text: learned vectors" if embedded.learned else "text: vectors")
 
 
@@ -185,8 +192,8 @@ def _ranking(
 
 
 def _fill(ranking: Ranking, row: int, places: np.ndarray, scores: np.ndarray) -> None:
-    best = np.lexsort((places, -scores))[: ranking.places_QK.shape[1]]
-    ranking.places_QK[row, : len(best)], ranking.scores_QK[row, : len(best)] = places[best], scores[best]
+    first = np.lexsort((places, -scores))[: ranking.places_QK.shape[1]]
+    ranking.places_QK[row, : len(first)], ranking.scores_QK[row, : len(first)] = places[first], scores[first]
 
 
 def _show(stage: Stage, asked: Sequence[Asked], found: Found, reasons: Sequence[str]) -> None:

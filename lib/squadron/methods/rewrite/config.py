@@ -134,6 +134,7 @@ class Seq2SeqRewriter(Config):
     max_length: int = Field(256, ge=16, description="of one at `path`: tokens that are read; the oldest are cut")
     beams: int = Field(4, ge=1, description="of one at `path`")
     copies: float = Field(0.0, ge=0, description="of one at `path`: added to the score of tokens that were read")
+    max_new_tokens: Annotated[int, AtMost(4)] = Field(64, ge=1, description="of one at `path`: of a rewrite")
     learning: Seq2SeqConfig = Seq2SeqConfig()
 
 

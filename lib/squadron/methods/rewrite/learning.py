@@ -15,7 +15,7 @@ from squadron.core.config import Config
 from squadron.core.errors import InputError
 from squadron.core.folder import Folder
 from squadron.core.inputs import InputPath
-from squadron.core.rehearsal import Model
+from squadron.core.rehearsal import AtMost, Model
 from squadron.core.run import Stage
 from squadron.data.rows import write_rows
 from squadron.methods.rewrite.ambiguity import KINDS, NEEDS, STANDS, AmbiguityClassifier, ambiguity_row
@@ -77,10 +77,11 @@ class Seq2SeqConfig(Config):
     """A sequence-to-sequence rewriter: a small T5 of random weights, or what is found at `path`, trained further."""
 
     path: InputPath | None = Field(None, description="None: a small one, random weights")
-    width: int = Field(192, ge=16, multiple_of=4)
-    layers: int = Field(2, ge=1)
+    width: Annotated[int, AtMost(16)] = Field(192, ge=16, multiple_of=4)
+    layers: Annotated[int, AtMost(1)] = Field(2, ge=1)
     max_length: int = Field(160, ge=16, description="tokens that are read; the oldest are cut")
     beams: int = Field(4, ge=1)
+    max_new_tokens: Annotated[int, AtMost(4)] = Field(64, ge=1, description="of a rewrite")
     copies: tuple[float, ...] = Field((0.0, 2.0, 4.0), min_length=1, description="for tokens that were read: tried")
     seed: int = Field(0, ge=0)
     training: TrainSpec = _spec(4, 1e-3)
@@ -116,12 +117,14 @@ class TrainedSeq2Seq(Config):
     model: ModelArtifact
     copies: float
     beams: int
+    max_new_tokens: int
 
     def open(self, run: Folder, device: str = "cpu") -> Seq2SeqRewriter:
         """The rewriter."""
         return Seq2SeqRewriter(
-            self.model.locate(run), max_length=self.model.context, beams=self.beams, copies=self.copies, device=device
-        )
+            self.model.locate(run), max_length=self.model.context, beams=self.beams, copies=self.copies,
+            max_new_tokens=self.max_new_tokens, device=device,
+        )  # fmt: skip
 
 
 def train_tagger(
@@ -189,12 +192,14 @@ def train_seq2seq(
     model = ModelArtifact.made(stage, "seq2seq/model", name="seq2seq", context=config.max_length)
     held_out = usable(validation)
 
+    def trained(copies: float) -> TrainedSeq2Seq:
+        return TrainedSeq2Seq(model=model, copies=copies, beams=config.beams, max_new_tokens=config.max_new_tokens)
+
     def score(copies: float) -> float:
-        trained = TrainedSeq2Seq(model=model, copies=copies, beams=config.beams)
-        made = trained.open(stage.run.folder).rewrite(held_out)
+        made = trained(copies).open(stage.run.folder).rewrite(held_out)
         return sum(rouge(text, turn.reference or "")[0] for text, turn in zip(made, held_out, strict=True))
 
-    return TrainedSeq2Seq(model=model, copies=max(config.copies, key=score), beams=config.beams)
+    return trained(max(config.copies, key=score))
 
 
 def _seq2seq_rows(turns: Sequence[Turn], tokenizer: Any, max_length: int) -> Iterator[dict[str, Any]]:

@@ -73,8 +73,9 @@ def open_rewriter(settings: WorkerRewriter, run: Folder, trained: Trained | None
             from squadron.methods.rewrite import seq2seq
 
             return seq2seq.Seq2SeqRewriter(
-                str(settings.path), max_length=settings.max_length, beams=settings.beams, copies=settings.copies
-            )
+                str(settings.path), max_length=settings.max_length, beams=settings.beams, copies=settings.copies,
+                max_new_tokens=settings.max_new_tokens,
+            )  # fmt: skip
 
 
 def open_classifier(name: str, run: Folder, trained: TrainedAmbiguity | None = None) -> Needs | None:

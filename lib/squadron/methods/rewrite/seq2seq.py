@@ -13,7 +13,8 @@ SEPARATOR = " ||| "
 """What castorini's T5 rewriters were trained with, between what was said and before the query."""
 RESPONSE_CHARACTERS = 240
 """Of the last response; earlier ones are left out."""
-_LONGEST = 64
+LONGEST = 64
+"""Tokens of a rewrite."""
 
 
 def conversation_text(turn: Turn) -> str:
@@ -33,11 +34,13 @@ class Seq2SeqRewriter:
     """
 
     def __init__(
-        self, path: str, *, max_length: int = 256, beams: int = 4, copies: float = 0.0, device: str = "cpu"
-    ) -> None:
+        self, path: str, *, max_length: int = 256, beams: int = 4, copies: float = 0.0, max_new_tokens: int = LONGEST,
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
         self._model, self._tokenizer = Seq2Seq(path)().eval().to(device), load_tokenizer(path)
         self._tokenizer.truncation_side = self._tokenizer.padding_side = "left"
         self._max_length, self._beams, self._copies, self._device = max_length, beams, copies, device
+        self._max_new_tokens = max_new_tokens
 
     def rewrite(self, turns: Sequence[Turn], batch_size: int = 32) -> list[str]:
         """A rewrite for each, in their order."""
@@ -59,8 +62,8 @@ class Seq2SeqRewriter:
         favour = LogitsProcessorList([_Copying(ids, self._copies)] if self._copies else [])
         with torch.no_grad():
             written = self._model.generate(
-                input_ids=ids, attention_mask=mask, num_beams=self._beams, do_sample=False, max_new_tokens=_LONGEST,
-                logits_processor=favour,
+                input_ids=ids, attention_mask=mask, num_beams=self._beams, do_sample=False,
+                max_new_tokens=self._max_new_tokens, logits_processor=favour,
             )  # fmt: skip
         texts = self._tokenizer.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=True)
         return list(texts)
