@@ -2,6 +2,7 @@
 
 python jobs/mor.py                                              # the demo, on this machine
 squadron run mor own graph.nodes=nodes.jsonl graph.edges=edges.jsonl graph.questions=questions.jsonl
+squadron run mor paper --profile 8xh100 --address auto
 
 MoR, arXiv 2502.20317.
 """
