@@ -1,0 +1,33 @@
+"""Metrics of translations, by one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from squadron.evaluate.translation.segments import Segment
+
+
+class Metric(Protocol):
+    """Scores translations. N segments have K statistics each, from which corpora are scored without reading texts again.
+
+    Of a metric that is a mean over segments, the statistics are a segment's score and 1, or 0 and 0 where it has none.
+    """
+
+    name: str
+    higher_is_better: bool
+    needs_reference: bool
+
+    def statistics(self, segments: Sequence[Segment]) -> np.ndarray:
+        """What a corpus is scored from: (N, K)."""
+        ...
+
+    def scores(self, statistics_NK: np.ndarray) -> np.ndarray:
+        """The score (N,) of each segment by itself; NaN where it has none."""
+        ...
+
+    def corpus(self, sums_RK: np.ndarray) -> np.ndarray:
+        """The score (R,) of each of R corpora, by the sums of their segments' statistics."""
+        ...
