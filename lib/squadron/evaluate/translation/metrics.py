@@ -11,7 +11,8 @@ from squadron.evaluate.translation.segments import Segment
 
 
 class Metric(Protocol):
-    """Scores translations. N segments have K statistics each, from which corpora are scored without reading texts again.
+    """Scores translations. N segments have K statistics each, from which corpora are scored without reading texts
+    again.
 
     Of a metric that is a mean over segments, the statistics are a segment's score and 1, or 0 and 0 where it has none.
     """
