@@ -125,6 +125,9 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
         ("deepseek-ai/DeepSeek-V3", "deepseekv3", False),
         ("openai/gpt-oss-20b", "gptoss", False),
         ("jinaai/jina-embeddings-v3-hf", "jina-embeddings-v3", False),
+        ("FacebookAI/xlm-roberta-large", "xlm-roberta", False),
+        ("microsoft/infoxlm-large", "xlm-roberta", False),
+        ("facebook/xlm-roberta-xl", "xlm-roberta-xl", False),
         ("Qwen/Qwen2.5-VL-7B-Instruct", None, None),
     ],
 )

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from squadron.core.inputs import InputPath
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-ModelKind = Literal["causal", "sequence", "encoder"]
+ModelKind = Literal["causal", "sequence", "encoder", "comet"]
 Replies = Sequence[tuple[str, Sequence[str]]]
 """What models say: to a last message that matches a regular expression, one of several texts."""
 Records = Callable[[], Iterable[Mapping[str, Any]]]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squadron.core.errors import ConfigError
+from squadron.rehearse.comet import make_comet_twin
 
 if TYPE_CHECKING:
     from squadron.core.rehearsal import ModelKind
@@ -22,6 +23,8 @@ LAYERS, HEADS, HEAD_SIZE, EXPERTS = 2, 4, 16, 4
 UNKNOWN_FAMILY = "qwen2.5"
 """Plays a model of which nothing is known."""
 _HEAD = {"causal": "causal", "sequence": "sequence", "encoder": "none"}
+_DESCRIBES = ("*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
+_HPARAMS = ("hparams.yaml",)
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx", ".index.json")
 _HUB_TIMEOUT_S = 3.0
 
@@ -36,6 +39,8 @@ def make_twin(path: str, kind: ModelKind, folder: Path, labels: Sequence[str] = 
     from squadron.train.models.families import find_family, make_family_model
 
     seed = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4])  # two models of one family differ
+    if kind == "comet":
+        return make_comet_twin(_own_files(path, _HPARAMS), path, folder, seed)
     source = _own_files(path)
     if source is not None:
         _shrink_folder(source, kind, folder, seed)
@@ -107,8 +112,8 @@ def _shrink_folder(source: str, kind: ModelKind, folder: Path, seed: int) -> Non
     model.save_pretrained(folder)
 
 
-def _own_files(path: str) -> str | None:
-    """A folder with the model's configuration and tokenizer: its own, or one that the hub was asked for."""
+def _own_files(path: str, names: Sequence[str] = _DESCRIBES) -> str | None:
+    """A folder with what describes the model: its own, or one that the hub was asked for."""
     if os.path.isdir(path):
         return path
     if not hub_answers():
@@ -117,7 +122,7 @@ def _own_files(path: str) -> str | None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja", "*/config.json"])
+        return snapshot_download(path, allow_patterns=list(names))
     except (HfHubHTTPError, HFValidationError, OSError):  # gated, or no such model
         return None
 

@@ -170,6 +170,8 @@ def _config(
         settings["layer_types"] = [most] * (layers - 1) + [last]
     if family.model_type.startswith("gemma"):
         settings["query_pre_attn_scalar"] = hidden_size // heads
+    if family.model_type.startswith("xlm-roberta"):  # which counts positions from 2
+        settings["max_position_embeddings"] = context + 2
     settings |= family.fields
     if family.stretched:
         first = {"original_max_position_embeddings": context // family.stretched}

@@ -155,6 +155,20 @@ _DEEPSEEK = Family(
     },
 )
 _YARN = {"rope_type": "yarn", "rope_theta": 150_000.0, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0}
+_XLM_R = Family(
+    "xlm-roberta",
+    (r"xlm-roberta-(base|large)", r"infoxlm-", r"multilingual-e5-"),
+    "xlm-roberta",
+    "unigram",
+    bos="<s>",
+    eos="</s>",
+    pad="<pad>",
+    unk="<unk>",
+    cls="<s>",
+    sep="</s>",
+    mask="<mask>",
+    tokenizer_class="XLMRobertaTokenizer",
+)
 _EVERY: tuple[Family, ...] = (
     replace(
         _DEEPSEEK,
@@ -274,20 +288,9 @@ _EVERY: tuple[Family, ...] = (
         fields={"block_auto_adjust_ff_dim": False},
         layer_kinds=("conv", "full_attention"),
     ),
-    Family(
-        "jina-embeddings-v3",
-        (r"jina-embeddings-v3",),
-        "jina_embeddings_v3",
-        "unigram",
-        bos="<s>",
-        eos="</s>",
-        pad="<pad>",
-        unk="<unk>",
-        cls="<s>",
-        sep="</s>",
-        mask="<mask>",
-        tokenizer_class="XLMRobertaTokenizer",
-    ),
+    _XLM_R,
+    replace(_XLM_R, name="xlm-roberta-xl", hubs=(r"xlm-roberta-xx?l$",), model_type="xlm-roberta-xl"),
+    replace(_XLM_R, name="jina-embeddings-v3", hubs=(r"jina-embeddings-v3",), model_type="jina_embeddings_v3"),
     Family(
         "bert",
         (r"bert-", r"minilm", r"bge-", r"all-minilm", r"contriever", r"e5-(small|base|large)"),
