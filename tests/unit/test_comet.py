@@ -173,7 +173,7 @@ def test_referenceless_regression_is_its_formula(written: Written, encoder: str)
 
 def test_unified_metric_reads_translation_and_source_joined(written: Written, encoder: str) -> None:
     path, state = written(KIWI)
-    formulas = Formulas(encoder, state, lambda scores: scores.softmax(0))  # which COMET takes sparsemax_patch for
+    formulas = Formulas(encoder, state, lambda scores: scores.softmax(0))  # for sparsemax_patch
     expected = []
     for one in SEGMENTS:
         joined = [*formulas.ids(one.translation), 2, *formulas.ids(one.source)[1:]]  # <s> mt </s></s> src </s>
@@ -187,11 +187,13 @@ def test_unified_metric_reads_translation_and_source_joined(written: Written, en
 def test_xcomet_is_its_formula(written: Written, encoder: str, reference: bool) -> None:
     def loud(state: State) -> None:
         state["hidden2tag.weight"] *= 3
+        state["estimator.ff.6.weight"] *= 0.2
+        state["estimator.ff.6.bias"] = torch.tensor([0.7])
 
     path, state = written(XCOMET, loud)
     formulas = Formulas(encoder, state, plain_sparsemax)
     judged = opened(path, reference=reference).judge(SEGMENTS)
-    counted = 0
+    counted, within = 0, 0
     for one, found in zip(SEGMENTS, judged, strict=True):
         assert one.reference is not None
         mt, src, ref = map(formulas.ids, (one.translation, one.source, one.reference))
@@ -201,7 +203,9 @@ def test_xcomet_is_its_formula(written: Written, encoder: str, reference: bool) 
         shares, weights = ((0.12, 0.33, 0.33), (0.1667, 0.3333, 0.5)) if reference else ((0.78,), (1.0,))
         score, tags = 0.0, torch.zeros(len(mt), 4)
         for ids, share, weight in zip(inputs, shares, weights, strict=True):
-            score += share * min(1.0, formulas.estimate(formulas.mixed(ids)[0]))
+            estimate = formulas.estimate(formulas.mixed(ids)[0])
+            within += 0 < estimate < 1
+            score += share * min(1.0, max(0.0, estimate))
             logits = formulas.layers(ids)[1] @ state["hidden2tag.weight"].T + state["hidden2tag.bias"]
             tags += weight * logits.softmax(-1)[: len(mt)]
         severities = runs(tags.argmax(1).tolist())
@@ -211,7 +215,7 @@ def test_xcomet_is_its_formula(written: Written, encoder: str, reference: bool) 
         assert found.score == pytest.approx(score + 0.22 * (25 - min(25, penalty)) / 25, abs=5e-5)
         assert all(0 <= span.start <= span.end <= len(one.translation) for span in found.spans)
         assert all(0.25 <= span.confidence <= 1 for span in found.spans)
-    assert counted > 0
+    assert counted > 0 and within > 0
 
 
 def runs(tags: list[int]) -> list[str]:

@@ -32,6 +32,7 @@ def make_comet_twin(source: str | None, path: str, folder: Path, seed: int) -> s
     (folder / "encoder" / "model.safetensors").unlink()
     torch.manual_seed(seed)
     network = CometNetwork(hparams, AutoConfig.from_pretrained(encoder))
+    network.state_dict()["estimator.ff.6.bias"].fill_(0.5)  # so that scores are between 0 and 1
     (folder / "hparams.yaml").write_text(yaml.safe_dump(hparams.model_dump(mode="json")), encoding="utf-8")
     (folder / "checkpoints").mkdir()
     torch.save({"state_dict": network.state_dict()}, folder / "checkpoints" / "model.ckpt")

@@ -63,8 +63,8 @@ class Hyperparameters(BaseModel):
 
     @property
     def sparse(self) -> bool:
-        """Whether layers are weighed by sparsemax. COMET takes what it does not know, such as the `sparsemax_patch` of
-        wmt22-cometkiwi-da, for softmax."""
+        """Whether layers are weighed by sparsemax. `sparsemax_patch` marks the checkpoints that say so and were trained
+        with softmax all the same: https://github.com/Unbabel/COMET/issues/195."""
         return self.layer_transformation == "sparsemax"
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SPAN_WEIGHTS = (0.1667, 0.3333, 0.5)
 """Of the probabilities of tags by translation with source, with reference, and with both."""
 SCORE_WEIGHTS = (0.12, 0.33, 0.33)
-"""Of the scores by those, in XCOMET. Without a reference the first has the weight of all."""
+"""Of the scores by those, between 0 and 1, in XCOMET. Without a reference the first has the weight of all."""
 SPANS_WEIGHT = 0.22
 _AT_A_TIME = 1024
 
@@ -158,7 +158,7 @@ class CometScorer:
         if not self._hparams.scores_spans:
             return Judgement(float(np.mean(scores)), spans)
         shares = SCORE_WEIGHTS if len(parts) > 1 else (sum(SCORE_WEIGHTS),)
-        regression = sum(share * min(score, 1.0) for share, score in zip(shares, scores, strict=True))
+        regression = sum(share * min(max(score, 0.0), 1.0) for share, score in zip(shares, scores, strict=True))
         return Judgement(regression + SPANS_WEIGHT * span_score(spans), spans)
 
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
