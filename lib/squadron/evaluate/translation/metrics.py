@@ -8,6 +8,13 @@ from typing import Protocol
 import numpy as np
 
 from squadron.evaluate.translation.segments import Segment
+from squadron.evaluate.translation.settings import (
+    AnyMetric,
+    BertScoreMetric,
+    CometMetric,
+    EmbeddingMetric,
+    LexicalMetric,
+)
 
 
 class Metric(Protocol):
@@ -32,3 +39,25 @@ class Metric(Protocol):
     def corpus(self, sums_RK: np.ndarray) -> np.ndarray:
         """The score (R,) of each of R corpora, by the sums of their segments' statistics."""
         ...
+
+
+def open_metric(settings: AnyMetric) -> Metric:
+    """The metric of these settings. Its models are loaded now or when they are first needed. Raises InputError for one
+    that cannot be read."""
+    match settings:
+        case LexicalMetric():
+            from squadron.evaluate.translation.lexical import LEXICAL
+
+            return LEXICAL[settings.kind](settings)
+        case BertScoreMetric():
+            from squadron.evaluate.translation.tokens import BertScore
+
+            return BertScore(settings)
+        case EmbeddingMetric():
+            from squadron.evaluate.translation.embedding import EmbeddingScore
+
+            return EmbeddingScore(settings)
+        case CometMetric():
+            from squadron.evaluate.translation.comet.metric import CometScorer
+
+            return CometScorer(settings)
