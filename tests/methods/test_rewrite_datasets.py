@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squadron.core.errors import InputError
+from squadron.evaluate.translation.tokens import match_tokens
 from squadron.methods.rewrite.config import Format, LogsConfig, WorldConfig
 from squadron.methods.rewrite.datasets import read_conversations
-from squadron.methods.rewrite.measures import match_tokens, rouge
+from squadron.methods.rewrite.measures import rouge
 from squadron.methods.rewrite.records import Conversation, Pair, Said, turns_of
 from squadron.methods.rewrite.referring import points_elsewhere, rewrite_by_rule
 from squadron.methods.rewrite.slots import Slots, read_slots, share_said, write

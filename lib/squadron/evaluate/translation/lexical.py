@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from squadron.evaluate.translation.means import Mean
 from squadron.evaluate.translation.segments import Segment
 from squadron.evaluate.translation.settings import LexicalMetric
+
+if TYPE_CHECKING:
+    from squadron.evaluate.translation.metrics import Metric
 
 _ORDERS = 4
 _CHARACTER_ORDERS = 6
@@ -117,7 +121,7 @@ class Ter(_Counted):
         return 100 * np.where(words_R > 0, edits_R / words_R, np.where(edits_R > 0, 1.0, 0.0))
 
 
-class Meteor(_Counted):
+class Meteor(Mean):
     """METEOR from 0 to 1 (Lavie and Agarwal 2007): words matched alike, then by their English stems. A corpus has the
     mean of its segments.
 
@@ -126,22 +130,34 @@ class Meteor(_Counted):
     texts into sentences before, by data that are not at hand either: full stops inside a text stay at their words here.
     """
 
-    _width = 1
+    def __init__(self, settings: LexicalMetric) -> None:
+        self.name = settings.name
+        self._weights = {name: getattr(settings, name) for name in ("alpha", "beta", "gamma")}
 
-    def _count(self, translation: str, reference: str, language: str) -> list[float]:
+    def measure(self, segments: Sequence[Segment]) -> np.ndarray:
+        """The score (N,), NaN without a reference."""
+        return np.array([self._measure(one.translation, one.reference) for one in segments], float)
+
+    def _measure(self, translation: str, reference: str | None) -> float:
         from nltk.translate.meteor_score import single_meteor_score
 
-        said, asked = (_tokenize_words(text) for text in (translation, reference))
-        weights = {name: getattr(self._settings, name) for name in ("alpha", "beta", "gamma")}
-        return [single_meteor_score(asked, said, stemmer=_stemmer(), wordnet=_NoSynonyms(), **weights)]
-
-    def _scored(self, sums_RK: np.ndarray, sentences: bool) -> np.ndarray:
-        sums_RK = np.asarray(sums_RK, float)
-        known_R = sums_RK[:, 1] > 0
-        return np.where(known_R, sums_RK[:, 0] / np.where(known_R, sums_RK[:, 1], 1.0), np.nan)
+        if reference is None:
+            return np.nan
+        asked, said = (_tokenize_words(text) for text in (reference, translation))
+        return float(single_meteor_score(asked, said, stemmer=_stemmer(), wordnet=_NoSynonyms(), **self._weights))
 
 
-LEXICAL = {"bleu": Bleu, "chrf": Chrf, "ter": Ter, "meteor": Meteor}
+def open_lexical(settings: LexicalMetric) -> Metric:
+    """The metric of this kind."""
+    match settings.kind:
+        case "bleu":
+            return Bleu(settings)
+        case "chrf":
+            return Chrf(settings)
+        case "ter":
+            return Ter(settings)
+        case "meteor":
+            return Meteor(settings)
 
 
 class _NoSynonyms:

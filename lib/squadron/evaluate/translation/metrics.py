@@ -46,9 +46,9 @@ def open_metric(settings: AnyMetric) -> Metric:
     that cannot be read."""
     match settings:
         case LexicalMetric():
-            from squadron.evaluate.translation.lexical import LEXICAL
+            from squadron.evaluate.translation.lexical import open_lexical
 
-            return LEXICAL[settings.kind](settings)
+            return open_lexical(settings)
         case BertScoreMetric():
             from squadron.evaluate.translation.tokens import BertScore
 

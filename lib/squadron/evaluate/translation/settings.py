@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from squadron.core.config import Config, operational
 from squadron.core.errors import InputError
@@ -18,11 +19,14 @@ BleuTokenizer = Literal["by-language", "13a", "intl", "zh", "char", "none"]
 class LexicalMetric(Config):
     """Words or characters in common with a reference: BLEU, chrF and TER by sacrebleu, METEOR by nltk.
 
-    All are from 0 to 100, METEOR from 0 to 1. A settings field that another kind reads is ignored.
+    BLEU and chrF are from 0 to 100, TER from 0 up, METEOR from 0 to 1. What another kind reads is ignored. METEOR does
+    without WordNet's data: its stage of synonyms finds nothing.
+
+    lighteval's tasks of SwiLTra multiply sacrebleu's sentence scores, which are from 0 to 100 already, by 100.
     """
 
     kind: Literal["bleu", "chrf", "ter", "meteor"]
-    name: str = Field(default_factory=lambda fields: str(fields.get("kind")), min_length=1)
+    name: str = Field("lexical", min_length=1, description="the kind, unless given")
     lowercase: bool = Field(False, description="BLEU and chrF: without regard to case. TER and METEOR never regard it")
     tokenizer: BleuTokenizer = Field(
         "by-language", description="BLEU: zh for Chinese, else 13a; one of the others for languages without spaces"
@@ -30,7 +34,12 @@ class LexicalMetric(Config):
     word_order: int = Field(0, ge=0, description="chrF: longest n-grams of words; 2 is chrF++")
     alpha: float = Field(0.9, gt=0, lt=1, description="METEOR: weight of recall against precision")
     beta: float = Field(3.0, ge=0, description="METEOR: exponent of the penalty for broken order")
-    gamma: float = Field(0.5, ge=0, le=1, description="METEOR: largest penalty for broken order; there is no WordNet")
+    gamma: float = Field(0.5, ge=0, le=1, description="METEOR: largest penalty for broken order")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        return {"name": values["kind"], **values} if isinstance(values, Mapping) and "kind" in values else values
 
 
 class Rescaling(Config):
@@ -45,7 +54,7 @@ class BertScoreMetric(Config):
 
     kind: Literal["bertscore"] = "bertscore"
     name: str = Field("bertscore", min_length=1)
-    path: Annotated[InputPath, Model("encoder")] | None = Field(
+    path: Annotated[InputPath | None, Model("encoder")] = Field(
         None, description="name on the hub or folder, such as FacebookAI/xlm-roberta-large; None: the packaged MiniLM"
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
@@ -65,20 +74,22 @@ class EmbeddingMetric(Config):
 
 AnyMetric = Annotated[LexicalMetric | BertScoreMetric | EmbeddingMetric | CometMetric, Field(discriminator="kind")]
 
-LANGUAGES = frozenset(
-    """aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo
-    es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg
-    ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn
-    no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta
-    te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu""".split()
-)
+_CODES = """
+aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es
+et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki
+kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no
+nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te
+tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+_SCRIPTS = """
+ab am ar as av ba be bg bn ce cu cv dv el fa gu he hi hy ii iu ka kk kn ko ks kv ky mk ml mn mr ne or os pa pi
+ps ru sa sd si sr ta te tg ti tt ug uk ur yi
+"""
+LANGUAGES = frozenset(_CODES.split())
 """Codes of ISO 639-1."""
 UNSPACED = frozenset(("bo", "dz", "ja", "km", "lo", "my", "th", "zh"))
 """Languages written without spaces between words."""
-OTHER_SCRIPTS = UNSPACED | frozenset(
-    """ab am ar as av ba be bg bn ce cu cv dv el fa gu he hi hy ii iu ka kk kn ko ks kv ky mk ml mn mr ne or os pa pi ps
-    ru sa sd si sr ta te tg ti tt ug uk ur yi""".split()
-)
+OTHER_SCRIPTS = UNSPACED | frozenset(_SCRIPTS.split())
 """Languages that are not, or not only, written in Latin letters."""
 
 

@@ -12,9 +12,10 @@ from squadron.data.clustering import hash_ids
 from squadron.data.rows import store_rows
 from squadron.evaluate.rankings import score_rankings
 from squadron.evaluate.summary import Estimate
+from squadron.evaluate.translation.tokens import TokenMatcher
 from squadron.methods.rewrite import report
 from squadron.methods.rewrite.config import EvaluationConfig
-from squadron.methods.rewrite.measures import TokenMatcher, cosines, rouge
+from squadron.methods.rewrite.measures import cosines, rouge
 from squadron.methods.rewrite.records import Compared, Logs, Method, Rewrites, Said, same_text
 from squadron.methods.rewrite.sheet import Sheet
 from squadron.methods.rewrite.slots import share_said
