@@ -35,10 +35,8 @@ WMT23 = REAL_DATA / "swiltra" / "wmt23_en-de_mqm.jsonl.gz"
 COUNTED = ("bleu", "chrf", "ter")
 CORPUS = {"bleu": sacrebleu.corpus_bleu, "chrf": sacrebleu.corpus_chrf, "ter": sacrebleu.corpus_ter}
 SENTENCE = {"bleu": sacrebleu.sentence_bleu, "chrf": sacrebleu.sentence_chrf, "ter": sacrebleu.sentence_ter}
-WORDS = st.lists(
-    st.sampled_from(["der", "Der", "Bund", "bund", "regelt", "1.", "5,2", "«das»", "", "é", "人", "ы", "!"])
-)
-TEXTS = WORDS.map(" ".join)
+WORDS = st.sampled_from(["der", "Der", "Bund", "bund", "regelt", "1.", "5,2", "«das»", "", "é", "人", "ы", "!"])
+TEXTS = st.lists(WORDS).map(" ".join)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)
 
 
@@ -91,17 +89,16 @@ def law() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", COUNTED)
 def test_real_pairs_have_sacrebleus_scores(kind: str, law: list[tuple[str, str]]) -> None:
-    check_against_sacrebleu(kind, law)
+    longest = 10 if kind == "ter" else 1000  # moves of words take long to find
+    check_against_sacrebleu(
+        kind, [(" ".join(said.split()[:longest]), " ".join(asked.split()[:longest])) for said, asked in law]
+    )
 
 
 def test_real_pairs_have_nltks_meteor(law: list[tuple[str, str]]) -> None:
     metric, words = opened("meteor"), NLTKWordTokenizer()
-    expected = [
-        single_meteor_score(
-            words.tokenize(asked), words.tokenize(said), wordnet=NoWords(), alpha=0.9, beta=3, gamma=0.5
-        )
-        for said, asked in law
-    ]
+    weights = {"alpha": 0.9, "beta": 3.0, "gamma": 0.5, "wordnet": NoWords()}
+    expected = [single_meteor_score(words.tokenize(asked), words.tokenize(said), **weights) for said, asked in law]
     counted = metric.statistics(segments(law))
     assert metric.scores(counted) == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert metric.corpus(counted.sum(0)[None])[0] == pytest.approx(np.mean(expected), rel=1e-9)
