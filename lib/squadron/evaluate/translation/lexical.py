@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from squadron.evaluate.translation.means import Mean
 from squadron.evaluate.translation.segments import Segment
 from squadron.evaluate.translation.settings import LexicalMetric
-
-if TYPE_CHECKING:
-    from squadron.evaluate.translation.metrics import Metric
 
 _ORDERS = 4
 _CHARACTER_ORDERS = 6
@@ -147,7 +144,7 @@ class Meteor(Mean):
         return float(single_meteor_score(asked, said, stemmer=_stemmer(), wordnet=_NoSynonyms(), **self._weights))
 
 
-def open_lexical(settings: LexicalMetric) -> Metric:
+def open_lexical(settings: LexicalMetric) -> Bleu | Chrf | Ter | Meteor:
     """The metric of this kind."""
     match settings.kind:
         case "bleu":
