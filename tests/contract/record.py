@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from squadron.core.folder import Folder
+from squadron.core.run_reader import read_failures
+
 FILES = "FILES"
 """In settings: the folder that a contract's files are written to."""
 
@@ -89,6 +92,21 @@ def contents(pattern: str) -> Callable[[Path], Any]:
         return {"/".join(path.relative_to(folder).parts[2:]): path.read_bytes() for path in folder.glob(pattern)}
 
     return read
+
+
+def failed_rows(run: Path) -> list[tuple[str, str]]:
+    """Of rows that failed and would be tried again: the stage and the error."""
+    folders = [Folder(str(path)) for path in sorted(run.glob("stages/*"))]
+    return [(stage.name, row["error"]) for stage in folders for row in read_failures(stage) if row["retry"]]
+
+
+def unlike(one: Any, other: Any, place: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two JSON values differ, and by what."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [found for key in one for found in unlike(one[key], other[key], f"{place}.{key}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [found for n, pair in enumerate(zip(one, other, strict=True)) for found in unlike(*pair, f"{place}.{n}")]
+    return [] if one == other else [(place, one, other)]
 
 
 def copy_run(run: Path, folder: Path) -> Path:
