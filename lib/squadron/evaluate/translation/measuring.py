@@ -45,7 +45,7 @@ def measure(
     for code in sorted({one.target_language for one in segments}):
         check_language(settings, code)
     rows = _rows(segments, settings)
-    answers = map_rows(stage, rows, _Measurer, unit="segments", resources=resources, timeout_s=timeout_s,
+    answers = map_rows(stage, rows, _Measurer, unit="batch", resources=resources, timeout_s=timeout_s,
                        settings=settings)  # fmt: skip
     values_N, statistics_NK = np.full(len(segments), np.nan), np.zeros((len(segments), _width(answers, settings)))
     for one in answers:
