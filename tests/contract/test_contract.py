@@ -144,10 +144,7 @@ def test_a_run_that_is_killed_and_given_again_ends_as_one_that_nobody_disturbed(
     run_and_kill(folder, [job, *words, *contract.killed_words], half_way)
     assert not any(folder.glob(f"stages/{contract.killed_in}-*/done.json"))
     kept = {path: path.stat().st_mtime_ns for path in folder.glob(contract.kept)}
-    for _ in range(3):  # rows that failed, of workers lost with the driver, are tried again by the next run
-        assert run(job, folder, [*words, *contract.again]) == 0
-        if not failed_rows(folder):
-            break
+    assert run(job, folder, [*words, *contract.again]) == 0
     assert failed_rows(folder) == failed_rows(smoke_run(job))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     found, undisturbed = contract.same(folder), contract.same(smoke_run(job))
