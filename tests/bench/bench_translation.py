@@ -35,11 +35,11 @@ from squadron.evaluate.translation.embedding import WEIGHTS, EmbeddingScore, lea
 from squadron.evaluate.translation.measuring import measure
 from squadron.evaluate.translation.metrics import open_metric
 from squadron.evaluate.translation.segments import Segment
-from squadron.evaluate.translation.settings import EmbeddingMetric, LexicalMetric
+from squadron.evaluate.translation.settings import BleuMetric, ChrfMetric, EmbeddingMetric, TerMetric
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "swiltra"
 BAR, WORKERS, LONGEST = 1.8, 2, 20
-METRICS = [LexicalMetric.model_validate({"kind": kind}) for kind in ("bleu", "chrf", "ter")]
+METRICS = (BleuMetric(), ChrfMetric(), TerMetric())
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:

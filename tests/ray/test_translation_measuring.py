@@ -16,7 +16,14 @@ from squadron.core.run import Run, Stage
 from squadron.evaluate.translation.measuring import measure
 from squadron.evaluate.translation.metrics import open_metric
 from squadron.evaluate.translation.segments import Segment
-from squadron.evaluate.translation.settings import AnyMetric, LexicalMetric
+from squadron.evaluate.translation.settings import (
+    AnyMetric,
+    BleuMetric,
+    ChrfMetric,
+    EmbeddingMetric,
+    MeteorMetric,
+    TerMetric,
+)
 
 WORDS = ["der", "Bund", "die", "Kantone", "regelt", "vollziehen", "Gesetz", "nicht", "nach", "Artikel", "5"]
 
@@ -35,9 +42,9 @@ def made_up(count: int) -> list[Segment]:
             for n in range(count)]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["bleu", "ter", "meteor"])
-def test_a_cluster_measures_as_a_plain_loop(ray_cluster: object, tmp_path: Path, kind: str) -> None:
-    segments, settings = made_up(300), LexicalMetric.model_validate({"kind": kind})
+@pytest.mark.parametrize("settings", [BleuMetric(), TerMetric(), MeteorMetric()], ids=lambda one: one.kind)
+def test_a_cluster_measures_as_a_plain_loop(ray_cluster: object, tmp_path: Path, settings: AnyMetric) -> None:
+    segments = made_up(300)
     metric = open_metric(settings)
     found = measure(begin(tmp_path), segments, settings)
     alone = [metric.statistics([one])[0] for one in segments]
@@ -48,9 +55,9 @@ def test_a_cluster_measures_as_a_plain_loop(ray_cluster: object, tmp_path: Path,
 
 def test_what_was_measured_is_kept_by_metric_and_by_content(ray_cluster: object, tmp_path: Path) -> None:
     """One stage measures by several metrics, and a restart measures what is new alone."""
-    segments, settings = made_up(200), LexicalMetric(kind="chrf")
+    segments, settings = made_up(200), ChrfMetric()
     stage = begin(tmp_path)
-    first, other = measure(stage, segments, settings), measure(stage, segments, LexicalMetric(kind="bleu"))
+    first, other = measure(stage, segments, settings), measure(stage, segments, BleuMetric())
     assert first.statistics_NK.shape != other.statistics_NK.shape
     files = len(line_files(stage.folder / "rows"))
     again = measure(stage, segments, settings)
@@ -62,9 +69,18 @@ def test_what_was_measured_is_kept_by_metric_and_by_content(ray_cluster: object,
     assert np.flatnonzero(~np.isclose(found.values_N, first.values_N, equal_nan=True)).tolist() == [100]
 
 
+def test_a_setting_that_decides_no_score_measures_nothing_again(ray_cluster: object, tmp_path: Path) -> None:
+    stage, segments = begin(tmp_path), made_up(6)
+    first = measure(stage, segments, EmbeddingMetric())
+    files = len(line_files(stage.folder / "rows"))
+    again = measure(stage, segments, EmbeddingMetric(batch_size=1))
+    assert len(line_files(stage.folder / "rows")) == files
+    assert np.array_equal(again.values_N, first.values_N, equal_nan=True)
+
+
 def test_a_language_that_a_metric_does_not_know_stops_it_before_work(tmp_path: Path) -> None:
     wrong = [*made_up(3), Segment("3", "source", "a", "a", "fr", "tlh")]
-    metrics: list[AnyMetric] = [LexicalMetric(kind="bleu"), LexicalMetric(kind="chrf")]
+    metrics: list[AnyMetric] = [BleuMetric(), ChrfMetric()]
     for settings in metrics:
         with pytest.raises(InputError, match="tlh"):
             measure(begin(tmp_path / settings.name), wrong, settings)

@@ -23,8 +23,10 @@ from squadron.evaluate.translation.settings import (
     LANGUAGES,
     AnyMetric,
     BertScoreMetric,
+    BleuMetric,
     EmbeddingMetric,
-    LexicalMetric,
+    MeteorMetric,
+    TerMetric,
     check_language,
 )
 from squadron.evaluate.translation.tokens import TokenMatcher
@@ -250,10 +252,16 @@ def test_settings_are_of_their_kind() -> None:
         "bleu", "meteor", "bertscore", "embedding", "comet"
     ]  # fmt: skip
     assert parsed(kind="chrf", name="chrF++", word_order=2).name == "chrF++"
-    assert isinstance(parsed(kind="ter"), LexicalMetric)
-    meteor = LexicalMetric(kind="meteor")
+    assert isinstance(parsed(kind="ter"), TerMetric)
+    meteor = MeteorMetric()
     assert (meteor.alpha, meteor.beta, meteor.gamma) == (0.9, 3.0, 0.5)
-    for wrong in ({"kind": "rouge"}, {"kind": "bleu", "tokenizer": "moses"}, {"kind": "bertscore", "layer": -1}):
+    for wrong in (
+        {"kind": "rouge"},
+        {"kind": "bleu", "tokenizer": "moses"},
+        {"kind": "bertscore", "layer": -1},
+        {"kind": "ter", "word_order": 2},
+        {"kind": "chrf", "alpha": 0.5},
+    ):
         with pytest.raises(ValidationError):
             parsed(**wrong)
 
@@ -271,7 +279,7 @@ def test_languages_are_known_or_refused() -> None:
     assert refused["chrf"] == refused["comet"] == set()
     assert {"ja", "th", "ko"} < refused["bleu"] and "zh" not in refused["bleu"] and "zh" in refused["ter"]
     assert {"ru", "zh", "ar"} < refused["bertscore"] == refused["embedding"]
-    assert not is_refused(LexicalMetric(kind="bleu", tokenizer="char"), "ja")
+    assert not is_refused(BleuMetric(tokenizer="char"), "ja")
     assert not is_refused(BertScoreMetric.model_validate({"path": "FacebookAI/xlm-roberta-large", "layer": 24}), "ru")
 
 

@@ -123,23 +123,13 @@ class _SentenceTransformers:
 
     def __init__(self, settings: SentenceTransformersEmbedder) -> None:
         import torch
-        from sentence_transformers import SentenceTransformer
 
         from squadron.llm.backends.layers import take_turns_between_layers
-        from squadron.train.library_setup import quiet_libraries
-        from squadron.train.models.builders import local_folder
-        from squadron.train.models.errors import explaining_load_errors
+        from squadron.train.models.encoders import open_sentence_model
 
-        quiet_libraries()
         self._settings = settings
-        with explaining_load_errors(settings.path, kind=ModelUnavailable):
-            self._model = SentenceTransformer(
-                local_folder(settings.path),
-                revision=settings.revision,
-                device="cuda" if torch.cuda.is_available() else "cpu",
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = open_sentence_model(settings.path, settings.revision, device, ModelUnavailable)
         take_turns_between_layers(self._model)
         if settings.prompt_name is not None and settings.prompt_name not in self._model.prompts:
             what = f"the model has no prompt {settings.prompt_name}"

@@ -1,5 +1,17 @@
-"""Translations measured: by words in common, by encoders, by models that judge; and measures held against people.
+"""Translations measured: by words in common, by encoders, by COMET; metrics held against people, and systems ranked.
 
-A metric says what it needs of a segment and gives each a score, NaN where it has none. `squadron.core.rows` spreads
-segments over a cluster: a metric is opened once a worker.
+    from squadron.evaluate.translation.agreement import agreement
+    from squadron.evaluate.translation.measuring import measure
+    from squadron.evaluate.translation.metrics import open_metric
+    from squadron.evaluate.translation.segments import Segment
+    from squadron.evaluate.translation.settings import ChrfMetric
+    from squadron.evaluate.translation.systems import rank_systems
+
+    segment = Segment("1", "Der Bund regelt das.", "Il règle cela.", "La Confédération le règle.", "de", "fr")
+    found = measure(stage, [segment, ...], ChrfMetric())                 # over the cluster, resumed after a kill
+    found.values_N                                                       # NaN where a segment has no score
+    rank_systems({"ours": found.statistics_NK, "theirs": …}, open_metric(ChrfMetric()))
+    agreement(metric_SN, human_SN).kendall_by_source
+
+A corpus is scored from sums of its segments' statistics, so that resampling reads no text again.
 """

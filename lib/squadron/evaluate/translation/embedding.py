@@ -22,7 +22,7 @@ import numpy as np
 from squadron.evaluate.translation.lexical import Chrf
 from squadron.evaluate.translation.means import Mean
 from squadron.evaluate.translation.segments import Segment
-from squadron.evaluate.translation.settings import EmbeddingMetric, LexicalMetric
+from squadron.evaluate.translation.settings import ChrfMetric, EmbeddingMetric
 from squadron.evaluate.translation.tokens import TokenMatcher, match_each_way
 
 _WORD_ORDERS, _AT_A_TIME = 2, 256
@@ -99,7 +99,7 @@ def learn_weights(faults_SNF: np.ndarray, human_SN: np.ndarray, ridge: float = R
 
 def _ngram_faults(segments: Sequence[Segment]) -> np.ndarray:
     """What precision and recall of chrF++'s n-grams lack. An order that the reference lacks has no fault."""
-    counts = Chrf(LexicalMetric(kind="chrf", word_order=_WORD_ORDERS)).statistics(segments)[:, :-1]
+    counts = Chrf(ChrfMetric(word_order=_WORD_ORDERS)).statistics(segments)[:, :-1]
     said, asked, right = (counts[:, first::3] for first in range(3))
     shares = [np.where(asked > 0, right / np.maximum(one, 1), 1.0) for one in (said, asked)]
     return 1 - np.concatenate(shares, axis=1)

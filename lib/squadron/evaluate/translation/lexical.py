@@ -8,6 +8,7 @@ resamples by the thousand.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,21 +16,24 @@ import numpy as np
 
 from squadron.evaluate.translation.means import Mean
 from squadron.evaluate.translation.segments import Segment
-from squadron.evaluate.translation.settings import LexicalMetric
+from squadron.evaluate.translation.settings import (
+    BleuMetric,
+    ChrfMetric,
+    MeteorMetric,
+    TerMetric,
+)
 
 _ORDERS = 4
 _CHARACTER_ORDERS = 6
 
 
-class _Counted:
-    """A metric of counts of sacrebleu's."""
+class _Counted(ABC):
+    """A metric of counts of sacrebleu's, `_width` of them."""
 
+    name: str
     higher_is_better = True
     needs_reference = True
     _width: int
-
-    def __init__(self, settings: LexicalMetric) -> None:
-        self.name, self._settings = settings.name, settings
 
     def statistics(self, segments: Sequence[Segment]) -> np.ndarray:
         """Counts, and 1, or all 0 without a reference: (N, K)."""
@@ -52,11 +56,13 @@ class _Counted:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(sums_RK[:, -1] > 0, self._score(sums_RK[:, :-1], sentences), np.nan)
 
+    @abstractmethod
     def _count(self, translation: str, reference: str, language: str) -> list[float]:
-        raise NotImplementedError
+        """What the library counts in a segment."""
 
+    @abstractmethod
     def _score(self, sums_RK: np.ndarray, sentences: bool) -> np.ndarray:
-        raise NotImplementedError
+        """Scores (R,) from sums of counts, without the last column."""
 
 
 class Bleu(_Counted):
@@ -64,6 +70,9 @@ class Bleu(_Counted):
     scored with the effective order: n-grams longer than the translation do not count."""
 
     _width = 2 + 2 * _ORDERS
+
+    def __init__(self, settings: BleuMetric) -> None:
+        self.name, self._settings = settings.name, settings
 
     def _count(self, translation: str, reference: str, language: str) -> list[float]:
         return _count(self._counter(language), translation, reference)
@@ -88,8 +97,8 @@ class Chrf(_Counted):
     """chrF from 0 to 100 (Popović 2015), chrF++ with words: the F-score of characters' n-grams, recall twice as
     weighty; precision and recall are means over the orders that both texts have."""
 
-    def __init__(self, settings: LexicalMetric) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: ChrfMetric) -> None:
+        self.name, self._settings = settings.name, settings
         self._width = 3 * (_CHARACTER_ORDERS + settings.word_order)
 
     def _count(self, translation: str, reference: str, language: str) -> list[float]:
@@ -110,6 +119,9 @@ class Ter(_Counted):
     higher_is_better = False
     _width = 2
 
+    def __init__(self, settings: TerMetric) -> None:
+        self.name = settings.name
+
     def _count(self, translation: str, reference: str, language: str) -> list[float]:
         return _count(_ter(), translation, reference)
 
@@ -127,9 +139,9 @@ class Meteor(Mean):
     texts into sentences before, by data that are not at hand either: full stops inside a text stay at their words here.
     """
 
-    def __init__(self, settings: LexicalMetric) -> None:
+    def __init__(self, settings: MeteorMetric) -> None:
         self.name = settings.name
-        self._weights = {name: getattr(settings, name) for name in ("alpha", "beta", "gamma")}
+        self._weights = {"alpha": settings.alpha, "beta": settings.beta, "gamma": settings.gamma}
 
     def measure(self, segments: Sequence[Segment]) -> np.ndarray:
         """The score (N,), NaN without a reference."""
@@ -142,19 +154,6 @@ class Meteor(Mean):
             return np.nan
         asked, said = (_tokenize_words(text) for text in (reference, translation))
         return float(single_meteor_score(asked, said, stemmer=_stemmer(), wordnet=_NoSynonyms(), **self._weights))
-
-
-def open_lexical(settings: LexicalMetric) -> Bleu | Chrf | Ter | Meteor:
-    """The metric of this kind."""
-    match settings.kind:
-        case "bleu":
-            return Bleu(settings)
-        case "chrf":
-            return Chrf(settings)
-        case "ter":
-            return Ter(settings)
-        case "meteor":
-            return Meteor(settings)
 
 
 class _NoSynonyms:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from squadron.core.config import fingerprint
 from squadron.core.json_text import to_json
 from squadron.core.profile import WorkerResources
 from squadron.core.rows import map_rows
@@ -69,9 +70,9 @@ class _Measurer:
 
 
 def _rows(segments: Sequence[Segment], settings: AnyMetric) -> list[dict[str, Any]]:
-    """Some segments each, known by what they hold and by the metric."""
+    """Some segments each, known by what they hold and by what decides the metric's scores."""
     size = _COUNTED if isinstance(settings, LexicalMetric) else _ENCODED
-    metric = settings.model_dump_json().encode()
+    metric = fingerprint(settings).encode()
     rows = []
     for start in range(0, len(segments), size):
         some = [list(one) for one in segments[start : start + size]]

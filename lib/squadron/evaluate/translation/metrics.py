@@ -7,13 +7,17 @@ from typing import Protocol
 
 import numpy as np
 
+from squadron.evaluate.translation import embedding, lexical, tokens
 from squadron.evaluate.translation.segments import Segment
 from squadron.evaluate.translation.settings import (
     AnyMetric,
     BertScoreMetric,
+    BleuMetric,
+    ChrfMetric,
     CometMetric,
     EmbeddingMetric,
-    LexicalMetric,
+    MeteorMetric,
+    TerMetric,
 )
 
 
@@ -45,19 +49,19 @@ def open_metric(settings: AnyMetric) -> Metric:
     """The metric of these settings. Its models are loaded now or when they are first needed. Raises InputError for one
     that cannot be read."""
     match settings:
-        case LexicalMetric():
-            from squadron.evaluate.translation.lexical import open_lexical
-
-            return open_lexical(settings)
+        case BleuMetric():
+            return lexical.Bleu(settings)
+        case ChrfMetric():
+            return lexical.Chrf(settings)
+        case TerMetric():
+            return lexical.Ter(settings)
+        case MeteorMetric():
+            return lexical.Meteor(settings)
         case BertScoreMetric():
-            from squadron.evaluate.translation.tokens import BertScore
-
-            return BertScore(settings)
+            return tokens.BertScore(settings)
         case EmbeddingMetric():
-            from squadron.evaluate.translation.embedding import EmbeddingScore
-
-            return EmbeddingScore(settings)
+            return embedding.EmbeddingScore(settings)
         case CometMetric():
-            from squadron.evaluate.translation.comet.metric import CometScorer
+            from squadron.evaluate.translation.comet.metric import CometScorer  # which imports torch
 
             return CometScorer(settings)

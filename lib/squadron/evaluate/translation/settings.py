@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from squadron.core.config import Config, operational
 from squadron.core.errors import InputError
@@ -17,29 +16,45 @@ BleuTokenizer = Literal["by-language", "13a", "intl", "zh", "char", "none"]
 
 
 class LexicalMetric(Config):
-    """Words or characters in common with a reference: BLEU, chrF and TER by sacrebleu, METEOR by nltk.
+    """Words or characters in common with a reference, counted by sacrebleu or nltk."""
 
-    BLEU and chrF are from 0 to 100, TER from 0 up, METEOR from 0 to 1. What another kind reads is ignored. METEOR does
-    without WordNet's data: its stage of synonyms finds nothing.
 
-    lighteval's tasks of SwiLTra multiply sacrebleu's sentence scores, which are from 0 to 100 already, by 100.
-    """
+class BleuMetric(LexicalMetric):
+    """BLEU from 0 to 100. lighteval's tasks of SwiLTra multiply sacrebleu's sentence scores by 100 once more, those of
+    chrF and TER too."""
 
-    kind: Literal["bleu", "chrf", "ter", "meteor"]
-    name: str = Field("lexical", min_length=1, description="the kind, unless given")
-    lowercase: bool = Field(False, description="BLEU and chrF: without regard to case. TER and METEOR never regard it")
+    kind: Literal["bleu"] = "bleu"
+    name: str = Field("bleu", min_length=1)
+    lowercase: bool = Field(False, description="without regard to case")
     tokenizer: BleuTokenizer = Field(
-        "by-language", description="BLEU: zh for Chinese, else 13a; one of the others for languages without spaces"
+        "by-language", description="zh for Chinese, else 13a; one of the others for languages without spaces"
     )
-    word_order: int = Field(0, ge=0, description="chrF: longest n-grams of words; 2 is chrF++")
-    alpha: float = Field(0.9, gt=0, lt=1, description="METEOR: weight of recall against precision")
-    beta: float = Field(3.0, ge=0, description="METEOR: exponent of the penalty for broken order")
-    gamma: float = Field(0.5, ge=0, le=1, description="METEOR: largest penalty for broken order")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, values: Any) -> Any:
-        return {"name": values["kind"], **values} if isinstance(values, Mapping) and "kind" in values else values
+
+class ChrfMetric(LexicalMetric):
+    """chrF from 0 to 100."""
+
+    kind: Literal["chrf"] = "chrf"
+    name: str = Field("chrf", min_length=1)
+    lowercase: bool = Field(False, description="without regard to case")
+    word_order: int = Field(0, ge=0, description="longest n-grams of words; 2 is chrF++")
+
+
+class TerMetric(LexicalMetric):
+    """TER from 0 up, lower is better, without regard to case."""
+
+    kind: Literal["ter"] = "ter"
+    name: str = Field("ter", min_length=1)
+
+
+class MeteorMetric(LexicalMetric):
+    """METEOR from 0 to 1, without regard to case and without WordNet's data: its stage of synonyms finds nothing."""
+
+    kind: Literal["meteor"] = "meteor"
+    name: str = Field("meteor", min_length=1)
+    alpha: float = Field(0.9, gt=0, lt=1, description="weight of recall against precision")
+    beta: float = Field(3.0, ge=0, description="exponent of the penalty for broken order")
+    gamma: float = Field(0.5, ge=0, le=1, description="largest penalty for broken order")
 
 
 class Rescaling(Config):
@@ -72,7 +87,10 @@ class EmbeddingMetric(Config):
     batch_size: int = operational(64, ge=1, description="texts encoded together")
 
 
-AnyMetric = Annotated[LexicalMetric | BertScoreMetric | EmbeddingMetric | CometMetric, Field(discriminator="kind")]
+AnyMetric = Annotated[
+    BleuMetric | ChrfMetric | TerMetric | MeteorMetric | BertScoreMetric | EmbeddingMetric | CometMetric,
+    Field(discriminator="kind"),
+]
 
 _CODES = """
 aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es
@@ -103,9 +121,9 @@ def check_language(settings: AnyMetric, code: str) -> None:
         raise InputError(f"{code!r} is no language's code", where=f"metric {settings.name}",
                          fix="give a code of ISO 639-1 in small letters, such as de")  # fmt: skip
     match settings:
-        case LexicalMetric(kind="bleu", tokenizer="by-language") if code == "ko" or code in UNSPACED - {"zh"}:
+        case BleuMetric(tokenizer="by-language") if code == "ko" or code in UNSPACED - {"zh"}:
             what, fix = "has no tokenizer for it", "set tokenizer: char, or leave the language out of this metric"
-        case LexicalMetric(kind="ter" | "meteor") if code in UNSPACED:
+        case TerMetric() | MeteorMetric() if code in UNSPACED:
             what, fix = "counts words, which are written without spaces", "measure this language by chrf"
         case BertScoreMetric(path=None) | EmbeddingMetric() if code in OTHER_SCRIPTS:
             what, fix = "reads Latin letters alone, by the packaged encoder", "name a multilingual encoder, or use chrf"

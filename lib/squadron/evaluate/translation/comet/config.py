@@ -15,7 +15,7 @@ class CometMetric(Config):
     """A published COMET checkpoint: a regression, a unified metric such as CometKiwi, or XCOMET."""
 
     kind: Literal["comet"] = "comet"
-    name: str = "comet"
+    name: str = Field("comet", min_length=1)
     path: Annotated[InputPath, Model("comet")] = Field(
         InputPath("Unbabel/wmt22-comet-da"), description="name on the hub, or a folder with hparams.yaml and weights"
     )

@@ -11,6 +11,7 @@ from squadron.evaluate.translation.comet.checkpoint import load_checkpoint
 from squadron.evaluate.translation.comet.config import CometMetric
 from squadron.evaluate.translation.comet.inputs import Encoded, batches, encode, join, padded
 from squadron.evaluate.translation.comet.spans import ErrorSpan, decode_spans, span_score
+from squadron.evaluate.translation.means import Mean
 from squadron.evaluate.translation.segments import Segment
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ class Judgement(NamedTuple):
     spans: tuple[ErrorSpan, ...] = ()
 
 
-class CometScorer:
+class CometScorer(Mean):
     """A checkpoint on the card, where there is one, else on the processor."""
-
-    higher_is_better = True
 
     def __init__(self, settings: CometMetric) -> None:
         """Raises InputError for a checkpoint that cannot be read."""
@@ -50,20 +49,9 @@ class CometScorer:
         self._longest = self._network.encoder.model.config.max_position_embeddings - 2
         self.needs_reference = self._hparams.needs_reference
 
-    def statistics(self, segments: Sequence[Segment]) -> np.ndarray:
-        """Scores and 1, or 0 and 0 without one: (N, 2)."""
-        scores_N = np.array([one.score for one in self.judge(segments)])
-        known_N = ~np.isnan(scores_N)
-        return np.stack([np.where(known_N, scores_N, 0.0), known_N], axis=1)
-
-    def scores(self, statistics_NK: np.ndarray) -> np.ndarray:
-        """The score (N,) of each segment."""
-        return self.corpus(statistics_NK)
-
-    def corpus(self, sums_RK: np.ndarray) -> np.ndarray:
-        """The mean score (R,) of each corpus."""
-        scored = sums_RK[:, 1] > 0
-        return np.where(scored, sums_RK[:, 0] / np.where(scored, sums_RK[:, 1], 1.0), np.nan)
+    def measure(self, segments: Sequence[Segment]) -> np.ndarray:
+        """The score (N,) of each segment, NaN where it has none."""
+        return np.array([one.score for one in self.judge(segments)])
 
     def judge(self, segments: Sequence[Segment]) -> list[Judgement]:
         """The score of each segment, and the errors where the network tags them. What a segment is judged does not
