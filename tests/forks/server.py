@@ -18,7 +18,7 @@ from typing import Any
 
 IMPORTS = (
     "deepspeed", "flwr.serverapp.strategy", "mujoco", "pandas", "peft", "pyarrow.parquet",
-    "sentence_transformers", "torch.distributed",
+    "sentence_transformers", "threadpoolctl", "torch.distributed",
 )  # fmt: skip
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
@@ -87,10 +87,13 @@ def become(link: socket.socket, files: list[int], asked: dict[str, Any]) -> None
         sys.path[0] = os.path.dirname(sys.argv[0])
         import numpy as np
         import torch
+        from threadpoolctl import threadpool_limits
 
         np.random.seed()  # a new process draws numbers of its own
         if "ray" not in sys.path[0]:  # Ray's workers have a thread each; others, as many as they are told, or find
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+            threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+            torch.set_num_threads(threads)
+            threadpool_limits(threads)  # numpy's too: the last digits of a product depend on how many share it
         link.sendall(f"{os.getpid():08d}".encode())
         threading.Thread(target=_end_with, args=[link], daemon=True).start()
         runpy.run_path(sys.argv[0], run_name="__main__")
