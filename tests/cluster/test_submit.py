@@ -105,10 +105,11 @@ def test_a_job_of_ones_own_is_left_followed_and_stopped(cluster: BareCluster, tm
     assert held.returncode == 2 and "another process is running in this folder" in " ".join(held.stderr.split())
     assert "running: wait_at_gate" in " ".join(cluster.squadron("runs", str(run.parent)).stdout.split())
 
+    said = _read_until(follower, "waiting 1\n")
     follower.send_signal(signal.SIGINT)
-    said = follower.communicate(timeout=60)[0]
+    said += follower.communicate(timeout=60)[0]
     name = _submitted(said)
-    assert follower.returncode == 130 and f"squadron submit --follow {name}" in said and "waiting 1\n" in said
+    assert follower.returncode == 130 and f"squadron submit --follow {name}" in said
     gate.write_text("open")
     followed = cluster.squadron("submit", "--follow", name)
     assert followed.returncode == 2, "it ends as the job does"
@@ -144,13 +145,7 @@ def test_nobody_without_the_token_gets_in_and_nobody_from_another_machine(cluste
     connect = [sys.executable, "-c", f"import ray; ray.init(address={cluster.note()['address']!r}); print('connected')"]
     connected = subprocess.run(connect, env=stranger, capture_output=True, text=True, timeout=120)
     assert connected.returncode != 0 and "connected" not in connected.stdout
-    listening = {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for process in _processes(cluster)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert listening == {"127.0.0.1"}
+    assert {address for process in _processes(cluster) for address in _listening(process)} == {"127.0.0.1"}
     assert Path(cluster.note()["token_path"]).stat().st_mode & 0o777 == 0o600
 
 
@@ -180,6 +175,14 @@ def _processes(cluster: BareCluster) -> list[psutil.Process]:
     return [holder, *holder.children(recursive=True)]
 
 
+def _listening(process: psutil.Process) -> set[str]:
+    """Addresses that a process listens on; none of one that has ended meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = process.net_connections("inet")
+        return {one.laddr.ip.removeprefix("::ffff:") for one in found if one.status == psutil.CONN_LISTEN}
+    return set()
+
+
 def _ask(cluster: BareCluster, path: str) -> Any:
     request = urllib.request.Request(f"http://127.0.0.1:{_port(cluster)}{path}")
     request.add_header("Authorization", f"Bearer {Path(cluster.note()['token_path']).read_text()}")
@@ -194,6 +197,17 @@ def _log(cluster: BareCluster, name: str) -> str:
 def _submitted(said: str) -> str:
     """The name of the job that was submitted."""
     return re.findall(r"^Submitted (\S+) to", said, re.M)[0]
+
+
+def _read_until(process: subprocess.Popen[str], last: str) -> str:
+    """What a process prints, up to and with this line."""
+    assert process.stdout is not None
+    said = ""
+    for line in iter(process.stdout.readline, ""):
+        said += line
+        if line == last:
+            return said
+    raise AssertionError(f"it ended without {last!r}: {said}")
 
 
 def _start(line: Any, environment: dict[str, str]) -> subprocess.Popen[str]:

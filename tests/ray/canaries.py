@@ -6,6 +6,7 @@ python canaries.py FOLDER: the secrets are those of the environment variables th
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import sys
@@ -133,8 +134,10 @@ class Echo(BaseHTTPRequestHandler):
 
 def listening() -> set[str]:
     """The addresses on which this process and those that it has started listen."""
-    own = psutil.Process()
-    sockets = [one for process in (own, *own.children(recursive=True)) for one in process.net_connections("tcp")]
+    own, sockets = psutil.Process(), []
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            sockets += process.net_connections("tcp")
     return {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == psutil.CONN_LISTEN}
 
 
