@@ -334,9 +334,16 @@ def test_what_is_no_checkpoint(written: Written, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             opened(path)
     hparams.write_text(yaml.safe_dump(stated))
-    for content in (b"", b"nothing", weights.read_bytes()[:2000]):
+    whole = weights.read_bytes()
+    for content, said in (
+        (b"", "too early"),
+        (b"nothing", "no checkpoint of PyTorch"),
+        (b"<html>not found</html>", "no checkpoint of PyTorch"),
+        (whole[:2000], "cannot be read"),
+        (whole[:-200], "cannot be read"),
+    ):
         weights.write_bytes(content)
-        with pytest.raises(InputError, match=r"cannot be read|more than weights"):
+        with pytest.raises(InputError, match=said):
             opened(path)
     torch.save([1, 2], weights)
     with pytest.raises(InputError, match="state_dict"):

@@ -108,11 +108,14 @@ def _read(place: Path) -> dict[str, torch.Tensor]:
     try:
         stored = torch.load(place, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(place))
     except pickle.UnpicklingError as error:
-        said = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0]
+        said = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+        if said.startswith("Unsupported operand"):  # no opcode that weights are written with
+            raise InputError("the weights cannot be read: this is no checkpoint of PyTorch", where=str(place),
+                             fix="fetch it anew") from error  # fmt: skip
         fix = "a file that you trust becomes model.safetensors where the package of COMET is installed"
         raise InputError(f"the file holds more than weights: {said}", where=str(place), fix=fix) from error
     except (RuntimeError, OSError, EOFError) as error:
-        said = str(error).partition("\n")[0]
+        said = str(error).partition("\n")[0] or "the file ends too early"
         raise InputError(f"the weights cannot be read: {said}", where=str(place), fix="fetch it anew") from error
     state = stored.get("state_dict") if isinstance(stored, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
